@@ -1,0 +1,351 @@
+//! An invitation: an address is asked to join, by a token that is shown once. Exactly one ending wins.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::actor::Actor;
+use crate::error::Refusal;
+use crate::guard::{Effect, MEMBERS, Scope};
+use crate::ids::{InvitationId, MembershipId, UserId};
+use crate::membership::{Grantor, normal_roles};
+use crate::personal::{Digest, Personal};
+use crate::{aggregate, text};
+
+/// Where an invitation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum InvitationState {
+    /// Open.
+    #[default]
+    Pending,
+    /// Accepted.
+    Accepted,
+    /// Declined by the invited person.
+    Declined,
+    /// Taken back.
+    Revoked,
+    /// Past its time.
+    Expired,
+}
+
+crate::events! {
+    /// What can happen to an invitation.
+    pub enum InvitationEvent {
+        /// An address was invited; the seat is kept for it.
+        MemberInvited "1.0" {
+            /// The invited address.
+            email: Personal,
+            /// The address as a keyed hash: one open invitation an address.
+            email_claim: Digest,
+            /// The token as a keyed hash.
+            token_digest: Digest,
+            /// The roles that the person will have.
+            roles: Vec<String>,
+            /// Who invited.
+            invited_by: Actor,
+            /// Until when it can be accepted.
+            expires_at: DateTime<Utc>,
+            /// When it was created.
+            created_at: DateTime<Utc>,
+        }
+        /// The invitation was sent again with a new token; the old one is dead.
+        InvitationResent "1.0" {
+            /// The address as a keyed hash.
+            email_claim: Digest,
+            /// The new token as a keyed hash.
+            token_digest: Digest,
+            /// Until when it can be accepted.
+            expires_at: DateTime<Utc>,
+            /// Until when it could be accepted before.
+            previous_expires_at: DateTime<Utc>,
+        }
+        /// The invited person joined.
+        InvitationAccepted "1.0" {
+            /// The address as a keyed hash.
+            email_claim: Digest,
+            /// Who accepted.
+            user_id: UserId,
+            /// The membership that came of it.
+            membership_id: MembershipId,
+            /// Whether the seat that was kept is free again, because the person was in already; else it went over.
+            seat_freed: bool,
+        }
+        /// The invited person does not want to join.
+        InvitationDeclined "1.0" {
+            /// The address as a keyed hash.
+            email_claim: Digest,
+            /// Who declined.
+            user_id: UserId,
+        }
+        /// The invitation was taken back.
+        InvitationRevoked "1.0" {
+            /// The address as a keyed hash.
+            email_claim: Digest,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
+        }
+        /// The invitation's time is over; the seat is free.
+        InvitationExpired "1.0" {
+            /// The address as a keyed hash.
+            email_claim: Digest,
+            /// Until when it could be accepted.
+            expires_at: DateTime<Utc>,
+        }
+    }
+}
+
+impl InvitationEvent {
+    /// Which claims and tallies this event changes: the address and the seat are taken while it is open.
+    pub fn effects(&self) -> Vec<Effect> {
+        use InvitationEvent as E;
+        let claim = |email: &Digest, until: &DateTime<Utc>| Effect::Claim {
+            scope: Scope::OpenInvitation,
+            key: email.0.clone(),
+            until: Some(*until),
+        };
+        let release = |email: &Digest| Effect::Release { scope: Scope::OpenInvitation, key: email.0.clone() };
+        match self {
+            E::MemberInvited { email_claim, expires_at, .. } => {
+                vec![claim(email_claim, expires_at), Effect::tally(MEMBERS, 1)]
+            }
+            E::InvitationResent { email_claim, expires_at, .. } => vec![claim(email_claim, expires_at)],
+            E::InvitationAccepted { email_claim, seat_freed: false, .. } => vec![release(email_claim)],
+            E::InvitationAccepted { email_claim, seat_freed: true, .. }
+            | E::InvitationDeclined { email_claim, .. }
+            | E::InvitationRevoked { email_claim, .. }
+            | E::InvitationExpired { email_claim, .. } => vec![release(email_claim), Effect::tally(MEMBERS, -1)],
+        }
+    }
+}
+
+/// What is known of an invitation.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Its id; `None` before it was created.
+    pub id: Option<InvitationId>,
+    /// The invited address.
+    pub email: Option<Personal>,
+    /// The address as a keyed hash.
+    pub email_claim: Option<Digest>,
+    /// The living token as a keyed hash.
+    pub token_digest: Option<Digest>,
+    /// The roles that the person will have.
+    pub roles: Vec<String>,
+    /// Who invited.
+    pub invited_by: Actor,
+    /// Where it stands, as recorded; see [`Invitation::state_at`].
+    pub state: InvitationState,
+    /// Who accepted.
+    pub accepted_by: Option<UserId>,
+    /// Until when it can be accepted.
+    pub expires_at: DateTime<Utc>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+}
+
+/// By what somebody shows that the invitation is his.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipient {
+    /// The user.
+    pub user: UserId,
+    /// His verified address, as a keyed hash.
+    pub email_claim: Option<Digest>,
+    /// The token, as a keyed hash, where he came by it.
+    pub token: Option<Digest>,
+}
+
+/// What can be asked of an invitation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InvitationCommand {
+    /// Invite an address.
+    Invite {
+        /// The invitation's id.
+        id: InvitationId,
+        /// The address.
+        email: String,
+        /// The address as a keyed hash.
+        email_claim: Digest,
+        /// The token as a keyed hash.
+        token: Digest,
+        /// The roles that the person will have.
+        roles: Vec<String>,
+        /// Who invites.
+        invited_by: Actor,
+        /// What the inviting person may grant.
+        by: Grantor,
+        /// Until when it can be accepted.
+        expires_at: DateTime<Utc>,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Send it again.
+    Resend {
+        /// The new token as a keyed hash.
+        token: Digest,
+        /// What the caller may grant.
+        by: Grantor,
+        /// Until when it can be accepted.
+        expires_at: DateTime<Utc>,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Take it back.
+    Revoke {
+        /// Why.
+        reason: Option<String>,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Join.
+    Accept {
+        /// Who.
+        recipient: Recipient,
+        /// The membership that comes of it.
+        membership: MembershipId,
+        /// Whether the person is in already.
+        member_already: bool,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Turn it down.
+    Decline {
+        /// Who.
+        recipient: Recipient,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Record that its time is over.
+    Expire {
+        /// Now.
+        at: DateTime<Utc>,
+    },
+}
+
+impl Invitation {
+    /// Where it stands at `now`: an open invitation past its time reads as expired before that is recorded.
+    pub fn state_at(&self, now: DateTime<Utc>) -> InvitationState {
+        match self.state {
+            InvitationState::Pending if self.expires_at <= now => InvitationState::Expired,
+            state => state,
+        }
+    }
+
+    /// The events that `command` makes of this state.
+    pub fn decide(&self, command: InvitationCommand) -> Result<Vec<InvitationEvent>, Refusal> {
+        use InvitationCommand as C;
+        use InvitationEvent as E;
+        if let C::Invite { id, email, email_claim, token, roles, invited_by, by, expires_at, at } = command {
+            if let Some(id) = &self.id {
+                let message = "this invitation exists already".to_owned();
+                return Err(Refusal::AlreadyExists { path: "email", message, existing: id.to_string() });
+            }
+            let roles = normal_roles(&roles)?;
+            by.may_grant(&roles)?;
+            let email = Personal::new(id.as_ref(), text::email("email", &email)?);
+            return Ok(vec![E::MemberInvited {
+                email,
+                email_claim,
+                token_digest: token,
+                roles,
+                invited_by,
+                expires_at,
+                created_at: at,
+            }]);
+        }
+        let (Some(id), Some(email_claim)) = (&self.id, self.email_claim.clone()) else { return Err(Refusal::NotFound) };
+        match command {
+            C::Invite { .. } => unreachable!("answered above"),
+            C::Resend { token, by, expires_at, at } => {
+                self.must_be_pending(at)?;
+                by.may_grant(&self.roles)?;
+                let previous_expires_at = self.expires_at;
+                Ok(vec![E::InvitationResent { email_claim, token_digest: token, expires_at, previous_expires_at }])
+            }
+            C::Revoke { reason, at } => {
+                self.must_be_pending(at)?;
+                let reason = text::reason("reason", reason.as_deref())?;
+                Ok(vec![E::InvitationRevoked {
+                    email_claim,
+                    reason: reason.map(|text| Personal::new(id.as_ref(), text)),
+                }])
+            }
+            C::Accept { recipient, membership, member_already, at } => {
+                self.must_be_for(&recipient)?;
+                if self.state == InvitationState::Accepted && self.accepted_by.as_ref() == Some(&recipient.user) {
+                    return Ok(vec![]);
+                }
+                self.must_be_pending(at)?;
+                Ok(vec![E::InvitationAccepted {
+                    email_claim,
+                    user_id: recipient.user,
+                    membership_id: membership,
+                    seat_freed: member_already,
+                }])
+            }
+            C::Decline { recipient, at } => {
+                self.must_be_for(&recipient)?;
+                self.must_be_pending(at)?;
+                Ok(vec![E::InvitationDeclined { email_claim, user_id: recipient.user }])
+            }
+            C::Expire { at } => match (self.state, self.state_at(at)) {
+                (InvitationState::Pending, InvitationState::Expired) => {
+                    Ok(vec![E::InvitationExpired { email_claim, expires_at: self.expires_at }])
+                }
+                _ => Err(Refusal::InvalidState("the invitation is not past its time".into())),
+            },
+        }
+    }
+
+    fn must_be_pending(&self, at: DateTime<Utc>) -> Result<(), Refusal> {
+        match self.state_at(at) {
+            InvitationState::Pending => Ok(()),
+            state => Err(Refusal::InvitationNotPending(state)),
+        }
+    }
+
+    /// A dead token reads as one that never was; a living one in other hands says only that it is not his.
+    fn must_be_for(&self, recipient: &Recipient) -> Result<(), Refusal> {
+        if let (Some(given), Some(living)) = (&recipient.token, &self.token_digest)
+            && !given.matches(living)
+        {
+            return Err(Refusal::NotFound);
+        }
+        match (&recipient.email_claim, &self.email_claim) {
+            (Some(own), Some(invited)) if own.matches(invited) => Ok(()),
+            _ => Err(Refusal::WrongRecipient),
+        }
+    }
+
+    fn apply(&mut self, event: InvitationEvent) {
+        use InvitationEvent as E;
+        match event {
+            E::MemberInvited { email, email_claim, token_digest, roles, invited_by, expires_at, created_at } => {
+                *self = Self {
+                    id: email.of().parse().ok(),
+                    email: Some(email),
+                    email_claim: Some(email_claim),
+                    token_digest: Some(token_digest),
+                    roles,
+                    invited_by,
+                    state: InvitationState::Pending,
+                    accepted_by: None,
+                    expires_at,
+                    created_at,
+                };
+            }
+            E::InvitationResent { token_digest, expires_at, .. } => {
+                self.token_digest = Some(token_digest);
+                self.expires_at = expires_at;
+            }
+            E::InvitationAccepted { user_id, .. } => {
+                self.state = InvitationState::Accepted;
+                self.accepted_by = Some(user_id);
+            }
+            E::InvitationDeclined { .. } => self.state = InvitationState::Declined,
+            E::InvitationRevoked { .. } => self.state = InvitationState::Revoked,
+            E::InvitationExpired { .. } => self.state = InvitationState::Expired,
+        }
+    }
+}
+
+aggregate!(Invitation, "Invitation", InvitationCommand, InvitationEvent);

@@ -1,0 +1,711 @@
+//! An organization: its profile, its status on two axes, its plan and limits.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Refusal;
+use crate::event::{Field, Kind};
+use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope};
+use crate::ids::OrganizationId;
+use crate::personal::{Personal, readable};
+use crate::status::{Lifecycle, Review, Status, Verification};
+use crate::{aggregate, text};
+
+/// Maxima by name; `None` is no limit.
+pub type Limits = BTreeMap<String, Option<u64>>;
+
+impl Field for Limits {
+    const KIND: Kind = Kind { name: "JSON", list: false, nullable: false, hidden: false };
+}
+
+/// The limits that an organization may have, and that its plan may set.
+pub const LIMITS: [&str; 2] = [MEMBERS, PROJECTS];
+
+/// The most namespaces of settings that an organization may have.
+pub const SETTINGS_NAMESPACES_MAX: usize = 32;
+
+crate::events! {
+    /// What can happen to an organization.
+    pub enum OrganizationEvent {
+        /// The organization exists from here on.
+        OrgCreated "1.0" {
+            /// Its display name.
+            name: String,
+            /// Its unique short name.
+            slug: String,
+            /// Where it can be reached.
+            contact_email: Option<Personal>,
+            /// Its id in the operators' own systems.
+            external_id: Option<String>,
+            /// Its plan.
+            plan: String,
+            /// The limits that the plan set.
+            limits: Limits,
+            /// When it was created.
+            created_at: DateTime<Utc>,
+            /// Why, where a reason was given.
+            reason: Option<String>,
+        }
+        /// The organization has another display name.
+        OrgRenamed "1.0" {
+            /// The new name.
+            name: String,
+            /// The name before.
+            previous_name: String,
+        }
+        /// The organization has another slug; the old one is free.
+        OrgSlugChanged "1.0" {
+            /// The new slug.
+            slug: String,
+            /// The slug before.
+            previous_slug: String,
+        }
+        /// The organization can be reached elsewhere.
+        OrgContactChanged "1.0" {
+            /// The new address; none when it was cleared.
+            contact_email: Option<Personal>,
+            /// The address before.
+            previous_contact_email: Option<Personal>,
+        }
+        /// An operator gave the organization another external id.
+        OrgExternalIdChanged "1.0" {
+            /// The new id; none when it was cleared.
+            external_id: Option<String>,
+            /// The id before.
+            previous_external_id: Option<String>,
+        }
+        /// A settings document was written or cleared.
+        OrgSettingsUpdated "1.0" {
+            /// Which document.
+            namespace: String,
+            /// The new document; none when it was cleared.
+            value: Option<Value>,
+            /// The document before.
+            previous_value: Option<Value>,
+        }
+        /// The organization asks to be verified.
+        OrgSubmitted "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before.
+            previous_verification: Verification,
+            /// Why, where a reason was given.
+            reason: Option<String>,
+        }
+        /// The organization was approved.
+        OrgVerified "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before.
+            previous_verification: Verification,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// The organization was turned down.
+        OrgRejected "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before.
+            previous_verification: Verification,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// The organization was put off.
+        OrgWaitlisted "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before.
+            previous_verification: Verification,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// The organization was handed back to its owners to be filled in again.
+        OrgReopened "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before.
+            previous_verification: Verification,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// A verified organization is looked at once more.
+        OrgReviewRestarted "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before.
+            previous_verification: Verification,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// An operator stopped the organization.
+        OrgBlocked "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before, to which an unblocked organization returns.
+            previous_verification: Verification,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// An operator lifted the block.
+        OrgUnblocked "1.0" {
+            /// The verification status after.
+            verification: Verification,
+            /// The verification status before.
+            previous_verification: Verification,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// An operator switched the organization off.
+        OrgDeactivated "1.0" {
+            /// Why.
+            reason: Option<String>,
+        }
+        /// An operator switched the organization on again.
+        OrgActivated "1.0" {
+            /// Why.
+            reason: Option<String>,
+        }
+        /// The organization was deleted; it can be restored until it is purged.
+        OrgDeleted "1.0" {
+            /// When it will be gone for good.
+            purge_at: DateTime<Utc>,
+            /// Whether an operator deleted it; then only operators restore it.
+            by_operator: bool,
+            /// Why, where a reason was given.
+            reason: Option<String>,
+        }
+        /// The deleted organization is back, as it was.
+        OrgRestored "1.0" {
+            /// Why, where a reason was given.
+            reason: Option<String>,
+        }
+        /// The organization is gone for good; its slug and external id are free.
+        OrgPurged "1.0" {
+            /// The slug that it had.
+            slug: String,
+            /// The external id that it had.
+            external_id: Option<String>,
+        }
+        /// An operator set a limit of this organization, or gave it back to the plan.
+        OrgLimitSet "1.0" {
+            /// Which limit.
+            limit: String,
+            /// The maximum in force from now on; none is no limit.
+            maximum: Option<u64>,
+            /// The maximum before.
+            previous_maximum: Option<u64>,
+            /// Whether the plan decides it from now on.
+            from_plan: bool,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// The organization has another plan.
+        OrgPlanChanged "1.0" {
+            /// The new plan.
+            plan: String,
+            /// The plan before.
+            previous_plan: String,
+            /// The limits that the plan set.
+            limits: Limits,
+            /// The maxima in force from now on: the plan's, but where an operator set another.
+            maximums: Limits,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// A command was refused because a maximum was reached; recorded once until there is room again.
+        LimitReached "1.0" {
+            /// Which limit.
+            limit: String,
+            /// The maximum in force.
+            maximum: Option<u64>,
+            /// How much was used.
+            used: u64,
+            /// How much more was asked for.
+            requested: u64,
+        }
+    }
+}
+
+impl OrganizationEvent {
+    /// Which claims and tallies this event changes.
+    pub fn effects(&self) -> Vec<Effect> {
+        use OrganizationEvent as E;
+        let claim = |scope, key: &String| Effect::Claim { scope, key: key.clone(), until: None };
+        let release = |scope, key: &String| Effect::Release { scope, key: key.clone() };
+        let maxima = |limits: &Limits| {
+            LIMITS.map(|name| Effect::Maximum { name: name.to_owned(), maximum: limits.get(name).copied().flatten() })
+        };
+        match self {
+            E::OrgCreated { slug, external_id, limits, .. } => {
+                let mut effects = vec![claim(Scope::OrganizationSlug, slug)];
+                effects.extend(external_id.iter().map(|id| claim(Scope::ExternalId, id)));
+                effects.extend(maxima(limits));
+                effects.push(Effect::Floor { name: OWNERS, floor: 1 });
+                effects
+            }
+            E::OrgSlugChanged { slug, previous_slug } => {
+                vec![release(Scope::OrganizationSlug, previous_slug), claim(Scope::OrganizationSlug, slug)]
+            }
+            E::OrgExternalIdChanged { external_id, previous_external_id } => {
+                let before = previous_external_id.iter().map(|id| release(Scope::ExternalId, id));
+                before.chain(external_id.iter().map(|id| claim(Scope::ExternalId, id))).collect()
+            }
+            E::OrgDeleted { .. } => vec![Effect::Floor { name: OWNERS, floor: 0 }],
+            E::OrgRestored { .. } => vec![Effect::Floor { name: OWNERS, floor: 1 }],
+            E::OrgPurged { slug, external_id } => {
+                let slug = std::iter::once(release(Scope::OrganizationSlug, slug));
+                slug.chain(external_id.iter().map(|id| release(Scope::ExternalId, id))).collect()
+            }
+            E::OrgLimitSet { limit, maximum, .. } => {
+                vec![Effect::Maximum { name: limit.clone(), maximum: *maximum }]
+            }
+            E::OrgPlanChanged { maximums, .. } => maxima(maximums).to_vec(),
+            E::LimitReached { limit, .. } => vec![Effect::Reached { name: limit.clone() }],
+            E::OrgRenamed { .. }
+            | E::OrgContactChanged { .. }
+            | E::OrgSettingsUpdated { .. }
+            | E::OrgSubmitted { .. }
+            | E::OrgVerified { .. }
+            | E::OrgRejected { .. }
+            | E::OrgWaitlisted { .. }
+            | E::OrgReopened { .. }
+            | E::OrgReviewRestarted { .. }
+            | E::OrgBlocked { .. }
+            | E::OrgUnblocked { .. }
+            | E::OrgDeactivated { .. }
+            | E::OrgActivated { .. } => vec![],
+        }
+    }
+}
+
+/// What is known of an organization.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Organization {
+    /// Whether it was ever created.
+    pub exists: bool,
+    /// Whether it is gone for good.
+    pub purged: bool,
+    /// Its display name.
+    pub name: String,
+    /// Its unique short name.
+    pub slug: String,
+    /// Where it can be reached.
+    pub contact_email: Option<Personal>,
+    /// Its id in the operators' own systems.
+    pub external_id: Option<String>,
+    /// Where it stands.
+    pub status: Status,
+    /// Where it returns to when unblocked.
+    pub before_block: Verification,
+    /// Where it returns to when restored.
+    pub before_deletion: Lifecycle,
+    /// The reason of the last step along the verification axis.
+    pub verification_reason: Option<String>,
+    /// Its plan.
+    pub plan: String,
+    /// What the plan sets.
+    pub plan_limits: Limits,
+    /// What operators set instead.
+    pub overrides: Limits,
+    /// Settings documents by namespace.
+    pub settings: BTreeMap<String, Value>,
+    /// When the deleted organization is gone for good.
+    pub purge_at: Option<DateTime<Utc>>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What an operator makes of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitChange {
+    /// This maximum.
+    Maximum(u64),
+    /// No limit.
+    Unlimited,
+    /// What the plan says.
+    FromPlan,
+}
+
+/// What can be asked of an organization.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OrganizationCommand {
+    /// Create it.
+    Create {
+        /// Its id.
+        id: OrganizationId,
+        /// Its display name.
+        name: String,
+        /// Its slug.
+        slug: String,
+        /// Where it can be reached.
+        contact_email: Option<String>,
+        /// Its id in the operators' own systems.
+        external_id: Option<String>,
+        /// Its plan.
+        plan: String,
+        /// The plan's limits.
+        limits: Limits,
+        /// Why this deployment verifies organizations at creation; `None` where it does not.
+        verified_because: Option<String>,
+        /// Why it is created.
+        reason: Option<String>,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Change its profile; what is `None` stays.
+    Update {
+        /// Its id.
+        id: OrganizationId,
+        /// The display name.
+        name: Option<String>,
+        /// The slug.
+        slug: Option<String>,
+        /// The contact address; `Some(None)` clears it.
+        contact_email: Option<Option<String>>,
+        /// The external id; `Some(None)` clears it.
+        external_id: Option<Option<String>>,
+    },
+    /// Write the settings document of a namespace; `null` clears it.
+    UpdateSettings {
+        /// Which document.
+        namespace: String,
+        /// The document.
+        value: Value,
+    },
+    /// Move it along the verification axis.
+    Review {
+        /// Which step.
+        review: Review,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Switch it off.
+    Deactivate {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Switch it on again.
+    Activate {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Delete it.
+    Delete {
+        /// Why.
+        reason: Option<String>,
+        /// Whether an operator does it.
+        by_operator: bool,
+        /// When it will be gone for good.
+        purge_at: DateTime<Utc>,
+    },
+    /// Restore it.
+    Restore {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Let it go for good, once its time has come.
+    Purge {
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Set one limit.
+    SetLimit {
+        /// Which limit.
+        limit: String,
+        /// To what.
+        value: LimitChange,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Give it another plan.
+    ChangePlan {
+        /// The plan.
+        plan: String,
+        /// The plan's limits.
+        limits: Limits,
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+impl Organization {
+    /// Whether it is there: created and not purged.
+    pub fn is_present(&self) -> bool {
+        self.exists && !self.purged
+    }
+
+    /// The maximum in force.
+    pub fn maximum(&self, limit: &str) -> Option<u64> {
+        self.overrides.get(limit).or_else(|| self.plan_limits.get(limit)).copied().flatten()
+    }
+
+    /// The events that `command` makes of this state. Whether the status allows the command at all, and whether
+    /// the caller may give it, was settled before.
+    pub fn decide(&self, command: OrganizationCommand) -> Result<Vec<OrganizationEvent>, Refusal> {
+        use OrganizationCommand as C;
+        use OrganizationEvent as E;
+        if let C::Create { .. } = command {
+            return self.create(command);
+        }
+        if !self.is_present() {
+            return Err(Refusal::NotFound);
+        }
+        let deleted = self.status.lifecycle == Lifecycle::Deleted;
+        if deleted && !matches!(command, C::Restore { .. } | C::Purge { .. }) {
+            return Err(Refusal::InvalidState("the organization is deleted: restore it first".into()));
+        }
+        match command {
+            C::Create { .. } => unreachable!("answered above"),
+            C::Update { id, name, slug, contact_email, external_id } => {
+                self.update(&id, name, slug, contact_email, external_id)
+            }
+            C::UpdateSettings { namespace, value } => self.update_settings(&namespace, value),
+            C::Review { review, reason } => self.review(review, reason.as_deref()),
+            C::Deactivate { reason } => match self.status.lifecycle {
+                Lifecycle::Active => Ok(vec![E::OrgDeactivated { reason: text::reason("reason", reason.as_deref())? }]),
+                _ => Err(Refusal::InvalidState("the organization is not ACTIVE".into())),
+            },
+            C::Activate { reason } => match self.status.lifecycle {
+                Lifecycle::Inactive => Ok(vec![E::OrgActivated { reason: text::reason("reason", reason.as_deref())? }]),
+                _ => Err(Refusal::InvalidState("the organization is not INACTIVE".into())),
+            },
+            C::Delete { reason, by_operator, purge_at } => {
+                let reason = text::reason("reason", reason.as_deref())?;
+                Ok(vec![E::OrgDeleted { purge_at, by_operator, reason }])
+            }
+            C::Restore { reason } if deleted => {
+                Ok(vec![E::OrgRestored { reason: text::reason("reason", reason.as_deref())? }])
+            }
+            C::Restore { .. } => Err(Refusal::InvalidState("the organization is not deleted".into())),
+            C::Purge { at } if deleted && self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
+                Ok(vec![E::OrgPurged { slug: self.slug.clone(), external_id: self.external_id.clone() }])
+            }
+            C::Purge { .. } => Err(Refusal::InvalidState("the organization's time has not come".into())),
+            C::SetLimit { limit, value, reason } => self.set_limit(limit, value, reason.as_deref()),
+            C::ChangePlan { plan, limits, reason } => {
+                let reason = text::reason("reason", reason.as_deref())?;
+                if plan == self.plan && limits == self.plan_limits {
+                    return Ok(vec![]);
+                }
+                let in_force = |name: &str| self.overrides.get(name).or_else(|| limits.get(name)).copied().flatten();
+                let maximums = LIMITS.iter().map(|name| ((*name).to_owned(), in_force(name))).collect();
+                Ok(vec![E::OrgPlanChanged { plan, previous_plan: self.plan.clone(), limits, maximums, reason }])
+            }
+        }
+    }
+
+    fn create(&self, command: OrganizationCommand) -> Result<Vec<OrganizationEvent>, Refusal> {
+        let OrganizationCommand::Create {
+            id,
+            name,
+            slug,
+            contact_email,
+            external_id,
+            plan,
+            limits,
+            verified_because,
+            reason,
+            at,
+        } = command
+        else {
+            unreachable!("called for Create only");
+        };
+        if self.exists {
+            return Err(Refusal::AlreadyExists {
+                path: "slug",
+                message: "this organization exists already".into(),
+                existing: id.to_string(),
+            });
+        }
+        let mut events = vec![OrganizationEvent::OrgCreated {
+            name: text::name("name", &name)?,
+            slug: text::slug("slug", &slug)?,
+            contact_email: contact(&id, contact_email.as_deref())?,
+            external_id: external_id.as_deref().map(text::external_id).transpose()?,
+            plan,
+            limits,
+            created_at: at,
+            reason: text::reason("reason", reason.as_deref())?,
+        }];
+        if let Some(reason) = verified_because {
+            events.push(OrganizationEvent::OrgVerified {
+                verification: Verification::Verified,
+                previous_verification: Verification::InSetup,
+                reason: Some(reason),
+            });
+        }
+        Ok(events)
+    }
+
+    fn update(
+        &self,
+        id: &OrganizationId,
+        name: Option<String>,
+        slug: Option<String>,
+        contact_email: Option<Option<String>>,
+        external_id: Option<Option<String>>,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        use OrganizationEvent as E;
+        let mut events = vec![];
+        if let Some(name) = name.map(|name| text::name("name", &name)).transpose()?.filter(|name| *name != self.name) {
+            events.push(E::OrgRenamed { name, previous_name: self.name.clone() });
+        }
+        if let Some(slug) = slug.map(|slug| text::slug("slug", &slug)).transpose()?.filter(|slug| *slug != self.slug) {
+            events.push(E::OrgSlugChanged { slug, previous_slug: self.slug.clone() });
+        }
+        if let Some(address) = contact_email {
+            let contact_email = contact(id, address.as_deref())?;
+            if readable(&contact_email) != readable(&self.contact_email) {
+                events.push(E::OrgContactChanged { contact_email, previous_contact_email: self.contact_email.clone() });
+            }
+        }
+        if let Some(external_id) = external_id {
+            let external_id = external_id.as_deref().map(text::external_id).transpose()?;
+            if external_id != self.external_id {
+                events.push(E::OrgExternalIdChanged { external_id, previous_external_id: self.external_id.clone() });
+            }
+        }
+        Ok(events)
+    }
+
+    fn update_settings(&self, namespace: &str, value: Value) -> Result<Vec<OrganizationEvent>, Refusal> {
+        let namespace = text::slug("namespace", namespace)?;
+        text::json("value", &value, text::SETTINGS_BYTES_MAX)?;
+        let value = Some(value).filter(|value| !value.is_null());
+        let previous_value = self.settings.get(&namespace).cloned();
+        if value.is_some() && previous_value.is_none() && self.settings.len() >= SETTINGS_NAMESPACES_MAX {
+            let message =
+                format!("there are {SETTINGS_NAMESPACES_MAX} namespaces of settings already: clear one first");
+            return Err(Refusal::input("namespace", message));
+        }
+        if value == previous_value {
+            return Ok(vec![]);
+        }
+        Ok(vec![OrganizationEvent::OrgSettingsUpdated { namespace, value, previous_value }])
+    }
+
+    fn review(&self, review: Review, reason: Option<&str>) -> Result<Vec<OrganizationEvent>, Refusal> {
+        use OrganizationEvent as E;
+        let reason = text::reason("reason", reason)?;
+        let previous_verification = self.status.verification;
+        let Some(verification) = review.leads(previous_verification, self.before_block) else {
+            return Err(Refusal::InvalidState(format!("there is no way from {previous_verification:?} by {review:?}")));
+        };
+        Ok(vec![match review {
+            Review::Submit => E::OrgSubmitted { verification, previous_verification, reason },
+            Review::Verify => E::OrgVerified { verification, previous_verification, reason },
+            Review::Reject => E::OrgRejected { verification, previous_verification, reason },
+            Review::Waitlist => E::OrgWaitlisted { verification, previous_verification, reason },
+            Review::Reopen => E::OrgReopened { verification, previous_verification, reason },
+            Review::ReviewAgain => E::OrgReviewRestarted { verification, previous_verification, reason },
+            Review::Block => E::OrgBlocked { verification, previous_verification, reason },
+            Review::Unblock => E::OrgUnblocked { verification, previous_verification, reason },
+        }])
+    }
+
+    fn set_limit(
+        &self,
+        limit: String,
+        value: LimitChange,
+        reason: Option<&str>,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        if !LIMITS.contains(&limit.as_str()) {
+            return Err(Refusal::input(
+                "limit",
+                format!("there is no limit {limit:?}: give one of {}", LIMITS.join(", ")),
+            ));
+        }
+        let (maximum, from_plan) = match value {
+            LimitChange::Maximum(maximum) => (Some(maximum), false),
+            LimitChange::Unlimited => (None, false),
+            LimitChange::FromPlan => (self.plan_limits.get(&limit).copied().flatten(), true),
+        };
+        let previous_maximum = self.maximum(&limit);
+        let reason = text::reason("reason", reason)?;
+        if maximum == previous_maximum && from_plan != self.overrides.contains_key(&limit) {
+            return Ok(vec![]);
+        }
+        Ok(vec![OrganizationEvent::OrgLimitSet { limit, maximum, previous_maximum, from_plan, reason }])
+    }
+
+    fn apply(&mut self, event: OrganizationEvent) {
+        use OrganizationEvent as E;
+        match event {
+            E::OrgCreated { name, slug, contact_email, external_id, plan, limits, created_at, reason: _ } => {
+                *self = Self {
+                    exists: true,
+                    name,
+                    slug,
+                    contact_email,
+                    external_id,
+                    plan,
+                    plan_limits: limits,
+                    created_at,
+                    ..Self::default()
+                };
+            }
+            E::OrgRenamed { name, .. } => self.name = name,
+            E::OrgSlugChanged { slug, .. } => self.slug = slug,
+            E::OrgContactChanged { contact_email, .. } => self.contact_email = contact_email,
+            E::OrgExternalIdChanged { external_id, .. } => self.external_id = external_id,
+            E::OrgSettingsUpdated { namespace, value: Some(value), .. } => {
+                self.settings.insert(namespace, value);
+            }
+            E::OrgSettingsUpdated { namespace, value: None, .. } => {
+                self.settings.remove(&namespace);
+            }
+            E::OrgBlocked { verification, previous_verification, reason } => {
+                self.before_block = previous_verification;
+                self.verified_as(verification, reason);
+            }
+            E::OrgSubmitted { verification, reason, .. }
+            | E::OrgVerified { verification, reason, .. }
+            | E::OrgRejected { verification, reason, .. }
+            | E::OrgWaitlisted { verification, reason, .. }
+            | E::OrgReopened { verification, reason, .. }
+            | E::OrgReviewRestarted { verification, reason, .. }
+            | E::OrgUnblocked { verification, reason, .. } => self.verified_as(verification, reason),
+            E::OrgDeactivated { .. } => self.status.lifecycle = Lifecycle::Inactive,
+            E::OrgActivated { .. } => self.status.lifecycle = Lifecycle::Active,
+            E::OrgDeleted { purge_at, by_operator, .. } => {
+                self.before_deletion = self.status.lifecycle;
+                self.status.lifecycle = Lifecycle::Deleted;
+                self.status.deleted_by_operator = by_operator;
+                self.purge_at = Some(purge_at);
+            }
+            E::OrgRestored { .. } => {
+                self.status.lifecycle = self.before_deletion;
+                self.status.deleted_by_operator = false;
+                self.purge_at = None;
+            }
+            E::OrgPurged { .. } => self.purged = true,
+            E::OrgLimitSet { limit, from_plan: true, .. } => {
+                self.overrides.remove(&limit);
+            }
+            E::OrgLimitSet { limit, maximum, from_plan: false, .. } => {
+                self.overrides.insert(limit, maximum);
+            }
+            E::OrgPlanChanged { plan, limits, .. } => {
+                self.plan = plan;
+                self.plan_limits = limits;
+            }
+            E::LimitReached { .. } => {}
+        }
+    }
+
+    fn verified_as(&mut self, verification: Verification, reason: Option<String>) {
+        self.status.verification = verification;
+        self.status.once_verified |= verification == Verification::Verified;
+        self.verification_reason = reason;
+    }
+}
+
+fn contact(id: &OrganizationId, address: Option<&str>) -> Result<Option<Personal>, Refusal> {
+    let address = address.map(|address| text::email("contactEmail", address)).transpose()?;
+    Ok(address.map(|address| Personal::new(id.as_ref(), address)))
+}
+
+aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent);

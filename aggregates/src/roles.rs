@@ -1,0 +1,207 @@
+//! Roles and permissions: the only table of who may do what inside an organization.
+
+use std::fmt;
+
+macro_rules! permissions {
+    ($( $(#[doc = $doc:literal])* $name:ident = $text:literal, )*) => {
+        /// What a caller may do in an organization.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Permission { $( $(#[doc = $doc])* $name, )* }
+
+        impl Permission {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The name that clients see.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
+}
+
+permissions! {
+    /// See the organization itself, its limits and settings.
+    OrganizationRead = "organization:read",
+    /// Change name, slug, contact and settings.
+    OrganizationUpdate = "organization:update",
+    /// Submit the organization for verification.
+    OrganizationSubmit = "organization:submit",
+    /// Delete and restore the organization.
+    OrganizationDelete = "organization:delete",
+    /// See members.
+    MemberRead = "member:read",
+    /// Invite, resend, revoke.
+    MemberInvite = "member:invite",
+    /// Add a user whom the caller can see.
+    MemberAdd = "member:add",
+    /// Change roles.
+    MemberUpdate = "member:update",
+    /// Suspend and reinstate.
+    MemberSuspend = "member:suspend",
+    /// Remove.
+    MemberRemove = "member:remove",
+    /// See invitations.
+    InvitationRead = "invitation:read",
+    /// See projects.
+    ProjectRead = "project:read",
+    /// Create projects.
+    ProjectCreate = "project:create",
+    /// Change and archive projects.
+    ProjectUpdate = "project:update",
+    /// Delete and restore projects.
+    ProjectDelete = "project:delete",
+    /// Read the audit trail.
+    AuditRead = "audit:read",
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of permissions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Permissions(u64);
+
+impl Permissions {
+    /// Everything.
+    pub fn all() -> Self {
+        Permission::ALL.iter().copied().collect()
+    }
+
+    /// Whether `permission` is in the set.
+    pub fn contains(self, permission: Permission) -> bool {
+        self.0 & (1 << permission as u64) != 0
+    }
+
+    /// Whether all of `self` is in `other`.
+    pub fn is_subset(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// Both together.
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl FromIterator<Permission> for Permissions {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        Self(permissions.into_iter().fold(0, |set, permission| set | (1 << permission as u64)))
+    }
+}
+
+/// The role that owns an organization: of it at least one active member is left on every path.
+pub const OWNER: &str = "owner";
+
+/// A role that every organization has.
+#[derive(Debug, Clone, Copy)]
+pub struct Role {
+    /// Its name.
+    pub name: &'static str,
+    /// For whom it is.
+    pub description: &'static str,
+    except: &'static [Permission],
+    only: Option<&'static [Permission]>,
+}
+
+impl Role {
+    /// What it permits.
+    pub fn permissions(&self) -> Permissions {
+        let allowed = self.only.unwrap_or(Permission::ALL);
+        allowed.iter().copied().filter(|permission| !self.except.contains(permission)).collect()
+    }
+}
+
+/// The built-in roles, the most powerful first.
+pub const ROLES: &[Role] = &[
+    Role { name: OWNER, description: "May do everything, and alone may touch other owners.", except: &[], only: None },
+    Role {
+        name: "admin",
+        description: "Runs the organization day by day; cannot delete it.",
+        except: &[Permission::OrganizationDelete],
+        only: None,
+    },
+    Role {
+        name: "billing",
+        description: "Sees the organization, its limits and its members.",
+        except: &[],
+        only: Some(&[Permission::OrganizationRead, Permission::MemberRead]),
+    },
+    Role {
+        name: "auditor",
+        description: "Sees everything, the audit trail included; changes nothing.",
+        except: &[],
+        only: Some(&[
+            Permission::OrganizationRead,
+            Permission::MemberRead,
+            Permission::InvitationRead,
+            Permission::ProjectRead,
+            Permission::AuditRead,
+        ]),
+    },
+    Role {
+        name: "member",
+        description: "Works in projects.",
+        except: &[],
+        only: Some(&[
+            Permission::OrganizationRead,
+            Permission::MemberRead,
+            Permission::ProjectRead,
+            Permission::ProjectCreate,
+            Permission::ProjectUpdate,
+        ]),
+    },
+    Role {
+        name: "guest",
+        description: "Sees the organization and its projects.",
+        except: &[],
+        only: Some(&[Permission::OrganizationRead, Permission::ProjectRead]),
+    },
+];
+
+/// The built-in role of this name.
+pub fn role(name: &str) -> Option<&'static Role> {
+    ROLES.iter().find(|role| role.name == name)
+}
+
+/// What these roles permit together. Unknown names permit nothing.
+pub fn permissions_of<S: AsRef<str>>(roles: &[S]) -> Permissions {
+    roles
+        .iter()
+        .filter_map(|name| role(name.as_ref()))
+        .fold(Permissions::default(), |all, role| all.union(role.permissions()))
+}
+
+/// Whether `roles` hold ownership.
+pub fn is_owner<S: AsRef<str>>(roles: &[S]) -> bool {
+    roles.iter().any(|role| role.as_ref() == OWNER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_permits_what_the_table_says() {
+        let table = [
+            ("owner", Permission::ALL.len()),
+            ("admin", Permission::ALL.len() - 1),
+            ("billing", 2),
+            ("auditor", 5),
+            ("member", 5),
+            ("guest", 2),
+        ];
+        assert_eq!(table.map(|(name, _)| name).to_vec(), ROLES.iter().map(|role| role.name).collect::<Vec<_>>());
+        for (name, count) in table {
+            let permissions = permissions_of(&[name]);
+            assert_eq!(Permission::ALL.iter().filter(|p| permissions.contains(**p)).count(), count, "{name}");
+            assert!(permissions.is_subset(Permissions::all()));
+        }
+        assert!(!permissions_of(&["admin"]).contains(Permission::OrganizationDelete));
+        assert!(!permissions_of(&["member"]).is_subset(permissions_of(&["billing"])));
+        assert_eq!(permissions_of(&["nothing"]), Permissions::default());
+    }
+}

@@ -1,0 +1,148 @@
+//! Events of any aggregate, as the log stores and reads them.
+
+use cqrs_es::persist::{EventUpcaster, SerializedEvent};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::event::{Declared, Descriptor, PersonalVisitor};
+use crate::guard::Effect;
+use crate::ids::{InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use crate::invitation::InvitationEvent;
+use crate::membership::MembershipEvent;
+use crate::organization::OrganizationEvent;
+use crate::project::ProjectEvent;
+use crate::user::UserEvent;
+
+/// A stored event that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {event_type} {event_version} of {aggregate_type}: {reason}")]
+pub struct UnreadableEvent {
+    aggregate_type: String,
+    event_type: String,
+    event_version: String,
+    reason: String,
+}
+
+macro_rules! streams {
+    ($($name:ident($id:ident, $event:ident);)*) => {
+        /// The stream of one aggregate.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum StreamId {
+            $(#[doc = "A stream of this kind."] $name($id),)*
+        }
+
+        impl StreamId {
+            /// The aggregate's type, as stored.
+            pub const fn aggregate_type(&self) -> &'static str {
+                match self { $(Self::$name(_) => stringify!($name),)* }
+            }
+            /// The aggregate's id, as stored.
+            pub fn id(&self) -> &str {
+                match self { $(Self::$name(id) => id.as_ref(),)* }
+            }
+            /// The stream of a stored event.
+            pub fn from_stored(aggregate_type: &str, id: &str) -> Option<Self> {
+                match aggregate_type {
+                    $(stringify!($name) => id.parse().ok().map(Self::$name),)*
+                    _ => None,
+                }
+            }
+            /// The stream that this id, of whatever kind, names.
+            pub fn from_id(id: &str) -> Option<Self> {
+                $(if let Ok(id) = id.parse() { return Some(Self::$name(id)); })*
+                None
+            }
+        }
+
+        $(impl From<$id> for StreamId {
+            fn from(id: $id) -> Self { Self::$name(id) }
+        })*
+
+        /// An event of any aggregate.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(untagged)]
+        #[allow(clippy::large_enum_variant)]
+        pub enum Event {
+            $(#[doc = "An event of this aggregate."] $name($event),)*
+        }
+
+        impl Event {
+            /// Its declaration.
+            pub fn descriptor(&self) -> &'static Descriptor {
+                match self { $(Self::$name(event) => event.descriptor(),)* }
+            }
+            /// Which claims and tallies it changes.
+            pub fn effects(&self) -> Vec<Effect> {
+                match self { $(Self::$name(event) => event.effects(),)* }
+            }
+            /// Shows `visit` each personal datum with the name of its field.
+            pub fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+                match self { $(Self::$name(event) => event.visit_personal(visit),)* }
+            }
+            fn parse(aggregate_type: &str, payload: &str) -> Result<Self, String> {
+                match aggregate_type {
+                    $(stringify!($name) => serde_json::from_str(payload).map(Self::$name).map_err(|e| e.to_string()),)*
+                    _ => Err("no such aggregate".to_owned()),
+                }
+            }
+        }
+
+        $(impl From<$event> for Event {
+            fn from(event: $event) -> Self { Self::$name(event) }
+        })*
+
+        /// The declarations of all events, in order.
+        pub fn descriptors() -> impl Iterator<Item = &'static Descriptor> {
+            [$($event::DESCRIPTORS),*].into_iter().flatten()
+        }
+    };
+}
+
+streams! {
+    Organization(OrganizationId, OrganizationEvent);
+    Membership(MembershipId, MembershipEvent);
+    Invitation(InvitationId, InvitationEvent);
+    Project(ProjectId, ProjectEvent);
+    User(UserId, UserEvent);
+}
+
+/// What turns older shapes of events into today's, in order. An event whose shape changes gets a new version in
+/// its declaration and an entry here; its old golden JSON stays and must still be read.
+pub fn upcasters() -> Vec<Box<dyn EventUpcaster>> {
+    vec![]
+}
+
+impl Event {
+    /// Reads a stored event, bringing an older version up to date with `upcasters`.
+    pub fn from_stored(
+        stream: &StreamId,
+        event_type: &str,
+        event_version: &str,
+        payload: &str,
+        upcasters: &[Box<dyn EventUpcaster>],
+    ) -> Result<Self, UnreadableEvent> {
+        let aggregate_type = stream.aggregate_type();
+        let unreadable = |reason: String| UnreadableEvent {
+            aggregate_type: aggregate_type.to_owned(),
+            event_type: event_type.to_owned(),
+            event_version: event_version.to_owned(),
+            reason,
+        };
+        if !upcasters.iter().any(|upcaster| upcaster.can_upcast(event_type, event_version)) {
+            return Self::parse(aggregate_type, payload).map_err(unreadable);
+        }
+        let stored = SerializedEvent::new(
+            stream.id().to_owned(),
+            0,
+            aggregate_type.to_owned(),
+            event_type.to_owned(),
+            event_version.to_owned(),
+            serde_json::from_str(payload).map_err(|e| unreadable(e.to_string()))?,
+            Value::Null,
+        );
+        let upcast = upcasters.iter().fold(stored, |event, upcaster| {
+            if upcaster.can_upcast(&event.event_type, &event.event_version) { upcaster.upcast(event) } else { event }
+        });
+        Self::parse(aggregate_type, &upcast.payload.to_string()).map_err(unreadable)
+    }
+}

@@ -1,0 +1,140 @@
+//! A user: an (issuer, subject) that has called, with what its tokens say of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
+use crate::guard::{Effect, Scope};
+use crate::ids::UserId;
+use crate::personal::{Digest, Personal, readable};
+use crate::{aggregate, text};
+
+crate::events! {
+    /// What can happen to a user.
+    pub enum UserEvent {
+        /// A user called for the first time, or was imported.
+        UserRegistered "1.0" {
+            /// Who vouches for the user.
+            issuer: String,
+            /// The user's id at the issuer.
+            subject: Personal,
+            /// Issuer and subject as a keyed hash: one user each.
+            identity_claim: Digest,
+            /// The user's verified address, where the token has one.
+            email: Option<Personal>,
+            /// The user's name, where the token has one.
+            display_name: Option<Personal>,
+        }
+        /// The user's token says another address or name.
+        UserProfileChanged "1.0" {
+            /// The user's verified address.
+            email: Option<Personal>,
+            /// The user's name.
+            display_name: Option<Personal>,
+        }
+    }
+}
+
+impl UserEvent {
+    /// Which claims and tallies this event changes.
+    pub fn effects(&self) -> Vec<Effect> {
+        match self {
+            Self::UserRegistered { identity_claim, .. } => {
+                vec![Effect::Claim { scope: Scope::Identity, key: identity_claim.0.clone(), until: None }]
+            }
+            Self::UserProfileChanged { .. } => vec![],
+        }
+    }
+}
+
+/// What is known of a user.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct User {
+    /// Its id; `None` before it was registered.
+    pub id: Option<UserId>,
+    /// The verified address.
+    pub email: Option<Personal>,
+    /// The name.
+    pub display_name: Option<Personal>,
+}
+
+/// What a token says of its user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// The verified address.
+    pub email: Option<String>,
+    /// The name.
+    pub display_name: Option<String>,
+}
+
+/// What can be asked of a user.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UserCommand {
+    /// Know him from now on.
+    Register {
+        /// The user's id.
+        id: UserId,
+        /// Who vouches for the user.
+        issuer: String,
+        /// The user's id at the issuer.
+        subject: String,
+        /// Issuer and subject as a keyed hash.
+        identity_claim: Digest,
+        /// What the token says.
+        profile: Profile,
+    },
+    /// Follow what the token says.
+    FollowProfile {
+        /// What the token says.
+        profile: Profile,
+    },
+}
+
+impl User {
+    /// The events that `command` makes of this state.
+    pub fn decide(&self, command: UserCommand) -> Result<Vec<UserEvent>, Refusal> {
+        match command {
+            UserCommand::Register { id, .. } if self.id.is_some() => {
+                let message = "this user is registered already".to_owned();
+                Err(Refusal::AlreadyExists { path: "userId", message, existing: id.to_string() })
+            }
+            UserCommand::Register { id, issuer, subject, identity_claim, profile } => {
+                let (email, display_name) = personal(&id, profile);
+                let subject = Personal::new(id.as_ref(), subject);
+                Ok(vec![UserEvent::UserRegistered { issuer, subject, identity_claim, email, display_name }])
+            }
+            UserCommand::FollowProfile { profile } => {
+                let Some(id) = &self.id else { return Err(Refusal::NotFound) };
+                let (email, display_name) = personal(id, profile);
+                // A token without a name or an address says nothing about them.
+                let email = email.or_else(|| self.email.clone());
+                let display_name = display_name.or_else(|| self.display_name.clone());
+                if readable(&email) == readable(&self.email) && readable(&display_name) == readable(&self.display_name)
+                {
+                    return Ok(vec![]);
+                }
+                Ok(vec![UserEvent::UserProfileChanged { email, display_name }])
+            }
+        }
+    }
+
+    fn apply(&mut self, event: UserEvent) {
+        match event {
+            UserEvent::UserRegistered { subject, email, display_name, .. } => {
+                *self = Self { id: subject.of().parse().ok(), email, display_name };
+            }
+            UserEvent::UserProfileChanged { email, display_name } => {
+                self.email = email;
+                self.display_name = display_name;
+            }
+        }
+    }
+}
+
+/// What the token says, as far as it is usable: an issuer's odd name is no reason to turn a user away.
+fn personal(id: &UserId, profile: Profile) -> (Option<Personal>, Option<Personal>) {
+    let email = profile.email.and_then(|email| text::email("email", &email).ok());
+    let name = profile.display_name.and_then(|name| text::name("name", &name).ok());
+    (email.map(|email| Personal::new(id.as_ref(), email)), name.map(|name| Personal::new(id.as_ref(), name)))
+}
+
+aggregate!(User, "User", UserCommand, UserEvent);

@@ -1,0 +1,87 @@
+//! Members of organizations, from the first joining on.
+
+use std::collections::HashMap;
+
+use aggregates::membership::{MembershipEvent, MembershipSource, MembershipState};
+use aggregates::{Event, Recorded};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    organization_id: String,
+    user_id: String,
+    roles: Vec<String>,
+    state: MembershipState,
+    source: MembershipSource,
+    joined_at: DateTime<Utc>,
+    version: i64,
+    created_at: DateTime<Utc>,
+    partition: i16,
+    offset: i64,
+}
+
+pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> =
+        events.iter().filter(|e| matches!(e.event, Event::Membership(_))).map(|e| e.stream.id()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query_scalar!(
+        r#"SELECT to_json(m) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM members WHERE id = w.id) m"#,
+        &ids as &[&str]
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut rows: HashMap<String, Row> = rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect();
+    for recorded in events {
+        if let (Event::Membership(event), Some(organization)) = (&recorded.event, &recorded.organization) {
+            let row = rows.entry(recorded.stream.id().to_owned()).or_default();
+            if row.offset < recorded.offset {
+                row.organization_id = organization.to_string();
+                row.apply(recorded, event);
+            }
+        }
+    }
+    sqlx::query!(
+        r#"INSERT INTO members SELECT * FROM jsonb_populate_recordset(NULL::members, $1)
+           ON CONFLICT (id) DO UPDATE SET
+               roles = EXCLUDED.roles, state = EXCLUDED.state, source = EXCLUDED.source,
+               joined_at = EXCLUDED.joined_at, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
+           WHERE members."offset" < EXCLUDED."offset""#,
+        Json(rows.into_values().collect::<Vec<_>>()) as _
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Row {
+    fn apply(&mut self, recorded: &Recorded, event: &MembershipEvent) {
+        use MembershipEvent as E;
+        self.offset = recorded.offset;
+        self.version = recorded.sequence.cast_signed();
+        match event {
+            E::MemberJoined { user_id, roles, source, joined_at, .. } => {
+                if self.id.is_empty() {
+                    self.id = recorded.stream.id().to_owned();
+                    self.partition = recorded.partition;
+                    self.user_id = user_id.to_string();
+                    self.created_at = *joined_at;
+                }
+                self.roles = roles.clone();
+                self.source = *source;
+                self.joined_at = *joined_at;
+                self.state = MembershipState::Active;
+            }
+            E::MemberRolesChanged { roles, .. } => self.roles = roles.clone(),
+            E::MemberSuspended { .. } => self.state = MembershipState::Suspended,
+            E::MemberReinstated { .. } => self.state = MembershipState::Active,
+            E::MemberRemoved { .. } | E::MemberLeft { .. } => self.state = MembershipState::Removed,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Organizations, with limits and their use, and settings.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aggregates::guard::Effect;
+use aggregates::organization::{LIMITS, OrganizationEvent};
+use aggregates::personal::readable;
+use aggregates::status::{Lifecycle, Verification};
+use aggregates::{Event, Recorded};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    slug: String,
+    name: String,
+    contact_email: Option<String>,
+    external_id: Option<String>,
+    verification: Verification,
+    verification_reason: Option<String>,
+    before_block: Verification,
+    once_verified: bool,
+    lifecycle: Lifecycle,
+    before_deletion: Lifecycle,
+    deleted_by_operator: bool,
+    purge_at: Option<DateTime<Utc>>,
+    plan: String,
+    limits: BTreeMap<String, Limit>,
+    version: i64,
+    created_at: DateTime<Utc>,
+    partition: i16,
+    offset: i64,
+    /// Purged: its row goes.
+    #[serde(skip)]
+    purged: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Limit {
+    maximum: Option<u64>,
+    used: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct Settings<'a> {
+    organization_id: &'a str,
+    namespace: &'a str,
+    value: &'a Value,
+    partition: i16,
+    offset: i64,
+}
+
+pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    let mut rows = load(connection, events).await?;
+    for recorded in events {
+        let Some(organization) = &recorded.organization else { continue };
+        let row = rows.entry(organization.to_string()).or_default();
+        let begins = matches!(recorded.event, Event::Organization(OrganizationEvent::OrgCreated { .. }));
+        // What still happens in a purged organization (an invitation's time runs out) has no row to show it.
+        if row.offset < recorded.offset && (begins || !row.id.is_empty()) {
+            row.apply(recorded);
+        }
+    }
+    let (gone, kept): (Vec<Row>, Vec<Row>) =
+        rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
+    save(connection, &kept).await?;
+    remove(connection, &gone).await?;
+    save_settings(connection, events).await
+}
+
+async fn load(connection: &mut PgConnection, events: &[Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
+    let mut ids: Vec<&str> = events.iter().filter_map(|event| event.organization.as_ref()).map(AsRef::as_ref).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = sqlx::query_scalar!(
+        r#"SELECT to_json(o) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM organizations WHERE id = w.id) o"#,
+        &ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect())
+}
+
+async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"INSERT INTO organizations SELECT * FROM jsonb_populate_recordset(NULL::organizations, $1)
+           ON CONFLICT (id) DO UPDATE SET
+               slug = EXCLUDED.slug, name = EXCLUDED.name, contact_email = EXCLUDED.contact_email,
+               external_id = EXCLUDED.external_id, verification = EXCLUDED.verification,
+               verification_reason = EXCLUDED.verification_reason, before_block = EXCLUDED.before_block,
+               once_verified = EXCLUDED.once_verified, lifecycle = EXCLUDED.lifecycle,
+               before_deletion = EXCLUDED.before_deletion, deleted_by_operator = EXCLUDED.deleted_by_operator,
+               purge_at = EXCLUDED.purge_at, plan = EXCLUDED.plan, limits = EXCLUDED.limits,
+               version = EXCLUDED.version, "offset" = EXCLUDED."offset"
+           WHERE organizations."offset" < EXCLUDED."offset""#,
+        Json(rows) as _
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn remove(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    sqlx::query!("DELETE FROM organizations WHERE id = ANY($1)", &ids as &[&str]).execute(&mut *connection).await?;
+    sqlx::query!("DELETE FROM settings WHERE organization_id = ANY($1)", &ids as &[&str]).execute(connection).await?;
+    Ok(())
+}
+
+/// Writes the last document of each namespace that the events name.
+async fn save_settings(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    let mut last: BTreeMap<(&str, &str), (&Recorded, Option<&Value>)> = BTreeMap::new();
+    for recorded in events {
+        if let Event::Organization(OrganizationEvent::OrgSettingsUpdated { namespace, value, .. }) = &recorded.event {
+            last.insert((recorded.stream.id(), namespace), (recorded, value.as_ref()));
+        }
+    }
+    let written: Vec<Settings<'_>> = last
+        .iter()
+        .filter_map(|((organization_id, namespace), (recorded, value))| {
+            let value = (*value)?;
+            Some(Settings { organization_id, namespace, value, partition: recorded.partition, offset: recorded.offset })
+        })
+        .collect();
+    let cleared: (Vec<&str>, Vec<&str>) =
+        last.iter().filter(|(_, (_, value))| value.is_none()).map(|(key, _)| *key).unzip();
+    if !written.is_empty() {
+        sqlx::query!(
+            r#"INSERT INTO settings SELECT * FROM jsonb_populate_recordset(NULL::settings, $1)
+               ON CONFLICT (organization_id, namespace) DO UPDATE SET value = EXCLUDED.value, "offset" = EXCLUDED."offset"
+               WHERE settings."offset" < EXCLUDED."offset""#,
+            Json(&written) as _
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !cleared.0.is_empty() {
+        sqlx::query!(
+            "DELETE FROM settings USING unnest($1::text[], $2::text[]) AS c(organization_id, namespace)
+             WHERE settings.organization_id = c.organization_id AND settings.namespace = c.namespace",
+            &cleared.0 as &[&str],
+            &cleared.1 as &[&str]
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+impl Row {
+    fn apply(&mut self, recorded: &Recorded) {
+        self.offset = recorded.offset;
+        for effect in recorded.event.effects() {
+            self.count(&effect);
+        }
+        if let Event::Organization(event) = &recorded.event {
+            self.version = recorded.sequence.cast_signed();
+            self.change(recorded, event);
+        }
+    }
+
+    fn count(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Tally { name, by } if LIMITS.contains(name) => {
+                self.limits.entry((*name).to_owned()).or_default().used += by;
+            }
+            Effect::Maximum { name, maximum } => self.limits.entry(name.clone()).or_default().maximum = *maximum,
+            Effect::Tally { .. }
+            | Effect::Claim { .. }
+            | Effect::Release { .. }
+            | Effect::Floor { .. }
+            | Effect::Reached { .. } => {}
+        }
+    }
+
+    fn change(&mut self, recorded: &Recorded, event: &OrganizationEvent) {
+        use OrganizationEvent as E;
+        match event {
+            E::OrgCreated { name, slug, contact_email, external_id, plan, created_at, limits: _, reason: _ } => {
+                self.id = recorded.stream.id().to_owned();
+                self.partition = recorded.partition;
+                self.name = name.clone();
+                self.slug = slug.clone();
+                self.contact_email = readable(contact_email).map(str::to_owned);
+                self.external_id = external_id.clone();
+                self.plan = plan.clone();
+                self.created_at = *created_at;
+            }
+            E::OrgRenamed { name, .. } => self.name = name.clone(),
+            E::OrgSlugChanged { slug, .. } => self.slug = slug.clone(),
+            E::OrgContactChanged { contact_email, .. } => {
+                self.contact_email = readable(contact_email).map(str::to_owned);
+            }
+            E::OrgExternalIdChanged { external_id, .. } => self.external_id = external_id.clone(),
+            E::OrgBlocked { verification, previous_verification, reason } => {
+                self.before_block = *previous_verification;
+                self.verified_as(*verification, reason);
+            }
+            E::OrgSubmitted { verification, reason, .. }
+            | E::OrgVerified { verification, reason, .. }
+            | E::OrgRejected { verification, reason, .. }
+            | E::OrgWaitlisted { verification, reason, .. }
+            | E::OrgReopened { verification, reason, .. }
+            | E::OrgReviewRestarted { verification, reason, .. }
+            | E::OrgUnblocked { verification, reason, .. } => self.verified_as(*verification, reason),
+            E::OrgDeactivated { .. } => self.lifecycle = Lifecycle::Inactive,
+            E::OrgActivated { .. } => self.lifecycle = Lifecycle::Active,
+            E::OrgDeleted { purge_at, by_operator, .. } => {
+                self.before_deletion = self.lifecycle;
+                self.lifecycle = Lifecycle::Deleted;
+                self.deleted_by_operator = *by_operator;
+                self.purge_at = Some(*purge_at);
+            }
+            E::OrgRestored { .. } => {
+                self.lifecycle = self.before_deletion;
+                self.deleted_by_operator = false;
+                self.purge_at = None;
+            }
+            E::OrgPurged { .. } => self.purged = true,
+            E::OrgPlanChanged { plan, .. } => self.plan = plan.clone(),
+            // Settings have a table of their own; limits are counted by their effects.
+            E::OrgSettingsUpdated { .. } | E::OrgLimitSet { .. } | E::LimitReached { .. } => {}
+        }
+    }
+
+    fn verified_as(&mut self, verification: Verification, reason: &Option<String>) {
+        self.verification = verification;
+        self.once_verified |= verification == Verification::Verified;
+        self.verification_reason = reason.clone();
+    }
+}

@@ -1,0 +1,110 @@
+//! Projects.
+
+use std::collections::HashMap;
+
+use aggregates::project::{ProjectEvent, ProjectState};
+use aggregates::{Event, Recorded};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    organization_id: String,
+    slug: String,
+    name: String,
+    metadata: Value,
+    state: ProjectState,
+    before_deletion: ProjectState,
+    purge_at: Option<DateTime<Utc>>,
+    version: i64,
+    created_at: DateTime<Utc>,
+    partition: i16,
+    offset: i64,
+    /// Purged: its row goes.
+    #[serde(skip)]
+    purged: bool,
+}
+
+pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> =
+        events.iter().filter(|e| matches!(e.event, Event::Project(_))).map(|e| e.stream.id()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query_scalar!(
+        r#"SELECT to_json(p) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM projects WHERE id = w.id) p"#,
+        &ids as &[&str]
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut rows: HashMap<String, Row> = rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect();
+    for recorded in events {
+        if let (Event::Project(event), Some(organization)) = (&recorded.event, &recorded.organization) {
+            let row = rows.entry(recorded.stream.id().to_owned()).or_default();
+            if row.offset < recorded.offset {
+                row.organization_id = organization.to_string();
+                row.apply(recorded, event);
+            }
+        }
+    }
+    let (gone, kept): (Vec<Row>, Vec<Row>) = rows.into_values().partition(|row| row.purged);
+    save(connection, kept, gone).await
+}
+
+async fn save(connection: &mut PgConnection, kept: Vec<Row>, gone: Vec<Row>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"INSERT INTO projects SELECT * FROM jsonb_populate_recordset(NULL::projects, $1)
+           ON CONFLICT (id) DO UPDATE SET
+               slug = EXCLUDED.slug, name = EXCLUDED.name, metadata = EXCLUDED.metadata, state = EXCLUDED.state,
+               before_deletion = EXCLUDED.before_deletion, purge_at = EXCLUDED.purge_at,
+               version = EXCLUDED.version, "offset" = EXCLUDED."offset"
+           WHERE projects."offset" < EXCLUDED."offset""#,
+        Json(kept) as _
+    )
+    .execute(&mut *connection)
+    .await?;
+    let gone: Vec<String> = gone.into_iter().map(|row| row.id).collect();
+    if !gone.is_empty() {
+        sqlx::query!("DELETE FROM projects WHERE id = ANY($1)", &gone).execute(connection).await?;
+    }
+    Ok(())
+}
+
+impl Row {
+    fn apply(&mut self, recorded: &Recorded, event: &ProjectEvent) {
+        use ProjectEvent as E;
+        self.offset = recorded.offset;
+        self.version = recorded.sequence.cast_signed();
+        match event {
+            E::ProjectCreated { name, slug, metadata, created_at, reason: _ } => {
+                self.id = recorded.stream.id().to_owned();
+                self.partition = recorded.partition;
+                self.name = name.clone();
+                self.slug = slug.clone();
+                self.metadata = metadata.clone();
+                self.created_at = *created_at;
+                self.state = ProjectState::Active;
+            }
+            E::ProjectRenamed { name, .. } => self.name = name.clone(),
+            E::ProjectSlugChanged { slug, .. } => self.slug = slug.clone(),
+            E::ProjectMetadataChanged { metadata, .. } => self.metadata = metadata.clone(),
+            E::ProjectArchived { .. } => self.state = ProjectState::Archived,
+            E::ProjectUnarchived { .. } => self.state = ProjectState::Active,
+            E::ProjectDeleted { purge_at, .. } => {
+                self.before_deletion = self.state;
+                self.state = ProjectState::Deleted;
+                self.purge_at = Some(*purge_at);
+            }
+            E::ProjectRestored { .. } => {
+                self.state = self.before_deletion;
+                self.purge_at = None;
+            }
+            E::ProjectPurged { .. } => self.purged = true,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Users, as far as others see them: address and name.
+
+use std::collections::HashMap;
+
+use aggregates::personal::readable;
+use aggregates::user::UserEvent;
+use aggregates::{Event, Recorded};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    email: Option<String>,
+    name: Option<String>,
+    version: i64,
+    created_at: DateTime<Utc>,
+    partition: i16,
+    offset: i64,
+}
+
+pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> = events.iter().filter(|e| matches!(e.event, Event::User(_))).map(|e| e.stream.id()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query_scalar!(
+        r#"SELECT to_json(u) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM users WHERE id = w.id) u"#,
+        &ids as &[&str]
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut rows: HashMap<String, Row> = rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect();
+    for recorded in events {
+        if let Event::User(event) = &recorded.event {
+            let row = rows.entry(recorded.stream.id().to_owned()).or_default();
+            if row.offset < recorded.offset {
+                row.apply(recorded, event);
+            }
+        }
+    }
+    sqlx::query!(
+        r#"INSERT INTO users SELECT * FROM jsonb_populate_recordset(NULL::users, $1)
+           ON CONFLICT (id) DO UPDATE SET
+               email = EXCLUDED.email, name = EXCLUDED.name, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
+           WHERE users."offset" < EXCLUDED."offset""#,
+        Json(rows.into_values().collect::<Vec<_>>()) as _
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Row {
+    fn apply(&mut self, recorded: &Recorded, event: &UserEvent) {
+        self.offset = recorded.offset;
+        self.version = recorded.sequence.cast_signed();
+        match event {
+            UserEvent::UserRegistered { email, display_name, .. } => {
+                self.id = recorded.stream.id().to_owned();
+                self.partition = recorded.partition;
+                self.created_at = recorded.recorded_at;
+                self.email = readable(email).map(str::to_owned);
+                self.name = readable(display_name).map(str::to_owned);
+            }
+            UserEvent::UserProfileChanged { email, display_name } => {
+                self.email = readable(email).map(str::to_owned);
+                self.name = readable(display_name).map(str::to_owned);
+            }
+        }
+    }
+}

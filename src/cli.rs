@@ -1,0 +1,370 @@
+//! The command line. Messages for people go to stderr, results to stdout; exit code 0 done, 1 failed (the reason in
+//! one line, the remedy in a second), 2 wrong usage.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::access::Principal;
+use crate::access::issuer::Grant;
+use crate::config::{self, Config, Flags, Loaded, LogFormat};
+use crate::database::Database;
+use crate::database::embedded::Purpose;
+use crate::import;
+use crate::service::{self, Core, Service, builtin_issuer};
+use aggregates::user::Profile;
+
+/// Tenancy as a service: organizations, members, invitations, projects and limits on an append-only log.
+#[derive(Debug, Parser)]
+#[command(name = "tenancy", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Configuration file (TOML); see config.example.toml.
+    #[arg(long, global = true, env = "TENANCY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the service keeps what is its own.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "Examples:
+  tenancy                                      run the service on http://127.0.0.1:8080
+  tenancy token --email you@example.com --operator
+  tenancy import peribolos ./config --as you@example.com
+  DATABASE_URL=postgres://… tenancy serve      run it on a PostgreSQL of yours";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service (also without a subcommand).
+    #[command(after_help = "Example:\n  tenancy serve --listen 127.0.0.1:9000")]
+    Serve {
+        /// Address and port.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
+    /// Bring the database up to date and say what that took.
+    Migrate,
+    /// Mint a token of the built-in issuer and print nothing else.
+    #[command(after_help = "Example:\n  curl -H \"Authorization: Bearer $(tenancy token --email ada@example.com)\" …")]
+    Token {
+        /// Whose token; the address counts as verified.
+        #[arg(long)]
+        email: String,
+        /// The name.
+        #[arg(long)]
+        name: Option<String>,
+        /// Make it an operator's token.
+        #[arg(long)]
+        operator: bool,
+        /// For how long: a number and s, m, h or d.
+        #[arg(long, value_parser = duration, value_name = "24h")]
+        ttl: Option<TimeDelta>,
+    },
+    /// Import from other systems.
+    Import {
+        #[command(subcommand)]
+        source: Source,
+    },
+    /// Print the GraphQL schema.
+    Schema,
+    /// Read models.
+    Projections {
+        #[command(subcommand)]
+        command: Projections,
+    },
+    /// Print the effective configuration, secrets hidden, and where each value came from.
+    Config,
+}
+
+#[derive(Debug, Subcommand)]
+enum Source {
+    /// GitHub organizations kept as peribolos YAML. May be repeated: adds and changes, never removes.
+    #[command(after_help = "Example:\n  tenancy import peribolos ./org/config --as ops@example.com --dry-run")]
+    Peribolos {
+        /// The folder with a folder for each organization.
+        folder: PathBuf,
+        /// The importing operator's e-mail address.
+        #[arg(long = "as", value_name = "EMAIL")]
+        operator: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Projections {
+    /// How far each read model is, and what stops it.
+    Status,
+}
+
+/// Why a command failed: the reason, and what to do.
+struct Failure {
+    reason: String,
+    remedy: Option<String>,
+}
+
+impl<E: Into<service::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        Self { reason: error.to_string(), remedy: error.remedy() }
+    }
+}
+
+fn failed(reason: impl ToString, remedy: impl Into<Option<&'static str>>) -> Failure {
+    Failure { reason: reason.to_string(), remedy: remedy.into().map(str::to_owned) }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let listen = match &arguments.command {
+        Some(Command::Serve { listen }) => listen.clone(),
+        _ => None,
+    };
+    let flags =
+        Flags::new(arguments.config.clone()).with("listen", listen).with("data_dir", arguments.data_dir.clone());
+    let command = arguments.command.unwrap_or(Command::Serve { listen: None });
+    if matches!(command, Command::Schema) {
+        return print(&crate::graphql::sdl());
+    }
+    let loaded = match config::load(&flags) {
+        Ok(loaded) => loaded,
+        // It says reason and remedy by itself.
+        Err(error) => return complain(&error.to_string(), None),
+    };
+    if matches!(command, Command::Config) {
+        return print(&loaded.report());
+    }
+    if let Err(reason) = log_to_stderr(&loaded.config, matches!(command, Command::Serve { .. })) {
+        return complain(
+            &reason,
+            Some("set TENANCY_LOG to a level such as info, or to directives such as info,tenancy=debug"),
+        );
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("cannot start: {error}"), None),
+    };
+    match runtime.block_on(dispatch(command, &loaded)) {
+        Ok(code) => code,
+        Err(failure) => complain(&failure.reason, failure.remedy.as_deref()),
+    }
+}
+
+fn complain(reason: &str, remedy: Option<&str>) -> ExitCode {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "tenancy: {reason}");
+    if let Some(remedy) = remedy {
+        let _ = writeln!(stderr, "{remedy}");
+    }
+    ExitCode::FAILURE
+}
+
+/// Prints a result; a reader that has gone is no failure.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn log_to_stderr(config: &Config, serving: bool) -> Result<(), String> {
+    let explicit = std::env::var_os("TENANCY_LOG").is_some();
+    // A short command speaks for itself; what the service would log is of no interest, unless asked for.
+    let filter = if serving || explicit { config.log.as_str() } else { "warn" };
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+    }
+    Ok(())
+}
+
+async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure> {
+    let config = &loaded.config;
+    match command {
+        Command::Serve { .. } => serve(config).await,
+        Command::Migrate => migrate(config).await,
+        Command::Token { email, name, operator, ttl } => token(config, email, name, operator, ttl),
+        Command::Import { source: Source::Peribolos { folder, operator, dry_run } } => {
+            import_peribolos(config, folder, operator, dry_run).await
+        }
+        Command::Projections { command: Projections::Status } => projections_status(config).await,
+        Command::Schema | Command::Config => unreachable!("answered before anything is started"),
+    }
+}
+
+async fn serve(config: &Config) -> Result<ExitCode, Failure> {
+    let interrupted = signal(SignalKind::interrupt()).map_err(|error| failed(error, None))?;
+    let terminated = signal(SignalKind::terminate()).map_err(|error| failed(error, None))?;
+    let mut signals = [interrupted, terminated];
+    let [interrupted, terminated] = &mut signals;
+    let service = tokio::select! {
+        service = Service::start(config) => service?,
+        _ = interrupted.recv() => return Ok(ExitCode::SUCCESS),
+        _ = terminated.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    greet(&service, config);
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+    tracing::info!("stopping: finishing what was accepted");
+    tokio::select! {
+        stopped = service.stop() => stopped?,
+        // Who asks twice means it.
+        _ = interrupted.recv() => return Err(failed("stopped at once, on the second signal", "the next start recovers by itself")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What somebody who started the service wants to know.
+fn greet(service: &Service, config: &Config) {
+    let mut stderr = std::io::stderr().lock();
+    if config.log_format == LogFormat::Json {
+        tracing::info!(address = %service.address, database = %service.describe_database(), "listening");
+        return;
+    }
+    let _ = writeln!(stderr, "tenancy {} listens on http://{}", env!("CARGO_PKG_VERSION"), service.address);
+    if config.http.graphiql {
+        let _ = writeln!(stderr, "  GraphiQL   http://{}/", service.address);
+    }
+    let _ = writeln!(stderr, "  data       {} ({})", config.data_dir.display(), service.describe_database());
+    let Some(issuer) = &service.issuer else { return };
+    let _ = writeln!(stderr, "  tokens     tenancy token --email you@example.com --operator");
+    // A token belongs on a screen, not in a log file.
+    if stderr.is_terminal() {
+        let grant = Grant {
+            email: "operator@example.com".to_owned(),
+            name: Some("Operator".to_owned()),
+            operator: true,
+            ttl: TimeDelta::hours(i64::from(config.access.token_ttl_hours_default)),
+        };
+        if let Ok(token) = issuer.mint(&grant) {
+            let _ = writeln!(stderr, "  to try     {{\"Authorization\": \"Bearer {token}\"}}");
+        }
+    }
+}
+
+async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
+    let database = Database::open(config, Purpose::Command).await.map_err(service::Error::from)?;
+    let migrations = database.migrate().await.map_err(service::Error::from)?;
+    database.close().await.map_err(service::Error::from)?;
+    if migrations.is_empty() {
+        return Ok(print("The database is up to date.\n"));
+    }
+    Ok(print(&migrations.iter().map(|migration| format!("migrated {migration}\n")).collect::<String>()))
+}
+
+fn token(
+    config: &Config,
+    email: String,
+    name: Option<String>,
+    operator: bool,
+    ttl: Option<TimeDelta>,
+) -> Result<ExitCode, Failure> {
+    if !config.builtin_issuer() {
+        return Err(failed(
+            "the built-in issuer is off, so its tokens would not be accepted",
+            "it is on while the service listens on loopback with its own database, or with TENANCY_ACCESS__BUILTIN_ISSUER=true",
+        ));
+    }
+    let email = aggregates::text::email("email", &email).map_err(|refusal| failed(refusal, None))?;
+    let ttl = ttl.unwrap_or_else(|| TimeDelta::hours(i64::from(config.access.token_ttl_hours_default)));
+    let token = builtin_issuer(config)?.mint(&Grant { email, name, operator, ttl }).map_err(service::Error::from)?;
+    Ok(print(&format!("{token}\n")))
+}
+
+async fn import_peribolos(
+    config: &Config,
+    folder: PathBuf,
+    operator: String,
+    dry_run: bool,
+) -> Result<ExitCode, Failure> {
+    let email = aggregates::text::email("--as", &operator).map_err(|refusal| failed(refusal, None))?;
+    let folder = import::peribolos::read(&folder).map_err(|error| failed(error, None))?;
+    let core = Core::open(config, Purpose::Command).await?;
+    core.catch_up().await?;
+    let result = import_as(&core, config, folder, email, dry_run).await;
+    core.catch_up().await?;
+    core.close().await?;
+    Ok(print(&result?.to_string()))
+}
+
+async fn import_as(
+    core: &Core,
+    config: &Config,
+    folder: import::peribolos::Folder,
+    email: String,
+    dry_run: bool,
+) -> Result<import::Summary, Failure> {
+    let stopped = |error: import::Failed| failed(error, "mend that and repeat the import: it goes on where it stopped");
+    // The same user as a token of the built-in issuer for this address stands for.
+    let subject = aggregates::text::email_key(&email);
+    let profile = Profile { email: Some(email.clone()), display_name: None };
+    let user = core.commands.ensure_user(&config.access.issuer, &subject, profile).await;
+    let user = user.map_err(|fault| stopped(fault.into()))?;
+    let options = import::Options { operator: Principal { user, email: Some(email), operator: true }, dry_run };
+    let progress = progress_bar();
+    import::import(&core.commands, folder, &options, &progress).await.map_err(stopped)
+}
+
+/// A bar on a terminal; nothing elsewhere.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{msg:20} {bar:40} {pos}/{len} {per_sec} {eta}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+async fn projections_status(config: &Config) -> Result<ExitCode, Failure> {
+    let core = Core::open(config, Purpose::Command).await?;
+    let status = projections::status(&core.database.pool).await;
+    let status = status.map_err(|error| failed(error, None))?;
+    core.close().await?;
+    let mut text = format!(
+        "{:<15} {:>7} {:>9} {:>10} {:>10} {:>6}  state\n",
+        "projection", "version", "partition", "offset", "head", "lag"
+    );
+    let mut stopped = false;
+    for row in &status {
+        stopped |= row.failure.is_some();
+        let state = row.failure.as_ref().map_or("ok".to_owned(), |failure| format!("stopped: {failure}"));
+        text.push_str(&format!(
+            "{:<15} {:>7} {:>9} {:>10} {:>10} {:>6}  {state}\n",
+            row.projection,
+            row.version,
+            row.partition,
+            row.offset,
+            row.head,
+            row.lag_events()
+        ));
+    }
+    print(&text);
+    Ok(if stopped { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A number and s, m, h or d.
+fn duration(text: &str) -> Result<TimeDelta, String> {
+    let wrong = || format!("{text:?} is no duration: give a number and s, m, h or d, such as 24h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let number: i64 = number.parse().ok().filter(|number| (1..=1_000_000).contains(number)).ok_or_else(wrong)?;
+    match unit {
+        "s" => Ok(TimeDelta::seconds(number)),
+        "m" => Ok(TimeDelta::minutes(number)),
+        "h" => Ok(TimeDelta::hours(number)),
+        "d" => Ok(TimeDelta::days(number)),
+        _ => Err(wrong()),
+    }
+}

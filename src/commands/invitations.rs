@@ -1,0 +1,266 @@
+//! Commands of invitations.
+
+use aggregates::ids::{InvitationId, MembershipId, OrganizationId};
+use aggregates::invitation::{InvitationCommand, Recipient};
+use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
+use aggregates::roles::Permission;
+use aggregates::status::Capability;
+use aggregates::{Actor, Digest, Invitation, Membership, Organization, Refusal, text};
+use serde::Serialize;
+
+use super::standing::Standing;
+use super::work::{Entity, Stop, Work};
+use super::{Fault, UseCase, later};
+use crate::log::{KeyRing, Loaded};
+
+/// How the token of an invitation begins, so that scanners can find leaked ones.
+pub const TOKEN_PREFIX: &str = "tni_";
+
+/// The invitation that a token is for; what is no token is for none.
+pub fn invitation_of_token(token: &str) -> Option<InvitationId> {
+    let (id, secret) = token.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
+    (secret.len() == 43).then(|| format!("inv_{id}").parse().ok())?
+}
+
+/// A token as it is kept: a keyed hash.
+pub fn token_digest(keys: &KeyRing, token: &str) -> Digest {
+    keys.digest(&["invitation token", token])
+}
+
+/// An address as claims and comparisons know it.
+pub fn email_claim(keys: &KeyRing, address: &str) -> Digest {
+    keys.digest(&["e-mail address", &text::email_key(address)])
+}
+
+/// Invites an address.
+#[derive(Debug, Serialize)]
+pub struct InviteMember {
+    /// To which organization.
+    pub organization: OrganizationId,
+    /// The address.
+    pub email: String,
+    /// With which roles.
+    pub roles: Vec<String>,
+    /// For how long, in hours.
+    pub expires_in_hours: Option<i64>,
+}
+
+impl UseCase for InviteMember {
+    const OPERATION: &'static str = "inviteMember";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let rights = standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, None)?;
+        let (default, max) = (work.rules().invitation_hours_default, work.rules().invitation_hours_max);
+        let hours = self.expires_in_hours.unwrap_or(default);
+        if !(1..=max).contains(&hours) {
+            return Err(Refusal::input("expiresInHours", format!("expiresInHours is {hours}: give 1 to {max}")).into());
+        }
+        let id: InvitationId = work.new_id();
+        let before = work.load::<Invitation>(&id).await?;
+        let token = work.new_token(&id);
+        let keys = work.log().keys();
+        let (email_claim, token_digest) = (email_claim(keys, &self.email), token_digest(keys, &token));
+        let user = work.caller.principal.user.clone();
+        let events = before.state.decide(InvitationCommand::Invite {
+            id: id.clone(),
+            email: self.email.clone(),
+            email_claim,
+            token: token_digest,
+            roles: self.roles.clone(),
+            invited_by: if rights.operator { Actor::Operator(user) } else { Actor::User(user) },
+            by: rights.grantor,
+            expires_at: later(work.now, chrono::Duration::hours(hours)),
+            at: work.now,
+        })?;
+        finish(work, id, &before, events);
+        work.secret_to_show = Some(token);
+        Ok(())
+    }
+}
+
+/// Sends an invitation again: a new token, a new end; the old token is dead.
+#[derive(Debug, Serialize)]
+pub struct ResendInvitation {
+    /// Which invitation.
+    pub invitation: InvitationId,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+}
+
+impl UseCase for ResendInvitation {
+    const OPERATION: &'static str = "resendInvitation";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let (invitation, standing) = visible(work, &self.invitation).await?;
+        let reason = self.reason.as_deref();
+        let rights = standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, reason)?;
+        work.expect_version(invitation.version)?;
+        let token = work.new_token(&self.invitation);
+        let events = invitation.state.decide(InvitationCommand::Resend {
+            token: token_digest(work.log().keys(), &token),
+            by: rights.grantor,
+            expires_at: later(work.now, chrono::Duration::hours(work.rules().invitation_hours_default)),
+            at: work.now,
+        })?;
+        finish(work, self.invitation.clone(), &invitation, events);
+        work.secret_to_show = Some(token);
+        Ok(())
+    }
+}
+
+/// Takes an invitation back.
+#[derive(Debug, Serialize)]
+pub struct RevokeInvitation {
+    /// Which invitation.
+    pub invitation: InvitationId,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl UseCase for RevokeInvitation {
+    const OPERATION: &'static str = "revokeInvitation";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let (invitation, standing) = visible(work, &self.invitation).await?;
+        let reason = self.reason.as_deref();
+        standing.require(work, Some(Capability::RemoveMembers), Permission::MemberInvite, reason)?;
+        work.expect_version(invitation.version)?;
+        let command = InvitationCommand::Revoke { reason: self.reason.clone(), at: work.now };
+        let events = invitation.state.decide(command)?;
+        finish(work, self.invitation.clone(), &invitation, events);
+        Ok(())
+    }
+}
+
+/// By what an invited person names the invitation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum By {
+    /// The token that was sent.
+    Token(String),
+    /// The id, as the viewer's own invitations show it.
+    Id(InvitationId),
+}
+
+/// Joins by an invitation.
+#[derive(Debug, Serialize)]
+pub struct AcceptInvitation {
+    /// Which invitation.
+    pub by: By,
+}
+
+impl UseCase for AcceptInvitation {
+    const OPERATION: &'static str = "acceptInvitation";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let Invited { id, invitation, organization, recipient } = invited(work, &self.by).await?;
+        let membership_id = MembershipId::of(&organization, &recipient.user);
+        let membership = work.load::<Membership>(&membership_id).await?;
+        let command = InvitationCommand::Accept {
+            recipient: recipient.clone(),
+            membership: membership_id.clone(),
+            member_already: membership.state.is_active(),
+            at: work.now,
+        };
+        let accepted = invitation.state.decide(command)?;
+        let joined = if accepted.is_empty() {
+            vec![]
+        } else {
+            require(work, &organization, Capability::AcceptInvitations).await?;
+            membership.state.decide(MembershipCommand::Join {
+                user: recipient.user,
+                roles: invitation.state.roles.clone(),
+                source: MembershipSource::Invitation,
+                invitation: Some(id.clone()),
+                // What the roles may be was settled when the invitation was made.
+                by: Grantor::unbounded(),
+                reason: None,
+                at: work.now,
+            })?
+        };
+        finish(work, id, &invitation, accepted);
+        let after = work.record(&membership_id, &membership, joined);
+        work.entities.push(Entity::Membership(membership_id, after));
+        Ok(())
+    }
+}
+
+/// Turns an invitation down.
+#[derive(Debug, Serialize)]
+pub struct DeclineInvitation {
+    /// Which invitation.
+    pub by: By,
+}
+
+impl UseCase for DeclineInvitation {
+    const OPERATION: &'static str = "declineInvitation";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let Invited { id, invitation, recipient, .. } = invited(work, &self.by).await?;
+        let events = invitation.state.decide(InvitationCommand::Decline { recipient, at: work.now })?;
+        finish(work, id, &invitation, events);
+        Ok(())
+    }
+}
+
+struct Invited {
+    id: InvitationId,
+    invitation: Loaded<Invitation>,
+    organization: OrganizationId,
+    recipient: Recipient,
+}
+
+/// The invitation that the caller names, for its recipient. By id alone, who is not the recipient learns nothing.
+async fn invited(work: &mut Work<'_>, by: &By) -> Result<Invited, Stop> {
+    let (id, token) = match by {
+        By::Id(id) => (id.clone(), None),
+        By::Token(token) => {
+            let id = invitation_of_token(token).ok_or(Fault::NotFound)?;
+            (id, Some(token_digest(work.log().keys(), token)))
+        }
+    };
+    let invitation = work.load::<Invitation>(&id).await?;
+    let (Some(organization), Some(invited)) = (invitation.organization.clone(), &invitation.state.email_claim) else {
+        return Err(Fault::NotFound.into());
+    };
+    let principal = &work.caller.principal;
+    let email_claim = principal.email.as_deref().map(|email| email_claim(work.log().keys(), email));
+    let own = email_claim.as_ref().is_some_and(|own| own.matches(invited));
+    if token.is_none() && !own {
+        return Err(Fault::NotFound.into());
+    }
+    let recipient = Recipient { user: principal.user.clone(), email_claim, token };
+    work.organization = Some(organization.clone());
+    Ok(Invited { id, invitation, organization, recipient })
+}
+
+/// Requires a capability of an organization that the caller need not see yet.
+async fn require(work: &mut Work<'_>, organization: &OrganizationId, capability: Capability) -> Result<(), Stop> {
+    let loaded = work.load::<Organization>(organization).await?;
+    let status = loaded.state.status;
+    if !loaded.state.is_present() {
+        return Err(Fault::NotFound.into());
+    }
+    if status.allows(capability, false) { Ok(()) } else { Err(Refusal::EntityStatus { status, capability }.into()) }
+}
+
+/// An invitation that the caller sees as one of the organization's.
+async fn visible(work: &mut Work<'_>, id: &InvitationId) -> Result<(Loaded<Invitation>, Standing), Stop> {
+    let invitation = work.load::<Invitation>(id).await?;
+    let Some(organization) = invitation.organization.clone() else { return Err(Fault::NotFound.into()) };
+    let standing = Standing::of(work, &organization).await?;
+    if !standing.membership.state.permissions().contains(Permission::InvitationRead) && !standing.operator {
+        return Err(Fault::NotFound.into());
+    }
+    Ok((invitation, standing))
+}
+
+fn finish(
+    work: &mut Work<'_>,
+    id: InvitationId,
+    before: &Loaded<Invitation>,
+    events: Vec<aggregates::invitation::InvitationEvent>,
+) {
+    let after = work.record(&id, before, events);
+    work.entities = vec![Entity::Invitation(id, after)];
+}

@@ -1,0 +1,195 @@
+//! Commands of memberships.
+
+use aggregates::ids::{MembershipId, OrganizationId, UserId};
+use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState, normal_roles};
+use aggregates::roles::Permission;
+use aggregates::status::Capability;
+use aggregates::{Membership, Organization, Refusal, User};
+use serde::Serialize;
+
+use super::standing::{Standing, sees};
+use super::work::{Entity, Stop, Work};
+use super::{Fault, UseCase};
+use crate::log::{Loaded, Log, LogError};
+
+/// Adds a user whom the caller can already see.
+#[derive(Debug, Serialize)]
+pub struct AddMember {
+    /// To which organization.
+    pub organization: OrganizationId,
+    /// Whom.
+    pub user: UserId,
+    /// With which roles.
+    pub roles: Vec<String>,
+    /// How.
+    pub source: MembershipSource,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+}
+
+impl UseCase for AddMember {
+    const OPERATION: &'static str = "addMember";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let rights =
+            standing.require(work, Some(Capability::AddMembers), Permission::MemberAdd, self.reason.as_deref())?;
+        let user = work.load::<User>(&self.user).await?;
+        let id = MembershipId::of(&self.organization, &self.user);
+        let membership = work.load::<Membership>(&id).await?;
+        let visible = rights.operator
+            || membership.version > 0
+            || shares_an_organization(work.log(), &work.caller.principal.user, &self.user).await?;
+        if user.version == 0 || !visible {
+            return Err(Fault::NotFound.into());
+        }
+        let join = MembershipCommand::Join {
+            user: self.user.clone(),
+            roles: self.roles.clone(),
+            source: self.source,
+            invitation: None,
+            by: rights.grantor,
+            reason: self.reason.clone(),
+            at: work.now,
+        };
+        let joined = membership.state.decide(join).map_err(|refusal| named(refusal, &id))?;
+        finish(work, id, &membership, joined)
+    }
+}
+
+/// What is done to one membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Change {
+    /// Other roles.
+    Roles(Vec<String>),
+    /// Kept out for a while.
+    Suspend(Option<String>),
+    /// In again.
+    Reinstate(Option<String>),
+    /// Removed.
+    Remove(Option<String>),
+}
+
+/// Changes one membership.
+#[derive(Debug, Serialize)]
+pub struct ChangeMember {
+    /// Which membership.
+    pub membership: MembershipId,
+    /// What is done.
+    pub change: Change,
+    /// Why, where an operator changes roles.
+    pub reason: Option<String>,
+}
+
+impl UseCase for ChangeMember {
+    const OPERATION: &'static str = "changeMember";
+
+    fn operation(&self) -> &'static str {
+        match self.change {
+            Change::Roles(_) => "changeMemberRoles",
+            Change::Suspend(_) => "suspendMember",
+            Change::Reinstate(_) => "reinstateMember",
+            Change::Remove(_) => "removeMember",
+        }
+    }
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let membership = work.load::<Membership>(&self.membership).await?;
+        let Some(organization) = membership.organization.clone() else { return Err(Fault::NotFound.into()) };
+        let standing = Standing::of(work, &organization).await?;
+        if !standing.membership.state.permissions().contains(Permission::MemberRead) && !standing.operator {
+            return Err(Fault::NotFound.into());
+        }
+        let (capability, permission, reason) = match &self.change {
+            // What the roles are worth decides which capability is needed; unknown names are refused as such below.
+            Change::Roles(roles) => {
+                let roles = normal_roles(roles).unwrap_or_default();
+                (membership.state.change_needs(&roles), Permission::MemberUpdate, &self.reason)
+            }
+            Change::Suspend(reason) => (Capability::RemoveMembers, Permission::MemberSuspend, reason),
+            Change::Reinstate(reason) => (Capability::AddMembers, Permission::MemberSuspend, reason),
+            Change::Remove(reason) => (Capability::RemoveMembers, Permission::MemberRemove, reason),
+        };
+        let rights = standing.require(work, Some(capability), permission, reason.as_deref())?;
+        work.expect_version(membership.version)?;
+        let (by, reason) = (rights.grantor, reason.clone());
+        let command = match &self.change {
+            Change::Roles(roles) => MembershipCommand::ChangeRoles { roles: roles.clone(), by },
+            Change::Suspend(_) => MembershipCommand::Suspend { reason, by },
+            Change::Reinstate(_) => MembershipCommand::Reinstate { reason, by },
+            Change::Remove(_) => MembershipCommand::Remove { reason, by },
+        };
+        let events = membership.state.decide(command)?;
+        finish(work, self.membership.clone(), &membership, events)
+    }
+}
+
+/// Leaves an organization.
+#[derive(Debug, Serialize)]
+pub struct LeaveOrganization {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl UseCase for LeaveOrganization {
+    const OPERATION: &'static str = "leaveOrganization";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of_member(work, &self.organization).await?;
+        standing.require_capability(Capability::Leave, false)?;
+        work.expect_version(standing.organization.version)?;
+        let id = MembershipId::of(&self.organization, &work.caller.principal.user);
+        let events = standing.membership.state.decide(MembershipCommand::Leave { reason: self.reason.clone() })?;
+        finish(work, id, &standing.membership, events)
+    }
+}
+
+fn finish(
+    work: &mut Work<'_>,
+    id: MembershipId,
+    before: &Loaded<Membership>,
+    events: Vec<aggregates::membership::MembershipEvent>,
+) -> Result<(), Stop> {
+    let after = work.record(&id, before, events);
+    work.entities = vec![Entity::Membership(id, after)];
+    Ok(())
+}
+
+/// Names the membership that exists already: the aggregate does not know its own id.
+fn named(refusal: Refusal, id: &MembershipId) -> Refusal {
+    match refusal {
+        Refusal::AlreadyExists { path, message, .. } => {
+            Refusal::AlreadyExists { path, message, existing: id.to_string() }
+        }
+        refusal => refusal,
+    }
+}
+
+/// Whether `caller` sees `user` through some organization. The read model only proposes where to look; what counts
+/// are both memberships as the log has them.
+pub async fn shares_an_organization(log: &Log, caller: &UserId, user: &UserId) -> Result<bool, LogError> {
+    if caller == user {
+        return Ok(true);
+    }
+    let candidates = sqlx::query_scalar!(
+        "SELECT mine.organization_id FROM members mine
+         JOIN members theirs ON theirs.organization_id = mine.organization_id AND theirs.user_id = $2
+         WHERE mine.user_id = $1 AND mine.state = 'ACTIVE' AND theirs.state <> 'REMOVED' LIMIT 20",
+        caller.as_ref(),
+        user.as_ref()
+    )
+    .fetch_all(log.pool())
+    .await?;
+    for organization in candidates.iter().filter_map(|id| id.parse::<OrganizationId>().ok()) {
+        let (mine, theirs) = (MembershipId::of(&organization, caller), MembershipId::of(&organization, user));
+        let now = log.current(&[organization.clone().into(), mine.clone().into(), theirs.clone().into()]).await?;
+        let (place, mine) = (now.get::<Organization>(&organization), now.get::<Membership>(&mine));
+        let together = now.get::<Membership>(&theirs).state.state != MembershipState::Removed;
+        if together && sees(&place.state, &mine.state) && mine.state.permissions().contains(Permission::MemberRead) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

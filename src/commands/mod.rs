@@ -1,0 +1,415 @@
+//! The path of a command: caller → checks → decide → append → receipt.
+//!
+//! A [`UseCase`] loads what it needs through [`Work`], which notes every stream and version that the decision
+//! relied upon, and hands over new events. The append accepts only if all those versions still hold. So:
+//! - an acceptance needs no fresh read: a stale one is a conflict, and the command is decided again;
+//! - a refusal is made only from states that were just compared with the log.
+//!
+//! Checks come in the contract's order: authenticated → visible → lifecycle and verification → permission →
+//! state → limit. The first four are [`Standing`]'s.
+
+pub mod invitations;
+pub mod members;
+pub mod organizations;
+pub mod projects;
+mod standing;
+pub mod sweep;
+mod users;
+mod work;
+
+use std::sync::Arc;
+
+use aggregates::ids::OrganizationId;
+use aggregates::{Actor, Origin, Recorded, Refusal, StreamId};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::access::Principal;
+use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
+
+pub use standing::{Rights, Standing, sees};
+pub use users::identity_claim;
+pub use work::{Entity, Stop, Work};
+
+/// How often a command that lost a race is decided again.
+const TRIES_MAX: usize = 16;
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// The rules of this deployment that commands go by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Whether an operator has to verify organizations.
+    pub verification_required: bool,
+    /// Slugs that no organization may take.
+    pub slug_reserved: Vec<String>,
+    /// How long what was deleted can be restored.
+    pub restore: chrono::Duration,
+    /// How long an invitation is open when nothing else is said, in hours.
+    pub invitation_hours_default: i64,
+    /// How long an invitation may be open, in hours.
+    pub invitation_hours_max: i64,
+    /// The plan of new organizations.
+    pub default_plan: String,
+    /// Plans and their limits.
+    pub plans: std::collections::BTreeMap<String, aggregates::organization::Limits>,
+}
+
+/// Who calls, and by which request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who.
+    pub principal: Principal,
+    /// From which address.
+    pub ip: Option<String>,
+    /// With which program.
+    pub user_agent: Option<String>,
+    /// The HTTP request.
+    pub request_id: Option<String>,
+    /// What belongs together.
+    pub correlation_id: Uuid,
+}
+
+/// What may come with any command.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    /// A repetition with the same key finds the first outcome.
+    pub idempotency_key: Option<String>,
+    /// The version that the entity named by the input must have.
+    pub expected_version: Option<u64>,
+}
+
+/// Why a command could not even be refused: nothing was changed, as far as is known.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Not there, or not for this caller to see.
+    #[error("there is no such thing, or it is not yours to see")]
+    NotFound,
+    /// Visible, but not permitted.
+    #[error("{0}")]
+    Forbidden(String),
+    /// An input that cannot be read.
+    #[error("{0}")]
+    BadInput(String),
+    /// It lost its race again and again.
+    #[error("others changed the same thing at the same time; try again")]
+    Conflict,
+    /// The key was used with another input.
+    #[error("this idempotency key was used with another input: use a new key, or repeat the same input")]
+    IdempotencyKeyReused,
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Why a command was refused, beyond what an aggregate says itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rejection {
+    /// An aggregate's own rule, or the organization's status.
+    Rule(Refusal),
+    /// The entity has another version.
+    Version {
+        /// What the caller expected.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// A maximum would be exceeded.
+    Limit {
+        /// Which limit.
+        name: String,
+        /// The maximum.
+        maximum: u64,
+        /// What is used.
+        used: u64,
+        /// How much more was asked for.
+        requested: u64,
+    },
+    /// No active owner would be left.
+    LastOwner,
+}
+
+/// What became of a command.
+#[derive(Debug, Default)]
+pub struct Receipt {
+    /// What it answers with, as it is after the command.
+    pub entities: Vec<Entity>,
+    /// What it recorded.
+    pub events: Vec<Recorded>,
+    /// Where to read to see it.
+    pub position: Option<Position>,
+    /// Whether this is the outcome of an earlier, equal command.
+    pub replayed: bool,
+    /// A secret that is shown this once.
+    pub secret: Option<String>,
+    /// Why nothing was changed.
+    pub rejections: Vec<Rejection>,
+}
+
+/// A command as a caller gives it.
+pub trait UseCase: Serialize + Send + Sync {
+    /// The operation's name: idempotency keys are kept per caller and operation.
+    const OPERATION: &'static str;
+
+    /// The operation's name, where one type serves several.
+    fn operation(&self) -> &'static str {
+        Self::OPERATION
+    }
+
+    /// Checks, decides, and hands new events to `work`.
+    fn decide(&self, work: &mut Work<'_>) -> impl Future<Output = Result<(), Stop>> + Send;
+}
+
+/// Takes commands. Cheap to share.
+pub struct Commands {
+    log: Arc<Log>,
+    rules: Rules,
+}
+
+impl Commands {
+    /// Over this log, by these rules.
+    pub fn new(log: Arc<Log>, rules: Rules) -> Self {
+        Self { log, rules }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Carries out a command for `caller`.
+    pub async fn execute<U: UseCase>(
+        &self,
+        caller: &Caller,
+        case: &U,
+        conditions: Conditions,
+    ) -> Result<Receipt, Fault> {
+        let started = std::time::Instant::now();
+        let result = Execution::new(self, caller, case.operation(), &conditions, case)?.run(case).await;
+        let outcome = match &result {
+            Ok(receipt) if receipt.rejections.is_empty() => "accepted",
+            Ok(_) => "refused",
+            Err(_) => "failed",
+        };
+        metrics::counter!("tenancy_commands_total", "operation" => case.operation(), "outcome" => outcome).increment(1);
+        metrics::histogram!("tenancy_command_seconds").record(started.elapsed().as_secs_f64());
+        result
+    }
+}
+
+/// One command on its way.
+struct Execution<'a> {
+    commands: &'a Commands,
+    caller: &'a Caller,
+    conditions: &'a Conditions,
+    operation: &'static str,
+    /// A keyed hash of the input.
+    input: String,
+    command_id: Uuid,
+    /// The id of what the command creates, unless it follows from an idempotency key.
+    seed: Uuid,
+}
+
+impl<'a> Execution<'a> {
+    fn new<U: UseCase>(
+        commands: &'a Commands,
+        caller: &'a Caller,
+        operation: &'static str,
+        conditions: &'a Conditions,
+        case: &U,
+    ) -> Result<Self, Fault> {
+        if let Some(key) = &conditions.idempotency_key {
+            let valid = !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_BYTES_MAX && !key.chars().any(char::is_control);
+            if !valid {
+                return Err(Fault::BadInput(format!(
+                    "idempotencyKey has {} bytes: give 1 to {IDEMPOTENCY_KEY_BYTES_MAX} without control characters",
+                    key.len()
+                )));
+            }
+        }
+        let text = serde_json::to_string(case).map_err(|error| Fault::BadInput(error.to_string()))?;
+        let version = conditions.expected_version.map(|version| version.to_string()).unwrap_or_default();
+        let input = commands.log.keys().digest(&["idempotent input", operation, &version, &text]).0;
+        Ok(Self { commands, caller, conditions, operation, input, command_id: Uuid::new_v4(), seed: Uuid::now_v7() })
+    }
+
+    async fn run<U: UseCase>(&self, case: &U) -> Result<Receipt, Fault> {
+        if let Some(receipt) = self.earlier_outcome().await? {
+            return Ok(receipt);
+        }
+        let log = &self.commands.log;
+        let mut compared: Vec<StreamId> = vec![];
+        let mut last_try = false;
+        for _ in 0..TRIES_MAX {
+            let mut work = Work::new(self.commands, self.caller, self.conditions, self.operation, self.seed);
+            let decided = case.decide(&mut work).await;
+            let streams = work.streams();
+            if let Err(stop) = decided {
+                // A refusal stands only if everything that it relied upon was compared with the log.
+                if streams.iter().all(|stream| compared.contains(stream)) {
+                    return self.refuse(stop).await;
+                }
+                log.bring_up_to_date(&streams).await?;
+                compared = streams;
+                continue;
+            }
+            let recorded = match self.append(&mut work, last_try).await? {
+                Some(outcome) => outcome,
+                None => return Ok(Receipt { entities: work.entities, secret: None, ..Receipt::default() }),
+            };
+            match recorded {
+                Outcome::Accepted { events } => return Ok(self.accepted(work, events)),
+                Outcome::Duplicate { input, outcome } => return self.replay(&input, outcome).await,
+                Outcome::Conflict { .. } => {
+                    log.bring_up_to_date(&streams).await?;
+                    compared = streams;
+                }
+                Outcome::Taken { .. } | Outcome::Limit { .. } if !last_try => {
+                    if let Some(organization) = &work.organization {
+                        self.commands.expire_overdue(organization).await?;
+                    }
+                    last_try = true;
+                }
+                Outcome::Taken { key, holder } => {
+                    return self.refuse(Stop::Refusal(Rejection::Rule(standing::taken(key.scope, holder)))).await;
+                }
+                Outcome::Limit { name, maximum, used, requested, event } => {
+                    let events: Vec<Recorded> = event.into_iter().map(|event| *event).collect();
+                    let rejections = vec![Rejection::Limit { name, maximum, used, requested }];
+                    return Ok(Receipt { position: self.position(&events), events, rejections, ..Receipt::default() });
+                }
+                Outcome::Floor { .. } => return self.refuse(Stop::Refusal(Rejection::LastOwner)).await,
+            }
+        }
+        Err(Fault::Conflict)
+    }
+
+    /// Appends what was decided; `None` when there is nothing to record and no key to remember it by.
+    async fn append(&self, work: &mut Work<'_>, last_try: bool) -> Result<Option<Outcome>, Fault> {
+        let writes = work.take_writes();
+        if writes.is_empty() && (self.conditions.idempotency_key.is_none() || work.organization.is_none()) {
+            return Ok(None);
+        }
+        let streams = work.entities.iter().map(|entity| (entity.stream().id().to_owned(), entity.version())).collect();
+        let draft = Draft {
+            organization: work.organization.clone(),
+            relied: work.relied(&writes),
+            writes,
+            origin: self.origin(work.acts_as_operator()),
+        };
+        let mut append: Append = self.commands.log.seal(draft).await?;
+        append.last_try = last_try;
+        append.idempotency = self.conditions.idempotency_key.clone().map(|key| Idempotency {
+            caller: self.caller.principal.user.to_string(),
+            operation: self.operation.to_owned(),
+            key,
+            input: self.input.clone(),
+            outcome: StoredOutcome {
+                events: append
+                    .writes
+                    .iter()
+                    .flat_map(|write| &write.events)
+                    .map(|event| event.id.to_string())
+                    .collect(),
+                streams,
+            },
+        });
+        Ok(Some(self.commands.log.append(append).await?))
+    }
+
+    fn origin(&self, operator: bool) -> Origin {
+        let user = self.caller.principal.user.clone();
+        Origin {
+            command_id: self.command_id,
+            actor: if operator { Actor::Operator(user) } else { Actor::User(user) },
+            on_behalf_of: None,
+            ip: self.caller.ip.clone(),
+            user_agent: self.caller.user_agent.clone(),
+            request_id: self.caller.request_id.clone(),
+            correlation_id: self.caller.correlation_id,
+            causation_id: None,
+        }
+    }
+
+    fn accepted(&self, work: Work<'_>, events: Vec<Recorded>) -> Receipt {
+        Receipt {
+            entities: work.entities,
+            position: self.position(&events),
+            events,
+            secret: work.secret_to_show,
+            replayed: false,
+            rejections: vec![],
+        }
+    }
+
+    fn position(&self, events: &[Recorded]) -> Option<Position> {
+        let last = events.iter().max_by_key(|event| event.offset)?;
+        Some(Position::at(self.commands.log.epoch(), last.partition, last.offset))
+    }
+
+    /// Refuses, unless an equal command was accepted meanwhile: then that is why this one is refused.
+    async fn refuse(&self, stop: Stop) -> Result<Receipt, Fault> {
+        if let Some(receipt) = self.earlier_outcome().await? {
+            return Ok(receipt);
+        }
+        match stop {
+            Stop::Fault(fault) => Err(fault),
+            Stop::Refusal(Rejection::Rule(Refusal::NotFound)) => Err(Fault::NotFound),
+            Stop::Refusal(Rejection::Rule(Refusal::Forbidden(message))) => Err(Fault::Forbidden(message)),
+            Stop::Refusal(rejection) => Ok(Receipt { rejections: vec![rejection], ..Receipt::default() }),
+        }
+    }
+
+    async fn earlier_outcome(&self) -> Result<Option<Receipt>, Fault> {
+        let Some(key) = &self.conditions.idempotency_key else { return Ok(None) };
+        let caller = self.caller.principal.user.as_ref();
+        match self.commands.log.outcome(caller, self.operation, key).await? {
+            Some((input, outcome)) => self.replay(&input, outcome).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Answers as the first time, without secrets.
+    async fn replay(&self, input: &str, outcome: StoredOutcome) -> Result<Receipt, Fault> {
+        if input != self.input {
+            return Err(Fault::IdempotencyKeyReused);
+        }
+        let log = &self.commands.log;
+        let events = log.events(&outcome.events).await?;
+        let mut entities = vec![];
+        for (id, version) in &outcome.streams {
+            entities.extend(Entity::load_at(log, id, *version).await?);
+        }
+        Ok(Receipt { entities, position: self.position(&events), events, replayed: true, ..Receipt::default() })
+    }
+}
+
+/// How a command of the service itself came about.
+fn system_origin() -> Origin {
+    Origin {
+        command_id: Uuid::new_v4(),
+        actor: Actor::System,
+        on_behalf_of: None,
+        ip: None,
+        user_agent: None,
+        request_id: None,
+        correlation_id: Uuid::new_v4(),
+        causation_id: None,
+    }
+}
+
+/// The time at which an invitation or a deletion that begins at `now` ends.
+fn later(now: DateTime<Utc>, span: chrono::Duration) -> DateTime<Utc> {
+    now.checked_add_signed(span).unwrap_or(now)
+}
+
+/// An organization's partition is where everything of it is written.
+fn home(organization: &OrganizationId) -> StreamId {
+    organization.clone().into()
+}

@@ -1,0 +1,392 @@
+//! Commands of organizations.
+
+use aggregates::ids::{MembershipId, OrganizationId, UserId};
+use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
+use aggregates::organization::{LimitChange, OrganizationCommand};
+use aggregates::roles::{OWNER, Permission};
+use aggregates::status::{Capability, Review};
+use aggregates::{Membership, Organization, Refusal, User, text};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::standing::Standing;
+use super::work::{Entity, Stop, Work};
+use super::{Fault, UseCase, later};
+
+/// Creates an organization; its owner joins in the same commit.
+#[derive(Debug, Serialize)]
+pub struct CreateOrganization {
+    /// The display name.
+    pub name: String,
+    /// The slug.
+    pub slug: String,
+    /// The contact address.
+    pub contact_email: Option<String>,
+    /// Operators: its id in their own systems.
+    pub external_id: Option<String>,
+    /// Operators: who owns it, if not the caller.
+    pub owner: Option<UserId>,
+    /// Why, where an operator creates it for somebody.
+    pub reason: Option<String>,
+    /// How the owner came in.
+    pub source: MembershipSource,
+}
+
+impl UseCase for CreateOrganization {
+    const OPERATION: &'static str = "createOrganization";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let caller = work.caller;
+        if (self.external_id.is_some() || self.owner.is_some()) && !caller.principal.operator {
+            return Err(Fault::Forbidden("externalId and ownerId are for operators: leave them out".into()).into());
+        }
+        let owner = self.owner.clone().unwrap_or_else(|| caller.principal.user.clone());
+        if self.external_id.is_some() || self.owner.is_some() {
+            work.act_as_operator();
+        }
+        let known = work.load::<User>(&owner).await?;
+        if known.version == 0 {
+            return Err(Refusal::input("ownerId", "there is no user of this id").into());
+        }
+        let slug = organization_slug(work, &self.slug)?;
+        let id: OrganizationId = work.new_id();
+        work.organization = Some(id.clone());
+        let rules = work.rules();
+        let plan = rules.default_plan.clone();
+        let limits = rules.plans.get(&plan).cloned().unwrap_or_default();
+        let unverified = rules.verification_required;
+        let before = work.load::<Organization>(&id).await?;
+        let events = before.state.decide(OrganizationCommand::Create {
+            id: id.clone(),
+            name: self.name.clone(),
+            slug,
+            contact_email: self.contact_email.clone(),
+            external_id: self.external_id.clone(),
+            plan,
+            limits,
+            verified_because: (!unverified).then(|| "this deployment does not verify organizations".to_owned()),
+            reason: self.reason.clone(),
+            at: work.now,
+        })?;
+        let created = work.record(&id, &before, events);
+
+        let membership_id = MembershipId::of(&id, &owner);
+        let membership = work.load::<Membership>(&membership_id).await?;
+        let joined = membership.state.decide(MembershipCommand::Join {
+            user: owner,
+            roles: vec![OWNER.to_owned()],
+            source: self.source,
+            invitation: None,
+            by: Grantor::unbounded(),
+            reason: None,
+            at: work.now,
+        })?;
+        let membership = work.record(&membership_id, &membership, joined);
+        work.entities = vec![Entity::Organization(id, created), Entity::Membership(membership_id, membership)];
+        Ok(())
+    }
+}
+
+/// Changes the profile.
+#[derive(Debug, Serialize)]
+pub struct UpdateOrganization {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// The display name.
+    pub name: Option<String>,
+    /// The slug.
+    pub slug: Option<String>,
+    /// The contact address; `Some(None)` clears it.
+    pub contact_email: Option<Option<String>>,
+    /// Operators: the id in their own systems; `Some(None)` clears it.
+    pub external_id: Option<Option<String>>,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+}
+
+impl UseCase for UpdateOrganization {
+    const OPERATION: &'static str = "updateOrganization";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let profile = self.name.is_some() || self.slug.is_some() || self.contact_email.is_some();
+        if profile || self.external_id.is_none() {
+            standing.require(
+                work,
+                Some(Capability::EditProfile),
+                Permission::OrganizationUpdate,
+                self.reason.as_deref(),
+            )?;
+        }
+        if self.external_id.is_some() {
+            if !standing.operator {
+                return Err(Fault::Forbidden("externalId is for operators: leave it out".into()).into());
+            }
+            work.act_as_operator();
+        }
+        let slug = self.slug.as_deref().map(|slug| organization_slug(work, slug)).transpose()?;
+        let command = OrganizationCommand::Update {
+            id: self.organization.clone(),
+            name: self.name.clone(),
+            slug,
+            contact_email: self.contact_email.clone(),
+            external_id: self.external_id.clone(),
+        };
+        finish(work, standing, command)
+    }
+}
+
+/// Writes the settings document of a namespace.
+#[derive(Debug, Serialize)]
+pub struct UpdateOrganizationSettings {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Which document.
+    pub namespace: String,
+    /// The document; null clears it.
+    pub value: Value,
+}
+
+impl UseCase for UpdateOrganizationSettings {
+    const OPERATION: &'static str = "updateOrganizationSettings";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        standing.require(work, Some(Capability::EditProfile), Permission::OrganizationUpdate, None)?;
+        let command =
+            OrganizationCommand::UpdateSettings { namespace: self.namespace.clone(), value: self.value.clone() };
+        finish(work, standing, command)
+    }
+}
+
+/// Submits the organization for verification.
+#[derive(Debug, Serialize)]
+pub struct SubmitOrganization {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl UseCase for SubmitOrganization {
+    const OPERATION: &'static str = "submitOrganizationForVerification";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let reason = self.reason.as_deref();
+        standing.require(work, Some(Capability::SubmitForVerification), Permission::OrganizationSubmit, reason)?;
+        finish(work, standing, OrganizationCommand::Review { review: Review::Submit, reason: self.reason.clone() })
+    }
+}
+
+/// Deletes the organization; it can be restored for a while.
+#[derive(Debug, Serialize)]
+pub struct DeleteOrganization {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl UseCase for DeleteOrganization {
+    const OPERATION: &'static str = "deleteOrganization";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let reason = self.reason.as_deref();
+        // What only operators may delete (a blocked organization), an owner who operates deletes as an operator.
+        let blocked = !standing.organization.state.status.allows(Capability::Delete, false);
+        let rights = if blocked && standing.operator {
+            standing.require_capability(Capability::Delete, true)?;
+            standing.require_operator(work, reason.unwrap_or_default())?
+        } else {
+            standing.require(work, Some(Capability::Delete), Permission::OrganizationDelete, reason)?
+        };
+        let purge_at = later(work.now, work.rules().restore);
+        let command =
+            OrganizationCommand::Delete { reason: self.reason.clone(), by_operator: rights.operator, purge_at };
+        finish(work, standing, command)
+    }
+}
+
+/// Restores a deleted organization.
+#[derive(Debug, Serialize)]
+pub struct RestoreOrganization {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl UseCase for RestoreOrganization {
+    const OPERATION: &'static str = "restoreOrganization";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let reason = self.reason.as_deref();
+        if standing.organization.state.status.deleted_by_operator && standing.operator {
+            standing.require_capability(Capability::Restore, true)?;
+            standing.require_operator(work, reason.unwrap_or_default())?;
+        } else {
+            standing.require(work, Some(Capability::Restore), Permission::OrganizationDelete, reason)?;
+        }
+        finish(work, standing, OrganizationCommand::Restore { reason: self.reason.clone() })
+    }
+}
+
+/// What an operator may do to an organization, beside its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Act {
+    /// PENDING → VERIFIED.
+    Verify,
+    /// PENDING → REJECTED.
+    Reject,
+    /// → WAITLISTED.
+    Waitlist,
+    /// → IN_SETUP.
+    Reopen,
+    /// VERIFIED → PENDING.
+    ReviewAgain,
+    /// → BLOCKED.
+    Block,
+    /// → the status before the block.
+    Unblock,
+    /// → INACTIVE.
+    Deactivate,
+    /// → ACTIVE.
+    Activate,
+}
+
+impl Act {
+    fn command(self, reason: String) -> OrganizationCommand {
+        let review = match self {
+            Self::Verify => Review::Verify,
+            Self::Reject => Review::Reject,
+            Self::Waitlist => Review::Waitlist,
+            Self::Reopen => Review::Reopen,
+            Self::ReviewAgain => Review::ReviewAgain,
+            Self::Block => Review::Block,
+            Self::Unblock => Review::Unblock,
+            Self::Deactivate => return OrganizationCommand::Deactivate { reason: Some(reason) },
+            Self::Activate => return OrganizationCommand::Activate { reason: Some(reason) },
+        };
+        OrganizationCommand::Review { review, reason: Some(reason) }
+    }
+}
+
+/// An operator's act on an organization.
+#[derive(Debug, Serialize)]
+pub struct ReviewOrganization {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// What is done.
+    pub act: Act,
+    /// Why.
+    pub reason: String,
+}
+
+impl UseCase for ReviewOrganization {
+    const OPERATION: &'static str = "reviewOrganization";
+
+    fn operation(&self) -> &'static str {
+        match self.act {
+            Act::Verify => "verifyOrganization",
+            Act::Reject => "rejectOrganization",
+            Act::Waitlist => "waitlistOrganization",
+            Act::Reopen => "reopenOrganization",
+            Act::ReviewAgain => "reviewOrganizationAgain",
+            Act::Block => "blockOrganization",
+            Act::Unblock => "unblockOrganization",
+            Act::Deactivate => "deactivateOrganization",
+            Act::Activate => "activateOrganization",
+        }
+    }
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        standing.require_operator(work, &self.reason)?;
+        finish(work, standing, self.act.command(self.reason.clone()))
+    }
+}
+
+/// Sets one limit.
+#[derive(Debug, Serialize)]
+pub struct SetOrganizationLimit {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Which limit.
+    pub limit: String,
+    /// The maximum; `None` with `from_plan` false is no limit.
+    pub maximum: Option<u64>,
+    /// Whether the plan decides.
+    pub from_plan: bool,
+    /// Why.
+    pub reason: String,
+}
+
+impl UseCase for SetOrganizationLimit {
+    const OPERATION: &'static str = "setOrganizationLimit";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        standing.require_operator(work, &self.reason)?;
+        let value = match (self.from_plan, self.maximum) {
+            (true, _) => LimitChange::FromPlan,
+            (false, Some(maximum)) => LimitChange::Maximum(maximum),
+            (false, None) => LimitChange::Unlimited,
+        };
+        let command =
+            OrganizationCommand::SetLimit { limit: self.limit.clone(), value, reason: Some(self.reason.clone()) };
+        finish(work, standing, command)
+    }
+}
+
+/// Gives the organization another plan.
+#[derive(Debug, Serialize)]
+pub struct ChangeOrganizationPlan {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// The plan.
+    pub plan: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl UseCase for ChangeOrganizationPlan {
+    const OPERATION: &'static str = "changeOrganizationPlan";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        standing.require_operator(work, &self.reason)?;
+        let plans = &work.rules().plans;
+        let Some(limits) = plans.get(&self.plan).cloned() else {
+            let known: Vec<&str> = plans.keys().map(String::as_str).collect();
+            let shown: String = self.plan.chars().take(80).collect();
+            return Err(Refusal::input(
+                "plan",
+                format!("there is no plan {shown:?}: give one of {}", known.join(", ")),
+            )
+            .into());
+        };
+        let command =
+            OrganizationCommand::ChangePlan { plan: self.plan.clone(), limits, reason: Some(self.reason.clone()) };
+        finish(work, standing, command)
+    }
+}
+
+fn finish(work: &mut Work<'_>, standing: Standing, command: OrganizationCommand) -> Result<(), Stop> {
+    work.expect_version(standing.organization.version)?;
+    let events = standing.organization.state.decide(command)?;
+    let after = work.record(&standing.id, &standing.organization, events);
+    work.entities = vec![Entity::Organization(standing.id, after)];
+    Ok(())
+}
+
+/// A slug that is well formed and not reserved by this deployment.
+fn organization_slug(work: &Work<'_>, slug: &str) -> Result<String, Refusal> {
+    let slug = text::slug("slug", slug)?;
+    if work.rules().slug_reserved.contains(&slug) {
+        return Err(Refusal::input("slug", format!("the slug {slug:?} is reserved: choose another")));
+    }
+    Ok(slug)
+}

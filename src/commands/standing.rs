@@ -1,0 +1,129 @@
+//! How a caller stands towards an organization: whether he sees it, and what he may do there. One order of checks
+//! for every operation: visible → lifecycle and verification → permission.
+
+use aggregates::ids::{MembershipId, OrganizationId};
+use aggregates::membership::Grantor;
+use aggregates::roles::{self, Permission};
+use aggregates::status::Capability;
+use aggregates::{Membership, Organization, Refusal, Scope, text};
+
+use super::work::{Stop, Work};
+use super::{Fault, Rejection};
+use crate::log::Loaded;
+
+/// A caller and an organization that he may see.
+pub struct Standing {
+    /// The organization.
+    pub organization: Loaded<Organization>,
+    /// Its id.
+    pub id: OrganizationId,
+    /// The caller's membership; not active for operators who are none.
+    pub membership: Loaded<Membership>,
+    /// Whether the caller operates the service.
+    pub operator: bool,
+}
+
+/// By which right a caller acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// Whether as an operator.
+    pub operator: bool,
+    /// What he may grant.
+    pub grantor: Grantor,
+}
+
+/// Whether a member with this state of things sees the organization.
+pub fn sees(organization: &Organization, membership: &Membership) -> bool {
+    organization.is_present()
+        && membership.permissions().contains(Permission::OrganizationRead)
+        && (!organization.status.hidden_from_members() || roles::is_owner(&membership.roles))
+}
+
+impl Standing {
+    /// The caller's standing in `id`; NOT_FOUND where he may not see it, exactly as if it did not exist.
+    pub async fn of(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
+        let standing = Self::load(work, id).await?;
+        let visible = sees(&standing.organization.state, &standing.membership.state)
+            || (standing.operator && standing.organization.state.is_present());
+        if visible { Ok(standing) } else { Err(Fault::NotFound.into()) }
+    }
+
+    /// The standing of a member who need not see the organization itself: leaving is open to whoever is in.
+    pub async fn of_member(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
+        let standing = Self::load(work, id).await?;
+        let member = standing.membership.state.state != aggregates::membership::MembershipState::Removed;
+        if member && standing.organization.state.is_present() { Ok(standing) } else { Err(Fault::NotFound.into()) }
+    }
+
+    async fn load(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
+        work.organization = Some(id.clone());
+        let organization = work.load::<Organization>(id).await?;
+        let membership = work.load::<Membership>(&MembershipId::of(id, &work.caller.principal.user)).await?;
+        Ok(Self { organization, id: id.clone(), membership, operator: work.caller.principal.operator })
+    }
+
+    /// Requires that the organization's status allows `capability` and that the caller may do it: as a member with
+    /// `permission`, or as an operator who says why.
+    pub fn require(
+        &self,
+        work: &mut Work<'_>,
+        capability: Option<Capability>,
+        permission: Permission,
+        reason: Option<&str>,
+    ) -> Result<Rights, Stop> {
+        let as_member = self.membership.state.permissions().contains(permission);
+        let as_operator = self.operator && !as_member;
+        if let Some(capability) = capability {
+            self.require_capability(capability, as_operator)?;
+        }
+        if as_member {
+            return Ok(Rights { operator: false, grantor: Grantor::with_roles(&self.membership.state.roles) });
+        }
+        if !as_operator {
+            return Err(Fault::Forbidden(format!(
+                "this needs the permission {permission}, which none of your roles has"
+            ))
+            .into());
+        }
+        if text::reason("reason", reason)?.is_none() {
+            return Err(Fault::Forbidden(
+                "an operator acts in an organization only with a reason: give one, or act as a member".into(),
+            )
+            .into());
+        }
+        work.act_as_operator();
+        Ok(Rights { operator: true, grantor: Grantor::unbounded() })
+    }
+
+    /// Requires an operator with a reason.
+    pub fn require_operator(&self, work: &mut Work<'_>, reason: &str) -> Result<Rights, Stop> {
+        if !self.operator {
+            return Err(Fault::Forbidden("only operators of the service may do this".into()).into());
+        }
+        text::required_reason(Some(reason))?;
+        work.act_as_operator();
+        Ok(Rights { operator: true, grantor: Grantor::unbounded() })
+    }
+
+    /// Requires that the organization's status allows `capability`.
+    pub fn require_capability(&self, capability: Capability, operator: bool) -> Result<(), Stop> {
+        let status = self.organization.state.status;
+        if status.allows(capability, operator) {
+            return Ok(());
+        }
+        Err(Stop::Refusal(Rejection::Rule(Refusal::EntityStatus { status, capability })))
+    }
+}
+
+/// How a key that somebody else holds is refused.
+pub(super) fn taken(scope: Scope, holder: String) -> Refusal {
+    let (path, message) = match scope {
+        Scope::OrganizationSlug | Scope::ProjectSlug => ("slug", "this slug is taken: choose another"),
+        Scope::ExternalId => ("externalId", "another organization has this external id"),
+        Scope::Identity => ("userId", "this user is registered already"),
+        Scope::OpenInvitation => ("email", "this address has an open invitation already: resend or revoke it"),
+    };
+    // Of global keys the holder may be anybody's; within an organization the caller sees it anyway.
+    let existing = if scope.is_global() { String::new() } else { holder };
+    Refusal::AlreadyExists { path, message: message.to_owned(), existing }
+}

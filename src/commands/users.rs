@@ -1,0 +1,94 @@
+//! Users: known from their first authenticated call, or from an import. Not commands of a caller, but what makes
+//! one.
+
+use aggregates::ids::{Id, UserId};
+use aggregates::user::{Profile, UserCommand};
+use aggregates::{Actor, Digest, Event, Refusal, Scope, User};
+
+use super::{Commands, Fault, system_origin};
+use crate::log::{Draft, LogError, Outcome};
+
+/// (issuer, subject), as the claim on it.
+pub fn identity_claim(commands: &Commands, issuer: &str, subject: &str) -> Digest {
+    commands.log().keys().digest(&["identity", issuer, subject])
+}
+
+impl Commands {
+    /// The user of this identity, if there is one.
+    pub async fn user_of(&self, identity: &Digest) -> Result<Option<UserId>, Fault> {
+        let holder = self.log().claim(Scope::Identity, &identity.0).await?;
+        Ok(holder.and_then(|holder| holder.parse().ok()))
+    }
+
+    /// The user of (issuer, subject), registered now if that has not happened, and following what its token says.
+    /// Ten first calls at once register one user.
+    pub async fn ensure_user(&self, issuer: &str, subject: &str, profile: Profile) -> Result<UserId, Fault> {
+        let identity = identity_claim(self, issuer, subject);
+        if let Some(id) = self.user_of(&identity).await? {
+            self.follow_profile(&id, profile).await?;
+            return Ok(id);
+        }
+        let id = UserId::random();
+        let command = UserCommand::Register {
+            id: id.clone(),
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+            identity_claim: identity,
+            profile: profile.clone(),
+        };
+        let events = User::default().decide(command).map_err(unexpected)?;
+        match self.append_to_user(&id, 0, events).await? {
+            Outcome::Accepted { .. } => Ok(id),
+            Outcome::Taken { holder, .. } => {
+                let id: UserId =
+                    holder.parse().map_err(|_| LogError::Corrupt(format!("{holder} holds an identity")))?;
+                self.follow_profile(&id, profile).await?;
+                Ok(id)
+            }
+            other => Err(LogError::Corrupt(format!("registering a user gave {other:?}")).into()),
+        }
+    }
+
+    /// Records what the token says of its user, where that is new. Two calls at once record it once.
+    pub async fn follow_profile(&self, id: &UserId, profile: Profile) -> Result<(), Fault> {
+        for _ in 0..super::TRIES_MAX {
+            let user = self.log().load::<User>(id).await?;
+            let command = UserCommand::FollowProfile { profile: profile.clone() };
+            let events = user.state.decide(command).map_err(unexpected)?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            match self.append_to_user(id, user.version, events).await? {
+                Outcome::Accepted { .. } => return Ok(()),
+                Outcome::Conflict { stream, .. } => self.log().bring_up_to_date(&[stream]).await?,
+                other => return Err(LogError::Corrupt(format!("following a profile gave {other:?}")).into()),
+            }
+        }
+        Err(Fault::Conflict)
+    }
+
+    async fn append_to_user<E: Into<Event>>(
+        &self,
+        id: &UserId,
+        version: u64,
+        events: Vec<E>,
+    ) -> Result<Outcome, Fault> {
+        let mut origin = system_origin();
+        origin.actor = Actor::User(id.clone());
+        let draft = Draft {
+            organization: None,
+            relied: vec![],
+            writes: vec![(id.clone().into(), version, events.into_iter().map(Into::into).collect())],
+            origin,
+        };
+        let append = self.log().seal(draft).await?;
+        Ok(self.log().append(append).await?)
+    }
+}
+
+fn unexpected(refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::NotFound => Fault::NotFound,
+        refusal => Fault::BadInput(refusal.to_string()),
+    }
+}

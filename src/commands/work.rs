@@ -1,0 +1,239 @@
+//! What a use case works with: it loads aggregates, notes what it relied upon, and collects new events.
+
+use std::collections::BTreeMap;
+
+use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, ProjectId};
+use aggregates::{Digest, Event, Invitation, Membership, Organization, Project, Refusal, StreamId};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, SubsecRound, Utc};
+use uuid::Uuid;
+
+use super::{Caller, Commands, Conditions, Fault, Rejection};
+use crate::log::{Loadable, Loaded, Log, LogError};
+
+/// Why a use case ends early.
+#[derive(Debug)]
+pub enum Stop {
+    /// It is refused, as data.
+    Refusal(Rejection),
+    /// It is a fault.
+    Fault(Fault),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(Rejection::Rule(refusal))
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        Self::Fault(Fault::Log(error))
+    }
+}
+
+/// Something that a command answers with, at a version.
+#[derive(Debug, Clone)]
+pub enum Entity {
+    /// An organization.
+    Organization(OrganizationId, Loaded<Organization>),
+    /// A membership.
+    Membership(MembershipId, Loaded<Membership>),
+    /// An invitation.
+    Invitation(InvitationId, Loaded<Invitation>),
+    /// A project.
+    Project(ProjectId, Loaded<Project>),
+}
+
+impl Entity {
+    /// Its stream.
+    pub fn stream(&self) -> StreamId {
+        match self {
+            Self::Organization(id, _) => id.clone().into(),
+            Self::Membership(id, _) => id.clone().into(),
+            Self::Invitation(id, _) => id.clone().into(),
+            Self::Project(id, _) => id.clone().into(),
+        }
+    }
+
+    /// Its version.
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Organization(_, loaded) => loaded.version,
+            Self::Membership(_, loaded) => loaded.version,
+            Self::Invitation(_, loaded) => loaded.version,
+            Self::Project(_, loaded) => loaded.version,
+        }
+    }
+
+    /// The entity of this id as it was at `version`.
+    pub(super) async fn load_at(log: &Log, id: &str, version: u64) -> Result<Option<Self>, LogError> {
+        Ok(match StreamId::from_id(id) {
+            Some(StreamId::Organization(id)) => {
+                let loaded = log.load_at(&id, version).await?;
+                Some(Self::Organization(id, loaded))
+            }
+            Some(StreamId::Membership(id)) => {
+                let loaded = log.load_at(&id, version).await?;
+                Some(Self::Membership(id, loaded))
+            }
+            Some(StreamId::Invitation(id)) => {
+                let loaded = log.load_at(&id, version).await?;
+                Some(Self::Invitation(id, loaded))
+            }
+            Some(StreamId::Project(id)) => {
+                let loaded = log.load_at(&id, version).await?;
+                Some(Self::Project(id, loaded))
+            }
+            Some(StreamId::User(_)) | None => None,
+        })
+    }
+}
+
+/// A use case at work.
+pub struct Work<'a> {
+    /// Who calls.
+    pub caller: &'a Caller,
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// The organization that everything is written to.
+    pub organization: Option<OrganizationId>,
+    /// What the command answers with.
+    pub entities: Vec<Entity>,
+    /// A secret that is shown this once.
+    pub secret_to_show: Option<String>,
+    pub(super) commands: &'a Commands,
+    conditions: &'a Conditions,
+    operation: &'static str,
+    seed: Uuid,
+    loaded: BTreeMap<StreamId, u64>,
+    writes: Vec<(StreamId, u64, Vec<Event>)>,
+    operator: bool,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        commands: &'a Commands,
+        caller: &'a Caller,
+        conditions: &'a Conditions,
+        operation: &'static str,
+        seed: Uuid,
+    ) -> Self {
+        Self {
+            caller,
+            // PostgreSQL keeps microseconds; a state from memory and one from a read model should not differ.
+            now: Utc::now().trunc_subsecs(6),
+            organization: None,
+            entities: vec![],
+            secret_to_show: None,
+            commands,
+            conditions,
+            operation,
+            seed,
+            loaded: BTreeMap::new(),
+            writes: vec![],
+            operator: false,
+        }
+    }
+
+    /// The log, for look-ups that no decision relies upon.
+    pub fn log(&self) -> &Log {
+        &self.commands.log
+    }
+
+    /// The rules of this deployment.
+    pub fn rules(&self) -> &super::Rules {
+        &self.commands.rules
+    }
+
+    /// Loads an aggregate; the decision relies upon its version from here on.
+    pub async fn load<A: Loadable>(&mut self, id: &A::Id) -> Result<Loaded<A>, LogError> {
+        let loaded: Loaded<A> = self.commands.log.load(id).await?;
+        self.loaded.insert(id.clone().into(), loaded.version);
+        Ok(loaded)
+    }
+
+    /// Holds the version of the entity that the input names against what the client expects.
+    pub fn expect_version(&self, actual: u64) -> Result<(), Stop> {
+        match self.conditions.expected_version {
+            Some(expected) if expected != actual => Err(Stop::Refusal(Rejection::Version { expected, actual })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands over new events of an aggregate, and gives it as it is with them.
+    pub fn record<A>(&mut self, id: &A::Id, before: &Loaded<A>, events: Vec<A::Event>) -> Loaded<A>
+    where
+        A: Loadable + Clone,
+        A::Event: Into<Event>,
+    {
+        let mut state = (*before.state).clone();
+        for event in &events {
+            state.apply(event.clone());
+        }
+        let after = Loaded {
+            state: std::sync::Arc::new(state),
+            version: before.version + events.len() as u64,
+            organization: self.organization.clone(),
+        };
+        if !events.is_empty() {
+            let stream: StreamId = id.clone().into();
+            self.writes.push((stream, before.version, events.into_iter().map(Into::into).collect()));
+        }
+        after
+    }
+
+    /// The id of something that this command creates: it follows from caller, operation and idempotency key, where
+    /// there is one, so that a repeated command meets itself; else from the command alone.
+    pub fn new_id<I: Id>(&self) -> I {
+        match &self.conditions.idempotency_key {
+            Some(key) => I::derived(&["created", self.caller.principal.user.as_ref(), self.operation, key]),
+            None => I::from_uuid(self.seed),
+        }
+    }
+
+    /// A new token for an invitation: its id, and 256 random bits.
+    pub fn new_token(&self, invitation: &InvitationId) -> String {
+        let id = invitation.as_ref().trim_start_matches("inv_");
+        format!("{}{id}_{}", super::invitations::TOKEN_PREFIX, URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+    }
+
+    /// A keyed hash.
+    pub fn digest(&self, parts: &[&str]) -> Digest {
+        self.commands.log.keys().digest(parts)
+    }
+
+    /// From here on the caller acts as an operator, and the audit says so.
+    pub(super) fn act_as_operator(&mut self) {
+        self.operator = true;
+    }
+
+    pub(super) fn acts_as_operator(&self) -> bool {
+        self.operator
+    }
+
+    pub(super) fn streams(&self) -> Vec<StreamId> {
+        self.loaded.keys().cloned().collect()
+    }
+
+    pub(super) fn take_writes(&mut self) -> Vec<(StreamId, u64, Vec<Event>)> {
+        std::mem::take(&mut self.writes)
+    }
+
+    /// What was loaded and is not written.
+    pub(super) fn relied(&self, writes: &[(StreamId, u64, Vec<Event>)]) -> Vec<(StreamId, u64)> {
+        let written = |stream: &StreamId| writes.iter().any(|(written, _, _)| written == stream);
+        self.loaded
+            .iter()
+            .filter(|(stream, _)| !written(stream))
+            .map(|(stream, version)| (stream.clone(), *version))
+            .collect()
+    }
+}

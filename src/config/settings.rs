@@ -1,0 +1,329 @@
+//! The table of all keys: documentation, type, default and limits, each in one place.
+//!
+//! To add a key, add its lines here. The struct gets a field, the environment and the flags a name, the reference an
+//! entry. Units stand last in names. The first line of a documentation says what the value is, with its unit; the
+//! others say why one would change it.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::sources::{Error, Layers};
+use super::values::{DatabaseUrl, LogFormat, MasterKey, Operator, Plan, PlanName, Setting};
+
+/// What is known of a key without a value.
+pub(super) struct Key {
+    /// Its place in the file: `section.name`, or `name` at the top.
+    pub path: &'static str,
+    pub documentation: &'static [&'static str],
+    /// Smallest and largest number (of a list or text: length), where there is one.
+    pub limits: Option<(u64, u64)>,
+}
+
+pub(super) struct Section {
+    pub name: &'static str,
+    pub documentation: &'static [&'static str],
+    pub keys: &'static [Key],
+}
+
+/// A value as the report and the reference show it: `None` if it is not set, and never a secret.
+pub(super) type Shown = Option<toml::Value>;
+
+macro_rules! path {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($section:ident . $field:ident) => {
+        concat!(stringify!($section), ".", stringify!($field))
+    };
+}
+
+macro_rules! limits {
+    () => {
+        None
+    };
+    ($smallest:literal, $largest:literal) => {
+        Some(($smallest, $largest))
+    };
+}
+
+macro_rules! settings {
+    (
+        $(#[doc = $config_doc:literal])*
+        Config {
+            $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr $(, $smallest:literal..=$largest:literal)?;)*
+        }
+        $(
+            $(#[doc = $section_doc:literal])*
+            $section:ident: $struct:ident {
+                $(
+                    $(#[doc = $inner_doc:literal])*
+                    $inner:ident: $inner_type:ty = $inner_default:expr
+                        $(, $inner_smallest:literal..=$inner_largest:literal)?;
+                )*
+            }
+        )*
+    ) => {
+        $(#[doc = $config_doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $($(#[doc = $doc])* pub $field: $type,)*
+            $($(#[doc = $section_doc])* pub $section: $struct,)*
+            /// Plans by name: what an organization may have. `free`, without limits, is always there.
+            pub plans: BTreeMap<PlanName, Plan>,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    $($field: $default,)*
+                    $($section: $struct::default(),)*
+                    plans: BTreeMap::from([(PlanName::default(), Plan::default())]),
+                }
+            }
+        }
+
+        impl Config {
+            pub(super) fn read(layers: &mut Layers) -> Result<Self, Error> {
+                Ok(Self {
+                    $($field: layers.take(path!($field), limits!($($smallest, $largest)?), $default)?,)*
+                    $($section: $struct::read(layers)?,)*
+                    plans: BTreeMap::new(),
+                })
+            }
+
+            /// Every value by its place in the file.
+            pub(super) fn shown(&self) -> BTreeMap<&'static str, Shown> {
+                let mut shown = BTreeMap::new();
+                $(shown.insert(path!($field), self.$field.shown());)*
+                $(self.$section.show(&mut shown);)*
+                shown
+            }
+        }
+
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $struct {
+                $($(#[doc = $inner_doc])* pub $inner: $inner_type,)*
+            }
+
+            impl Default for $struct {
+                fn default() -> Self {
+                    Self { $($inner: $inner_default,)* }
+                }
+            }
+
+            impl $struct {
+                fn read(layers: &mut Layers) -> Result<Self, Error> {
+                    Ok(Self {
+                        $($inner: layers.take(
+                            path!($section.$inner),
+                            limits!($($inner_smallest, $inner_largest)?),
+                            $inner_default,
+                        )?,)*
+                    })
+                }
+
+                fn show(&self, shown: &mut BTreeMap<&'static str, Shown>) {
+                    $(shown.insert(path!($section.$inner), self.$inner.shown());)*
+                }
+            }
+        )*
+
+        /// All keys but those of plans, in the order of the reference; the section without a name is the top.
+        pub(super) const SECTIONS: &[Section] = &[
+            Section {
+                name: "",
+                documentation: &[$($config_doc),*],
+                keys: &[$(Key {
+                    path: path!($field),
+                    documentation: &[$($doc),*],
+                    limits: limits!($($smallest, $largest)?),
+                }),*],
+            },
+            $(Section {
+                name: stringify!($section),
+                documentation: &[$($section_doc),*],
+                keys: &[$(Key {
+                    path: path!($section.$inner),
+                    documentation: &[$($inner_doc),*],
+                    limits: limits!($($inner_smallest, $inner_largest)?),
+                }),*],
+            },)*
+        ];
+    };
+}
+
+settings! {
+    /// Everything that can be configured.
+    Config {
+        /// Address and port on which the service listens.
+        /// Away from loopback the built-in issuer is off unless access.builtin_issuer says otherwise.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        /// Folder of what is the service's own: keys and the private database.
+        /// Not set: "tenancy" in the user's folder for data, or /var/lib/tenancy as root.
+        data_dir: PathBuf = PathBuf::new();
+        /// What is logged: a level (error, warn, info, debug, trace), or directives such as "info,tenancy=debug".
+        log: String = "info".to_owned(), 1..=1_000;
+        /// How it is logged: "text" for people, "json" for machines.
+        log_format: LogFormat = LogFormat::Text;
+    }
+
+    /// The PostgreSQL that holds everything.
+    database: Database {
+        /// Address of a PostgreSQL 15 or newer, as postgres://user:password@host:port/database.
+        /// Not set: the service runs a private one in data_dir. DATABASE_URL is another name of this.
+        url: Option<DatabaseUrl> = None;
+        /// Most connections at once, of this replica.
+        connections_max: u32 = 32, 4..=1_000;
+        /// Longest time of one statement, in milliseconds.
+        statement_timeout_ms: u64 = 10_000, 100..=600_000;
+        /// Folder of the programs (initdb, postgres) for the private database.
+        /// Not set: searched for in the usual places.
+        postgres_bin_dir: Option<PathBuf> = None;
+        /// Number of partitions of the log. Counts only when a database is first set up; it cannot be changed later.
+        partitions: u16 = 16, 1..=1_024;
+    }
+
+    /// What is served besides GraphQL, and behind what.
+    http: Http {
+        /// Whether GraphiQL is served at "/".
+        graphiql: bool = true;
+        /// Longest wait for requests in flight when the service stops, in seconds.
+        shutdown_grace_seconds: u64 = 20, 0..=3_600;
+        /// Number of proxies in front of the service that add to X-Forwarded-For and can be trusted.
+        /// With 0 that header is not looked at, so nobody can pretend to call from elsewhere.
+        trusted_proxies: u8 = 0, 0..=16;
+    }
+
+    /// Limits of requests and queues. One past each of them is refused with a message that names it.
+    limits: Limits {
+        /// Largest body of a request, in bytes.
+        body_bytes_max: u64 = 262_144, 1_024..=16_777_216;
+        /// Largest GraphQL document, in bytes.
+        query_bytes_max: u64 = 65_536, 256..=16_777_216;
+        /// Most tokens of a GraphQL document.
+        tokens_max: u32 = 4_000, 50..=100_000;
+        /// Deepest nesting of a GraphQL document. Introspection by the usual tools needs 15.
+        depth_max: u32 = 16, 3..=100;
+        /// Most aliases of a GraphQL document.
+        aliases_max: u32 = 50, 0..=10_000;
+        /// Brackets open at once in a GraphQL document; protects the stack of everything that reads it.
+        nesting_max: u32 = 50, 10..=200;
+        /// Most fields and fragments of a GraphQL document, each fragment counted wherever it is spread.
+        selections_max: u32 = 2_000, 50..=100_000;
+        /// Most fields at the root of one operation.
+        root_fields_max: u32 = 30, 1..=1_000;
+        /// Most directives of a GraphQL document.
+        directives_max: u32 = 50, 0..=10_000;
+        /// Largest complexity of a GraphQL document: fields, multiplied by the sizes of the pages around them.
+        complexity_max: u64 = 20_000, 100..=10_000_000;
+        /// Longest time of one request, in milliseconds.
+        request_timeout_ms: u64 = 15_000, 100..=600_000;
+        /// Longest wait for a read model that a reader asked to be as new as a position, in milliseconds.
+        at_least_wait_ms_max: u64 = 5_000, 0..=600_000;
+        /// Most commands that wait for the writer; more are answered UNAVAILABLE.
+        queue_commands_max: usize = 4_096, 1..=1_000_000;
+        /// Most commands that the writer commits together.
+        batch_commands_max: usize = 512, 1..=100_000;
+    }
+
+    /// Who may call, and as what.
+    access: Access {
+        /// Operators of the service: verified e-mail addresses, or "issuer|subject".
+        operators: Vec<Operator> = Vec::new(), 0..=1_000;
+        /// Whether the service signs tokens itself (`tenancy token`).
+        /// Not set: only while it listens on loopback with its private database.
+        builtin_issuer: Option<bool> = None;
+        /// Name of the built-in issuer in its tokens ("iss").
+        issuer: String = "https://tenancy.local".to_owned(), 1..=255;
+        /// Whom tokens have to be made for ("aud").
+        audience: String = "tenancy".to_owned(), 1..=255;
+        /// Validity of a token of the built-in issuer that is not told otherwise, in hours.
+        token_ttl_hours_default: u32 = 24, 1..=8_760;
+        /// How far the clock of an issuer may be off, in seconds.
+        clock_leeway_seconds: u32 = 30, 0..=300;
+    }
+
+    /// Rules for organizations.
+    organizations: Organizations {
+        /// Whether an operator has to verify an organization before it may create projects.
+        /// If not, organizations are verified when they are created.
+        verification_required: bool = true;
+        /// Slugs that no organization may take; upper case is folded.
+        slug_reserved: Vec<String> = reserved(), 0..=10_000;
+        /// How long a deleted organization or project can be restored, in days.
+        restore_days: u32 = 30, 0..=3_650;
+        /// Validity of an invitation that is not told otherwise, in hours.
+        invitation_hours_default: u32 = 168, 1..=8_760;
+        /// Longest validity of an invitation, in hours.
+        invitation_hours_max: u32 = 720, 1..=8_760;
+        /// Plan of new organizations.
+        default_plan: PlanName = PlanName::default();
+    }
+
+    /// Secrets. Better in the environment than in the file.
+    secrets: Secrets {
+        /// Key that encrypts the keys of persons: 32 bytes in base64 (`openssl rand -base64 32`).
+        /// Not set: made at the first start and kept in a private file in data_dir. Without it personal data is lost.
+        master_key: Option<MasterKey> = None;
+    }
+}
+
+/// Names that a product is likely to need for itself, or that could deceive people.
+fn reserved() -> Vec<String> {
+    [
+        "about",
+        "account",
+        "admin",
+        "administrator",
+        "api",
+        "app",
+        "assets",
+        "audit",
+        "auth",
+        "billing",
+        "blog",
+        "console",
+        "dashboard",
+        "docs",
+        "events",
+        "graphql",
+        "health",
+        "help",
+        "internal",
+        "invitations",
+        "invite",
+        "login",
+        "logout",
+        "me",
+        "metrics",
+        "new",
+        "null",
+        "oauth",
+        "operator",
+        "operators",
+        "organizations",
+        "orgs",
+        "pricing",
+        "projects",
+        "public",
+        "root",
+        "security",
+        "settings",
+        "signin",
+        "signup",
+        "static",
+        "status",
+        "support",
+        "system",
+        "tenancy",
+        "undefined",
+        "users",
+        "webhooks",
+        "www",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}

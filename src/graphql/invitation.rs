@@ -1,0 +1,401 @@
+//! Invitations.
+
+use aggregates::ids::{InvitationId, OrganizationId, UserId};
+use async_graphql::connection::Connection;
+use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, Postgres, QueryBuilder};
+
+use super::audit::AuditEvent;
+use super::connection::{Created, Opaque, Slice};
+use super::errors::{UserError, bad_input, log_fault};
+use super::loaders::ListFilter;
+use super::membership::{Membership, among};
+use super::organization::Organization;
+use super::scalars::{InvitationState, PositionText, int};
+use super::session::{Session, conditions, id};
+use super::user::{Actor, User, connection};
+use crate::commands::invitations::{self as cases, By};
+use crate::commands::{Entity, Receipt, UseCase};
+use crate::log::Loaded;
+
+/// An invitation as the read model has it.
+#[derive(Debug, Clone, FromRow)]
+pub struct InvitationRow {
+    id: String,
+    organization_id: String,
+    email: Option<String>,
+    roles: Vec<String>,
+    state: String,
+    invited_by: String,
+    accepted_by: Option<String>,
+    expires_at: DateTime<Utc>,
+    version: i64,
+    created_at: DateTime<Utc>,
+}
+
+impl InvitationRow {
+    /// Its columns and its table.
+    pub const SELECT: &'static str =
+        "id, organization_id, email, roles, state, invited_by, accepted_by, expires_at, version, created_at
+         FROM invitations";
+}
+
+/// Which invitations.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InvitationFilter {
+    /// In this state; else all.
+    pub state: Option<String>,
+}
+
+impl ListFilter for InvitationFilter {
+    type Row = InvitationRow;
+    const SELECT: &'static str = InvitationRow::SELECT;
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        // By the clock an open invitation past its time is expired, before that is recorded.
+        match self.state.as_deref() {
+            Some("PENDING") => query.push(" AND state = 'PENDING' AND expires_at > now()"),
+            Some("EXPIRED") => query.push(" AND (state = 'EXPIRED' OR (state = 'PENDING' AND expires_at <= now()))"),
+            Some(state) => query.push(" AND state = ").push_bind(state.to_owned()),
+            None => query,
+        };
+    }
+}
+
+/// An address that was asked to join.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    id: String,
+    organization: Option<OrganizationId>,
+    email: Option<String>,
+    roles: Vec<String>,
+    state: aggregates::invitation::InvitationState,
+    invited_by: aggregates::Actor,
+    accepted_by: Option<UserId>,
+    expires_at: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+    version: u64,
+}
+
+impl From<InvitationRow> for Invitation {
+    fn from(row: InvitationRow) -> Self {
+        Self {
+            id: row.id,
+            organization: row.organization_id.parse().ok(),
+            email: row.email,
+            roles: row.roles,
+            state: serde_json::from_value(serde_json::Value::String(row.state)).unwrap_or_default(),
+            invited_by: row.invited_by.parse().unwrap_or_default(),
+            accepted_by: row.accepted_by.and_then(|user| user.parse().ok()),
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+            version: row.version.unsigned_abs(),
+        }
+    }
+}
+
+impl Invitation {
+    /// From the log's side.
+    pub fn new(id: InvitationId, loaded: &Loaded<aggregates::Invitation>) -> Self {
+        let state = &loaded.state;
+        Self {
+            id: id.into(),
+            organization: loaded.organization.clone(),
+            email: aggregates::personal::readable(&state.email).map(str::to_owned),
+            roles: state.roles.clone(),
+            state: state.state,
+            invited_by: state.invited_by.clone(),
+            accepted_by: state.accepted_by.clone(),
+            expires_at: state.expires_at,
+            created_at: state.created_at,
+            version: loaded.version,
+        }
+    }
+
+    /// A connection of rows.
+    pub fn connection(slice: Slice<InvitationRow>) -> Connection<Opaque, Self> {
+        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
+    }
+}
+
+/// The state by the clock.
+fn state_now(state: aggregates::invitation::InvitationState, expires_at: DateTime<Utc>) -> InvitationState {
+    use aggregates::invitation::InvitationState as S;
+    match state {
+        S::Pending if expires_at <= Utc::now() => InvitationState::Expired,
+        state => state.into(),
+    }
+}
+
+#[Object]
+impl Invitation {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        ID(self.id.clone())
+    }
+    /// The organization, where the caller sees it.
+    async fn organization(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Organization>> {
+        let id = self.organization.as_ref()?;
+        let seen = Session::of(ctx).see(id).await.transpose()?;
+        Some(seen.map(|seen| Organization::new(seen.id, &seen.organization)))
+    }
+    /// The organization's name, also for those who do not see it yet.
+    async fn organization_name(&self, ctx: &Context<'_>) -> async_graphql::Result<String> {
+        let Some(id) = &self.organization else { return Ok(String::new()) };
+        let seen = Session::of(ctx).loaders().seen.load_one(id.clone()).await?;
+        Ok(seen.map(|seen| seen.organization.state.name.clone()).unwrap_or_default())
+    }
+    /// The invited address; null where erased.
+    async fn email(&self) -> Option<&str> {
+        self.email.as_deref()
+    }
+    /// The roles that the person will have.
+    async fn roles(&self) -> &[String] {
+        &self.roles
+    }
+    /// Where it stands; past its time it reads EXPIRED.
+    async fn state(&self) -> InvitationState {
+        state_now(self.state, self.expires_at)
+    }
+    /// Who invited.
+    async fn invited_by(&self, ctx: &Context<'_>) -> async_graphql::Result<Actor> {
+        Actor::named(ctx, &self.invited_by).await
+    }
+    /// Who accepted.
+    async fn accepted_by(&self) -> Option<User> {
+        self.accepted_by.clone().map(User)
+    }
+    /// Until when it can be accepted.
+    async fn expires_at(&self) -> DateTime<Utc> {
+        self.expires_at
+    }
+    /// When it was created.
+    async fn created_at(&self) -> DateTime<Utc> {
+        self.created_at
+    }
+    /// How often it was changed.
+    async fn version(&self) -> i32 {
+        int(self.version)
+    }
+}
+
+/// What a token shows before anybody signs in.
+#[derive(SimpleObject)]
+pub struct InvitationPreview {
+    /// Who invites.
+    organization_name: String,
+    /// The invited address; null where erased.
+    email: Option<String>,
+    /// Where it stands.
+    state: InvitationState,
+    /// Until when it can be accepted.
+    expires_at: DateTime<Utc>,
+}
+
+/// What the holder of a token may know; `None` for a token that is dead or never was.
+pub async fn preview(ctx: &Context<'_>, token: &str) -> Result<Option<InvitationPreview>, Error> {
+    let log = Session::of(ctx).log();
+    let Some(id) = cases::invitation_of_token(token) else { return Ok(None) };
+    let invitation = log.current(&[id.clone().into()]).await.map_err(log_fault)?.get::<aggregates::Invitation>(&id);
+    let digest = cases::token_digest(log.keys(), token);
+    let living = invitation.state.token_digest.as_ref().is_some_and(|living| living.matches(&digest));
+    let Some(organization) = invitation.organization.clone().filter(|_| living) else { return Ok(None) };
+    let now = log.current(&[organization.clone().into()]).await.map_err(log_fault)?;
+    let organization = now.get::<aggregates::Organization>(&organization);
+    if !organization.state.is_present() {
+        return Ok(None);
+    }
+    Ok(Some(InvitationPreview {
+        organization_name: organization.state.name.clone(),
+        email: aggregates::personal::readable(&invitation.state.email).map(str::to_owned),
+        state: state_now(invitation.state.state, invitation.state.expires_at),
+        expires_at: invitation.state.expires_at,
+    }))
+}
+
+fn of(entities: &[Entity]) -> Option<Invitation> {
+    entities.iter().find_map(|entity| match entity {
+        Entity::Invitation(id, loaded) => Some(Invitation::new(id.clone(), loaded)),
+        Entity::Organization(..) | Entity::Membership(..) | Entity::Project(..) => None,
+    })
+}
+
+macro_rules! payloads {
+    ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $type:ty = $value:expr,)* })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(SimpleObject)]
+        pub struct $name {
+            /// The invitation after the command.
+            invitation: Option<Invitation>,
+            $($(#[doc = $field_doc])* $field: $type,)*
+            /// What was recorded.
+            events: Vec<AuditEvent>,
+            /// Where to read to see it.
+            position: Option<PositionText>,
+            /// Whether this is the outcome of an earlier, equal command.
+            replayed: bool,
+            /// Why nothing was changed.
+            errors: Vec<UserError>,
+        }
+
+        impl From<Receipt> for $name {
+            fn from(receipt: Receipt) -> Self {
+                Self {
+                    invitation: of(&receipt.entities),
+                    $($field: ($value)(&receipt),)*
+                    events: receipt.events.into_iter().map(AuditEvent::new).collect(),
+                    position: receipt.position.map(Into::into),
+                    replayed: receipt.replayed,
+                    errors: receipt.rejections.into_iter().map(Into::into).collect(),
+                }
+            }
+        }
+    )*};
+}
+
+payloads! {
+    /// What became of a command on an invitation.
+    InvitationPayload {}
+    /// What became of inviting somebody.
+    InviteMemberPayload {
+        /// The token, shown this once.
+        token: Option<String> = |receipt: &Receipt| receipt.secret.clone(),
+    }
+    /// What became of accepting an invitation.
+    AcceptInvitationPayload {
+        /// The membership after the command.
+        membership: Option<Membership> = |receipt: &Receipt| among(&receipt.entities),
+    }
+}
+
+/// Somebody to invite.
+#[derive(InputObject)]
+pub struct InviteMemberInput {
+    /// To which organization.
+    organization_id: ID,
+    /// The address.
+    email: String,
+    /// With which roles.
+    roles: Vec<String>,
+    /// For how long.
+    expires_in_hours: Option<i32>,
+    /// A repetition with the same key finds the first outcome, without the token.
+    idempotency_key: Option<String>,
+}
+
+/// A command on an invitation.
+#[derive(InputObject)]
+pub struct InvitationCommandInput {
+    /// Which invitation.
+    invitation_id: ID,
+    /// Why; operators have to say.
+    reason: Option<String>,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+    /// The version that the invitation must have.
+    expected_version: Option<i32>,
+}
+
+/// An invitation, named by exactly one of token and invitationId; either way the caller's verified address must be
+/// the invited one.
+#[derive(InputObject)]
+pub struct InvitationTokenInput {
+    /// The token that was sent.
+    token: Option<String>,
+    /// The id, as the viewer's own invitations show it.
+    invitation_id: Option<ID>,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+}
+
+impl InvitationTokenInput {
+    fn by(self) -> Result<(By, Option<String>), Error> {
+        let by = match (self.token, self.invitation_id) {
+            (Some(token), None) => By::Token(token),
+            (None, Some(invitation)) => By::Id(id("invitationId", &invitation)?),
+            _ => return Err(bad_input("give exactly one of token and invitationId")),
+        };
+        Ok((by, self.idempotency_key))
+    }
+}
+
+/// Commands on invitations.
+#[derive(Default)]
+pub struct InvitationMutation;
+
+async fn run<U: UseCase, P: From<Receipt>>(
+    ctx: &Context<'_>,
+    key: Option<String>,
+    version: Option<i32>,
+    case: Result<U, Error>,
+) -> Option<async_graphql::Result<P>> {
+    let run = async {
+        Session::of(ctx).caller()?;
+        Ok(Session::of(ctx).execute(case?, conditions(key, version)?).await?.into())
+    };
+    Some(run.await)
+}
+
+#[Object]
+impl InvitationMutation {
+    /// Invites an address; returns the token once.
+    async fn invite_member(
+        &self,
+        ctx: &Context<'_>,
+        input: InviteMemberInput,
+    ) -> Option<async_graphql::Result<InviteMemberPayload>> {
+        let case = id("organizationId", &input.organization_id).map(|organization| cases::InviteMember {
+            organization,
+            email: input.email,
+            roles: input.roles,
+            expires_in_hours: input.expires_in_hours.map(i64::from),
+        });
+        run(ctx, input.idempotency_key, None, case).await
+    }
+
+    /// Sends an invitation again: new token, new expiry; the old token is dead.
+    async fn resend_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: InvitationCommandInput,
+    ) -> Option<async_graphql::Result<InviteMemberPayload>> {
+        let case = id("invitationId", &input.invitation_id)
+            .map(|invitation| cases::ResendInvitation { invitation, reason: input.reason });
+        run(ctx, input.idempotency_key, input.expected_version, case).await
+    }
+
+    /// Takes an invitation back.
+    async fn revoke_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: InvitationCommandInput,
+    ) -> Option<async_graphql::Result<InvitationPayload>> {
+        let case = id("invitationId", &input.invitation_id)
+            .map(|invitation| cases::RevokeInvitation { invitation, reason: input.reason });
+        run(ctx, input.idempotency_key, input.expected_version, case).await
+    }
+
+    /// Joins by an invitation; a repetition by the same person returns the same membership.
+    async fn accept_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: InvitationTokenInput,
+    ) -> Option<async_graphql::Result<AcceptInvitationPayload>> {
+        match input.by() {
+            Ok((by, key)) => run(ctx, key, None, Ok(cases::AcceptInvitation { by })).await,
+            Err(error) => run(ctx, None, None, Err::<cases::AcceptInvitation, _>(error)).await,
+        }
+    }
+
+    /// Turns an invitation down.
+    async fn decline_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: InvitationTokenInput,
+    ) -> Option<async_graphql::Result<InvitationPayload>> {
+        match input.by() {
+            Ok((by, key)) => run(ctx, key, None, Ok(cases::DeclineInvitation { by })).await,
+            Err(error) => run(ctx, None, None, Err::<cases::DeclineInvitation, _>(error)).await,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What is loaded for a whole level of a query at once: one statement a level, not one a parent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregates::ids::{MembershipId, OrganizationId, UserId};
+use aggregates::personal::readable;
+use aggregates::roles::Permission;
+use aggregates::{Membership, Organization, StreamId, User};
+use async_graphql::Error;
+use async_graphql::dataloader::{DataLoader, Loader};
+use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+
+use super::connection::{Created, Page, Slice, push_page};
+use super::errors::{database_fault, log_fault};
+use super::invitation::InvitationRow;
+use super::membership::MembershipRow;
+use super::project::ProjectRow;
+use super::session::App;
+use super::user::UserRow;
+use crate::access::Principal;
+use crate::commands::sees;
+use crate::log::{Loaded, Log};
+
+/// All loaders of a request.
+pub struct Loaders {
+    /// Organizations and the caller's standing in them, as the log has them now.
+    pub seen: DataLoader<SeenLoader>,
+    /// Users, for names and addresses.
+    pub users: DataLoader<UserLoader>,
+    /// Lists of organizations.
+    pub lists: DataLoader<ListLoader>,
+}
+
+impl Loaders {
+    /// For a request of `principal`.
+    pub fn new(app: &App, principal: Option<Principal>) -> Self {
+        let log = app.commands.log().clone();
+        let pool = log.pool().clone();
+        Self {
+            users: loader(UserLoader { log: log.clone() }),
+            seen: loader(SeenLoader { log, principal }),
+            lists: loader(ListLoader { pool }),
+        }
+    }
+}
+
+/// A level's resolvers run before the loader does, so it need not wait for them by the clock.
+fn loader<L: 'static>(loader: L) -> DataLoader<L> {
+    DataLoader::new(loader, tokio::spawn).delay(Duration::ZERO)
+}
+
+/// An organization and how the caller stands in it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its id.
+    pub id: OrganizationId,
+    /// The organization.
+    pub organization: Loaded<Organization>,
+    membership: Loaded<Membership>,
+    operator: bool,
+}
+
+impl Seen {
+    /// Whether the caller may see the organization.
+    pub fn visible(&self) -> bool {
+        let present = self.organization.state.is_present();
+        present && (self.operator || sees(&self.organization.state, &self.membership.state))
+    }
+
+    /// Whether the caller may read what needs this permission.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.visible() && (self.operator || self.membership.state.permissions().contains(permission))
+    }
+}
+
+/// Loads organizations with the caller's standing.
+pub struct SeenLoader {
+    log: Arc<Log>,
+    principal: Option<Principal>,
+}
+
+impl Loader<OrganizationId> for SeenLoader {
+    type Value = Seen;
+    type Error = Error;
+
+    async fn load(&self, keys: &[OrganizationId]) -> Result<HashMap<OrganizationId, Seen>, Error> {
+        let user = self.principal.as_ref().map(|principal| &principal.user);
+        let membership = |id: &OrganizationId| user.map(|user| MembershipId::of(id, user));
+        let streams: Vec<StreamId> = keys
+            .iter()
+            .flat_map(|id| std::iter::once(id.clone().into()).chain(membership(id).map(StreamId::from)))
+            .collect();
+        let now = self.log.current(&streams).await.map_err(log_fault)?;
+        let operator = self.principal.as_ref().is_some_and(|principal| principal.operator);
+        let nobody = || Loaded { state: Arc::default(), version: 0, organization: None };
+        let seen = keys.iter().map(|id| {
+            let membership = membership(id).map_or_else(nobody, |membership| now.get::<Membership>(&membership));
+            (id.clone(), Seen { id: id.clone(), organization: now.get::<Organization>(id), membership, operator })
+        });
+        Ok(seen.collect())
+    }
+}
+
+/// Loads users.
+pub struct UserLoader {
+    log: Arc<Log>,
+}
+
+impl Loader<String> for UserLoader {
+    type Value = UserRow;
+    type Error = Error;
+
+    /// From the read model; who is not in it yet, because he has just called for the first time, from the log.
+    async fn load(&self, keys: &[String]) -> Result<HashMap<String, UserRow>, Error> {
+        let rows = sqlx::query_as!(UserRow, "SELECT id, email, name FROM users WHERE id = ANY($1)", keys)
+            .fetch_all(self.log.pool())
+            .await
+            .map_err(database_fault)?;
+        let mut users: HashMap<String, UserRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let missing: Vec<UserId> =
+            keys.iter().filter(|key| !users.contains_key(*key)).filter_map(|key| key.parse().ok()).collect();
+        if !missing.is_empty() {
+            let streams: Vec<StreamId> = missing.iter().cloned().map(StreamId::from).collect();
+            let now = self.log.current(&streams).await.map_err(log_fault)?;
+            for id in missing {
+                let user = now.get::<User>(&id).state;
+                let (email, name) = (readable(&user.email), readable(&user.display_name));
+                let row =
+                    UserRow { id: id.to_string(), email: email.map(str::to_owned), name: name.map(str::to_owned) };
+                users.insert(row.id.clone(), row);
+            }
+        }
+        Ok(users)
+    }
+}
+
+/// A list within an organization that is wanted: what parents of one level have in common, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListKey<F> {
+    /// Of which organization.
+    pub organization: OrganizationId,
+    /// Which rows.
+    pub filter: F,
+    /// Which page.
+    pub page: Page<Created>,
+}
+
+/// A filter over the rows of one read model.
+pub trait ListFilter: Clone + Eq + std::hash::Hash + Send + Sync + 'static {
+    /// A row.
+    type Row: for<'r> FromRow<'r, sqlx::postgres::PgRow> + Clone + Send + Sync + Unpin + 'static;
+    /// The columns of a row, and the table, after `SELECT`.
+    const SELECT: &'static str;
+    /// Adds ` AND …` for each condition.
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>);
+}
+
+/// Loads lists of organizations.
+pub struct ListLoader {
+    pool: PgPool,
+}
+
+#[derive(FromRow)]
+struct Of<T> {
+    of: String,
+    #[sqlx(flatten)]
+    row: T,
+}
+
+impl ListLoader {
+    /// The same page of the same list of many organizations, in one statement.
+    async fn lists<F: ListFilter>(&self, keys: &[ListKey<F>]) -> Result<HashMap<ListKey<F>, Slice<F::Row>>, Error> {
+        let mut alike: HashMap<(F, Page<Created>), Vec<String>> = HashMap::new();
+        for key in keys {
+            alike.entry((key.filter.clone(), key.page.clone())).or_default().push(key.organization.to_string());
+        }
+        let mut found: HashMap<(F, Page<Created>, String), Vec<F::Row>> = HashMap::new();
+        for ((filter, page), organizations) in alike {
+            let mut query = QueryBuilder::new("SELECT o.id AS of, r.* FROM unnest(");
+            query.push_bind(organizations);
+            query.push("::text[]) AS o(id) CROSS JOIN LATERAL (SELECT ").push(F::SELECT);
+            query.push(" WHERE organization_id = o.id");
+            filter.push(&mut query);
+            push_page(&mut query, &page);
+            query.push(") r");
+            let rows: Vec<Of<F::Row>> = query.build_query_as().fetch_all(&self.pool).await.map_err(database_fault)?;
+            for row in rows {
+                found.entry((filter.clone(), page.clone(), row.of)).or_default().push(row.row);
+            }
+        }
+        let slice = |key: &ListKey<F>| {
+            let rows = found.remove(&(key.filter.clone(), key.page.clone(), key.organization.to_string()));
+            (key.clone(), Slice::new(rows.unwrap_or_default(), &key.page))
+        };
+        Ok(keys.iter().map(slice).collect::<Vec<_>>().into_iter().collect())
+    }
+}
+
+macro_rules! lists {
+    ($($filter:ty => $row:ty;)*) => {$(
+        impl Loader<ListKey<$filter>> for ListLoader {
+            type Value = Slice<$row>;
+            type Error = Error;
+            async fn load(&self, keys: &[ListKey<$filter>]) -> Result<HashMap<ListKey<$filter>, Slice<$row>>, Error> {
+                self.lists(keys).await
+            }
+        }
+    )*};
+}
+
+lists! {
+    super::membership::MemberFilter => MembershipRow;
+    super::invitation::InvitationFilter => InvitationRow;
+    super::project::ProjectFilter => ProjectRow;
+}

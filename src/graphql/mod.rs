@@ -1,0 +1,48 @@
+//! The GraphQL layer: reads go through the log (for what may be seen) and read models (for lists), commands through
+//! [`crate::commands`]. Resolvers hold no SQL that writes.
+//!
+//! One file per aggregate holds its types, its lists and its mutations; `session` is what a request carries;
+//! `audit` makes the audit types from the event declarations.
+
+mod audit;
+mod connection;
+mod errors;
+mod invitation;
+mod loaders;
+mod membership;
+mod mutation;
+mod node;
+mod organization;
+mod project;
+mod query;
+mod scalars;
+mod session;
+mod user;
+
+use async_graphql::{EmptySubscription, Schema, SchemaBuilder};
+
+pub use errors::{describe, fault};
+pub use session::{App, Session};
+
+/// The schema of the service.
+pub type TenancySchema = Schema<query::Query, mutation::Mutation, EmptySubscription>;
+
+fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, EmptySubscription> {
+    let mutation = mutation::Mutation::default();
+    Schema::build(query::Query, mutation, EmptySubscription)
+        .register_output_type::<audit::AuditEvent>()
+        .register_output_type::<node::Node>()
+        .register_output_type::<errors::UserError>()
+        .register_output_type::<user::Actor>()
+        .disable_suggestions()
+}
+
+/// The schema that executes requests; a query may cost `complexity_max`, and nest `nesting_max` levels of text.
+pub fn schema(complexity_max: usize, nesting_max: usize) -> TenancySchema {
+    builder().limit_complexity(complexity_max).limit_recursive_depth(nesting_max).finish()
+}
+
+/// The schema as text, as `schema.graphql` holds it.
+pub fn sdl() -> String {
+    builder().finish().sdl_with_options(async_graphql::SDLExportOptions::new().sorted_fields().sorted_enum_items())
+}

@@ -1,0 +1,13 @@
+//! The root of mutations: those of each aggregate together.
+
+use async_graphql::MergedObject;
+
+use super::invitation::InvitationMutation;
+use super::membership::MembershipMutation;
+use super::organization::OrganizationMutation;
+use super::project::ProjectMutation;
+
+/// Commands. Each takes one input and answers with the entity after it, the events that it recorded, the position
+/// to read at, and the refusals.
+#[derive(MergedObject, Default)]
+pub struct Mutation(OrganizationMutation, InvitationMutation, MembershipMutation, ProjectMutation);

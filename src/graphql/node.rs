@@ -1,0 +1,187 @@
+//! Anything with an id.
+
+use std::borrow::Cow;
+
+use aggregates::ids::{EventId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use aggregates::roles::Permission;
+use aggregates::{StreamId, descriptors};
+use async_graphql::parser::types::Field;
+use async_graphql::registry::{MetaTypeId, Registry};
+use async_graphql::resolver_utils::ContainerType;
+use async_graphql::{Context, ContextSelectionSet, Error, OutputType, Positioned, ServerResult, Value};
+
+use super::audit::{AuditEvent, event, meta_interface};
+use super::errors::{bad_input, log_fault};
+use super::invitation::Invitation;
+use super::loaders::Seen;
+use super::membership::Membership;
+use super::organization::Organization;
+use super::project::Project;
+use super::session::Session;
+use super::user::User;
+use crate::commands::invitations::email_claim;
+use crate::commands::members::shares_an_organization;
+
+/// The name of the interface.
+pub const INTERFACE: &str = "Node";
+
+/// Anything with an id.
+#[allow(clippy::large_enum_variant)]
+pub enum Node {
+    /// An organization.
+    Organization(Organization),
+    /// A user.
+    User(User),
+    /// A membership.
+    Membership(Membership),
+    /// An invitation.
+    Invitation(Invitation),
+    /// A project.
+    Project(Project),
+    /// An event.
+    Event(AuditEvent),
+}
+
+macro_rules! each {
+    ($node:expr, $inner:ident => $answer:expr) => {
+        match $node {
+            Node::Organization($inner) => $answer,
+            Node::User($inner) => $answer,
+            Node::Membership($inner) => $answer,
+            Node::Invitation($inner) => $answer,
+            Node::Project($inner) => $answer,
+            Node::Event($inner) => $answer,
+        }
+    };
+}
+
+impl OutputType for Node {
+    fn type_name() -> Cow<'static, str> {
+        Cow::Borrowed(INTERFACE)
+    }
+
+    fn introspection_type_name(&self) -> Cow<'static, str> {
+        each!(self, node => node.introspection_type_name())
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        registry.create_output_type::<Self, _>(MetaTypeId::Interface, |registry| {
+            <Organization as OutputType>::create_type_info(registry);
+            <User as OutputType>::create_type_info(registry);
+            <Membership as OutputType>::create_type_info(registry);
+            <Invitation as OutputType>::create_type_info(registry);
+            <Project as OutputType>::create_type_info(registry);
+            <AuditEvent as OutputType>::create_type_info(registry);
+            let own = ["Organization", "User", "Membership", "Invitation", "Project"].map(str::to_owned);
+            own.iter().for_each(|name| registry.add_implements(name, INTERFACE));
+            let id = super::audit::id_field();
+            let possible = own.into_iter().chain(descriptors().map(|descriptor| descriptor.object_type())).collect();
+            let fields = [("id".to_owned(), id)].into_iter().collect();
+            meta_interface(INTERFACE, "Anything with an id.", fields, possible, std::any::type_name::<Self>())
+        })
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, _field: &Positioned<Field>) -> ServerResult<Value> {
+        async_graphql::resolver_utils::resolve_container(ctx, self).await
+    }
+}
+
+impl ContainerType for Node {
+    async fn resolve_field(&self, ctx: &Context<'_>) -> ServerResult<Option<Value>> {
+        each!(self, node => node.resolve_field(ctx).await)
+    }
+
+    fn collect_all_fields<'a>(
+        &'a self,
+        ctx: &ContextSelectionSet<'a>,
+        fields: &mut async_graphql::resolver_utils::Fields<'a>,
+    ) -> ServerResult<()> {
+        each!(self, node => node.collect_all_fields(ctx, fields))
+    }
+}
+
+/// The node of an id; `None` where there is none that the caller may see.
+pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
+    let session = Session::of(ctx);
+    session.caller()?;
+    if id.starts_with("evt_") {
+        return Ok(event(session, id).await?.map(Node::Event));
+    }
+    match StreamId::from_id(id) {
+        Some(StreamId::Organization(id)) => organization(session, &id).await,
+        Some(StreamId::Membership(id)) => membership(session, id).await,
+        Some(StreamId::Invitation(id)) => invitation(session, id).await,
+        Some(StreamId::Project(id)) => Ok(project(session, id).await?.map(Node::Project)),
+        Some(StreamId::User(id)) => user(session, id).await,
+        None => {
+            let kinds = [
+                OrganizationId::PREFIX,
+                UserId::PREFIX,
+                MembershipId::PREFIX,
+                InvitationId::PREFIX,
+                ProjectId::PREFIX,
+                EventId::PREFIX,
+            ];
+            let shown: String = id.chars().take(40).collect();
+            Err(bad_input(format!(
+                "{shown:?} is no id: ids begin with one of {}, then '_' and 26 characters",
+                kinds.join(", ")
+            )))
+        }
+    }
+}
+
+async fn organization(session: &Session, id: &OrganizationId) -> Result<Option<Node>, Error> {
+    let seen = session.see(id).await?;
+    Ok(seen.map(|seen| Node::Organization(Organization::new(seen.id, &seen.organization))))
+}
+
+async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>, Error> {
+    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
+    let loaded = now.get::<aggregates::Membership>(&id);
+    let own = loaded.state.user_id.as_ref() == Some(&session.caller()?.principal.user) && loaded.state.is_active();
+    let seen = seen(session, loaded.organization.as_ref()).await?;
+    let visible = seen.is_some_and(|seen| own || seen.may(Permission::MemberRead));
+    Ok(Membership::new(id, &loaded).filter(|_| visible).map(Node::Membership))
+}
+
+async fn invitation(session: &Session, id: InvitationId) -> Result<Option<Node>, Error> {
+    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
+    let loaded = now.get::<aggregates::Invitation>(&id);
+    let Some(invited) = &loaded.state.email_claim else { return Ok(None) };
+    let own = session.caller()?.principal.email.as_deref().map(|email| email_claim(session.log().keys(), email));
+    let seen = seen(session, loaded.organization.as_ref()).await?;
+    let visible =
+        own.is_some_and(|own| own.matches(invited)) || seen.is_some_and(|seen| seen.may(Permission::InvitationRead));
+    Ok(visible.then(|| Node::Invitation(Invitation::new(id, &loaded))))
+}
+
+/// The project of an id, where the caller may see it.
+pub async fn project(session: &Session, id: ProjectId) -> Result<Option<Project>, Error> {
+    session.caller()?;
+    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
+    let loaded = now.get::<aggregates::Project>(&id);
+    let seen = seen(session, loaded.organization.as_ref()).await?;
+    // While the organization is deleted, its projects are gone.
+    let there = seen.is_some_and(|seen| {
+        let deleted = seen.organization.state.status.lifecycle == aggregates::status::Lifecycle::Deleted;
+        !deleted && seen.may(Permission::ProjectRead)
+    });
+    Ok((there && loaded.state.is_present()).then(|| Project::new(id, &loaded)))
+}
+
+async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {
+    let caller = &session.caller()?.principal.user;
+    let visible =
+        session.is_operator() || shares_an_organization(session.log(), caller, &id).await.map_err(log_fault)?;
+    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
+    let there = now.get::<aggregates::User>(&id).version > 0;
+    Ok((visible && there).then_some(Node::User(User(id))))
+}
+
+async fn seen(session: &Session, organization: Option<&OrganizationId>) -> Result<Option<Seen>, Error> {
+    match organization {
+        Some(organization) => session.see(organization).await,
+        None => Ok(None),
+    }
+}

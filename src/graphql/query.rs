@@ -1,0 +1,189 @@
+//! The root of queries.
+
+use aggregates::Scope;
+use aggregates::ids::OrganizationId;
+use async_graphql::connection::Connection;
+use async_graphql::{Context, Error, ID, Object, OneofObject};
+
+use super::audit::{AuditConnection, AuditFilter, trail};
+use super::connection::{Opaque, PAGE_MAX, PageArguments, cost};
+use super::errors::{bad_input, forbidden, log_fault, not_found};
+use super::invitation::{InvitationPreview, preview};
+use super::node::{Node, node, project};
+use super::organization::{Organization, organizations};
+use super::project::Project;
+use super::scalars::{OrganizationLifecycle, OrganizationVerification, PositionText};
+use super::session::{Session, id};
+use super::user::Viewer;
+
+/// By what an organization is named.
+#[derive(OneofObject)]
+pub enum OrganizationBy {
+    /// Its id.
+    Id(ID),
+    /// Its slug.
+    Slug(String),
+    /// Its id in the operators' own systems.
+    ExternalId(String),
+}
+
+/// Reads. `atLeast` waits (bounded) until the read models have reached all of these positions, else STALE_READ.
+pub struct Query;
+
+/// A root field's answer: what is not there, or not for this caller, is NOT_FOUND.
+fn found<T>(result: Result<Option<T>, Error>) -> Option<async_graphql::Result<T>> {
+    Some(result.and_then(|found| found.ok_or_else(not_found)))
+}
+
+#[Object]
+impl Query {
+    /// Anything, by its id.
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Node>> {
+        let read = async {
+            Session::of(ctx).caller()?;
+            Session::of(ctx).at_least(at_least).await?;
+            node(ctx, &id).await
+        };
+        found(read.await)
+    }
+
+    /// Several things, by their ids, in that order.
+    #[graphql(complexity = "ids.len().saturating_mul(child_complexity).saturating_add(1)")]
+    async fn nodes(
+        &self,
+        ctx: &Context<'_>,
+        ids: Vec<ID>,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Vec<Option<async_graphql::Result<Node>>>>> {
+        let read = async {
+            Session::of(ctx).caller()?;
+            if ids.len() > PAGE_MAX.unsigned_abs() as usize {
+                return Err(bad_input(format!("{} ids were given: give at most {PAGE_MAX}", ids.len())));
+            }
+            Session::of(ctx).at_least(at_least).await?;
+            let nodes = ids.iter().map(|id| async { found(node(ctx, id).await) });
+            Ok(futures_util::future::join_all(nodes).await)
+        };
+        Some(read.await)
+    }
+
+    /// Whoever calls.
+    async fn viewer(
+        &self,
+        ctx: &Context<'_>,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Viewer>> {
+        let read = async {
+            let caller = Session::of(ctx).caller()?.clone();
+            Session::of(ctx).at_least(at_least).await?;
+            Ok(Viewer(caller))
+        };
+        Some(read.await)
+    }
+
+    /// An organization.
+    async fn organization(
+        &self,
+        ctx: &Context<'_>,
+        by: OrganizationBy,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Organization>> {
+        let read = async {
+            let session = Session::of(ctx);
+            session.caller()?;
+            session.at_least(at_least).await?;
+            let Some(id) = named(session, by).await? else { return Ok(None) };
+            let seen = session.see(&id).await?;
+            Ok(seen.map(|seen| Organization::new(seen.id, &seen.organization)))
+        };
+        found(read.await)
+    }
+
+    /// Operators: all organizations, by creation.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    #[allow(clippy::too_many_arguments)]
+    async fn organizations(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        verification: Option<OrganizationVerification>,
+        lifecycle: Option<OrganizationLifecycle>,
+        search: Option<String>,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, Organization>>> {
+        let read = async {
+            operator(ctx)?;
+            Session::of(ctx).at_least(at_least).await?;
+            organizations(ctx, PageArguments { first, after, last, before }, verification, lifecycle, search).await
+        };
+        Some(read.await)
+    }
+
+    /// A project.
+    async fn project(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Project>> {
+        let read = async {
+            Session::of(ctx).caller()?;
+            let id = super::session::id("id", &id)?;
+            Session::of(ctx).at_least(at_least).await?;
+            project(Session::of(ctx), id).await
+        };
+        found(read.await)
+    }
+
+    /// What the holder of an invitation's token may know. Needs no authentication and never changes anything.
+    async fn invitation_preview(
+        &self,
+        ctx: &Context<'_>,
+        token: String,
+    ) -> Option<async_graphql::Result<InvitationPreview>> {
+        found(preview(ctx, &token).await)
+    }
+
+    /// Operators: the audit trail of all organizations and of users, by time.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn audit_trail(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<AuditFilter>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Option<async_graphql::Result<AuditConnection>> {
+        let read = async {
+            operator(ctx)?;
+            trail(ctx, None, filter, PageArguments { first, after, last, before }).await
+        };
+        Some(read.await)
+    }
+}
+
+fn operator(ctx: &Context<'_>) -> Result<(), Error> {
+    if Session::of(ctx).caller()?.principal.operator {
+        return Ok(());
+    }
+    Err(forbidden("only operators of the service may read this"))
+}
+
+async fn named(session: &Session, by: OrganizationBy) -> Result<Option<OrganizationId>, Error> {
+    let (scope, key) = match by {
+        OrganizationBy::Id(text) => return id("id", &text).map(Some),
+        OrganizationBy::Slug(slug) => (Scope::OrganizationSlug, slug.to_ascii_lowercase()),
+        OrganizationBy::ExternalId(external_id) => (Scope::ExternalId, external_id),
+    };
+    let holder = session.log().claim(scope, &key).await.map_err(log_fault)?;
+    Ok(holder.and_then(|holder| holder.parse().ok()))
+}

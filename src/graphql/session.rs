@@ -1,0 +1,145 @@
+//! What a request carries: who calls, the service behind it, and what was loaded already.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::{Context, Error};
+use projections::{Progress, Projection};
+use tokio::sync::watch;
+
+use super::errors::{bad_input, coded, database_fault, fault, unauthenticated};
+use super::loaders::{Loaders, Seen};
+use super::scalars::PositionText;
+use crate::commands::{Caller, Commands, Conditions, Receipt, UseCase};
+use crate::log::{Log, Position};
+use aggregates::ids::{Id, OrganizationId};
+
+/// What all requests share.
+pub struct App {
+    /// Takes commands.
+    pub commands: Arc<Commands>,
+    /// How far the projections of this replica are.
+    pub progress: watch::Receiver<Progress>,
+    /// How long a reader waits for `atLeast`.
+    pub at_least_wait: Duration,
+}
+
+/// One request.
+pub struct Session {
+    app: Arc<App>,
+    caller: Option<Caller>,
+    loaders: Loaders,
+}
+
+impl Session {
+    /// Of this caller; `None` has not shown who he is.
+    pub fn new(app: Arc<App>, caller: Option<Caller>) -> Self {
+        let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()));
+        Self { app, caller, loaders }
+    }
+
+    /// The session of a resolver.
+    pub fn of<'a>(ctx: &Context<'a>) -> &'a Self {
+        ctx.data_unchecked()
+    }
+
+    /// The caller, who must have shown who he is.
+    pub fn caller(&self) -> Result<&Caller, Error> {
+        self.caller.as_ref().ok_or_else(unauthenticated)
+    }
+
+    /// Whether an operator calls.
+    pub fn is_operator(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.principal.operator)
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log> {
+        self.app.commands.log()
+    }
+
+    /// What was loaded already, and what loads the rest.
+    pub fn loaders(&self) -> &Loaders {
+        &self.loaders
+    }
+
+    /// The organization, if the caller sees it now.
+    pub async fn see(&self, id: &OrganizationId) -> Result<Option<Seen>, Error> {
+        self.caller()?;
+        let seen = self.loaders.seen.load_one(id.clone()).await?;
+        Ok(seen.filter(Seen::visible))
+    }
+
+    /// Carries out a command.
+    pub async fn execute<U: UseCase>(&self, case: U, conditions: Conditions) -> Result<Receipt, Error> {
+        self.app.commands.execute(self.caller()?, &case, conditions).await.map_err(fault)
+    }
+
+    /// Waits until the read models have reached these positions.
+    pub async fn at_least(&self, positions: Option<Vec<PositionText>>) -> Result<(), Error> {
+        let mut wanted = Position::default();
+        for text in positions.into_iter().flatten() {
+            let position: Position =
+                text.0.parse().map_err(|error: crate::log::InvalidPosition| bad_input(error.to_string()))?;
+            let known = position.offsets.keys().all(|partition| *partition < self.log().partitions());
+            if position.epoch != self.log().epoch() || !known {
+                let message = "this position is of another time of this database: read without it";
+                return Err(coded("POSITION_UNKNOWN", message));
+            }
+            for (partition, offset) in position.offsets {
+                let entry = wanted.offsets.entry(partition).or_default();
+                *entry = (*entry).max(offset);
+            }
+        }
+        let waited = tokio::time::timeout(self.app.at_least_wait, self.wait_for(&wanted)).await;
+        waited.unwrap_or_else(|_| {
+            Err(coded("STALE_READ", "the read models have not reached this position in time: try again"))
+        })
+    }
+
+    async fn wait_for(&self, wanted: &Position) -> Result<(), Error> {
+        let mut progress = self.app.progress.clone();
+        let reached = |progress: &Progress| {
+            wanted.offsets.iter().all(|(partition, offset)| {
+                Projection::ALL.iter().all(|p| progress.get(&(*p, *partition)).is_some_and(|at| at >= offset))
+            })
+        };
+        loop {
+            if reached(&progress.borrow_and_update()) {
+                return Ok(());
+            }
+            // Another replica may be the one that works on these partitions; then only the database knows.
+            tokio::select! {
+                changed = progress.changed() => if changed.is_err() {
+                    return Err(coded("UNAVAILABLE", "the service is stopping"));
+                },
+                () = tokio::time::sleep(Duration::from_millis(20)) => {
+                    if self.reached_by_database(wanted).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reached_by_database(&self, wanted: &Position) -> Result<bool, Error> {
+        let status = projections::status(self.log().pool()).await.map_err(database_fault)?;
+        Ok(status.iter().all(|row| wanted.offsets.get(&row.partition).is_none_or(|offset| row.offset >= *offset)))
+    }
+}
+
+/// The id in an argument, of the kind that it must be.
+pub fn id<I: Id>(argument: &str, text: &str) -> Result<I, Error> {
+    text.parse().map_err(|error: aggregates::ids::InvalidId| bad_input(format!("{argument}: {error}")))
+}
+
+/// The conditions that any input may carry.
+pub fn conditions(idempotency_key: Option<String>, expected_version: Option<i32>) -> Result<Conditions, Error> {
+    let expected_version = match expected_version {
+        None => None,
+        Some(version) => Some(u64::try_from(version).ok().filter(|version| *version > 0).ok_or_else(|| {
+            bad_input(format!("expectedVersion is {version}: give a version as this service gave it, from 1"))
+        })?),
+    };
+    Ok(Conditions { idempotency_key, expected_version })
+}

@@ -1,0 +1,180 @@
+//! Users, actors, and the viewer.
+
+use aggregates::ids::{Id, UserId};
+use async_graphql::connection::{Connection, Edge};
+use async_graphql::{Context, Error, ID, Interface, Object, SimpleObject};
+use sqlx::QueryBuilder;
+
+use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
+use super::errors::database_fault;
+use super::invitation::{Invitation, InvitationRow};
+use super::membership::{Membership, MembershipRow};
+use super::session::Session;
+use crate::commands::{Caller, invitations};
+
+/// A user as the read model has it.
+#[derive(Debug, Clone)]
+pub struct UserRow {
+    /// The id.
+    pub id: String,
+    /// The verified address.
+    pub email: Option<String>,
+    /// The name.
+    pub name: Option<String>,
+}
+
+/// A user.
+#[derive(Debug, Clone)]
+pub struct User(pub UserId);
+
+impl User {
+    async fn row(&self, ctx: &Context<'_>) -> Result<Option<UserRow>, Error> {
+        Session::of(ctx).loaders().users.load_one(self.0.to_string()).await
+    }
+}
+
+#[Object]
+impl User {
+    /// The id.
+    async fn id(&self) -> ID {
+        ID(self.0.to_string())
+    }
+    /// The verified address; null where erased or not given.
+    async fn email(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<String>> {
+        self.row(ctx).await.map(|row| row.and_then(|row| row.email)).transpose()
+    }
+    /// The name; null where erased or not given.
+    async fn name(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<String>> {
+        self.row(ctx).await.map(|row| row.and_then(|row| row.name)).transpose()
+    }
+}
+
+/// Who acted.
+#[derive(Debug, Clone, Interface)]
+#[graphql(field(name = "id", ty = "&ID"), field(name = "label", ty = "&String"))]
+pub enum Actor {
+    /// A user.
+    User(UserActor),
+    /// An operator.
+    Operator(OperatorActor),
+    /// The service.
+    System(SystemActor),
+}
+
+/// A user, for himself.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct UserActor {
+    /// The user's id.
+    id: ID,
+    /// The user's name or address, as far as it is not erased.
+    label: String,
+}
+
+/// A user who runs the service, as an operator.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct OperatorActor {
+    /// The operator's user id.
+    id: ID,
+    /// The operator's name or address.
+    label: String,
+}
+
+/// The service itself.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct SystemActor {
+    /// Always "system".
+    id: ID,
+    /// Always "tenancy".
+    label: String,
+}
+
+impl Actor {
+    /// The actor with a label that people can read.
+    pub async fn named(ctx: &Context<'_>, actor: &aggregates::Actor) -> Result<Self, Error> {
+        let Some(user) = actor.user() else {
+            return Ok(Self::System(SystemActor { id: ID("system".into()), label: "tenancy".into() }));
+        };
+        let row = Session::of(ctx).loaders().users.load_one(user.to_string()).await?;
+        let label = row.and_then(|row| row.name.or(row.email)).unwrap_or_else(|| user.to_string());
+        let id = ID(user.to_string());
+        Ok(match actor {
+            aggregates::Actor::Operator(_) => Self::Operator(OperatorActor { id, label }),
+            aggregates::Actor::User(_) | aggregates::Actor::System => Self::User(UserActor { id, label }),
+        })
+    }
+}
+
+/// Whoever calls.
+pub struct Viewer(pub Caller);
+
+#[Object]
+impl Viewer {
+    /// The calling user.
+    async fn user(&self) -> User {
+        User(self.0.principal.user.clone())
+    }
+
+    /// Whether the caller operates the service.
+    async fn operator(&self) -> bool {
+        self.0.principal.operator
+    }
+
+    /// The caller's memberships, without deleted organizations.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn memberships(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> async_graphql::Result<Connection<Opaque, Membership>> {
+        let page = PageArguments { first, after, last, before }.page::<Created>()?;
+        let mut query = QueryBuilder::new(format!("SELECT {}", MembershipRow::SELECT));
+        query.push(" WHERE state <> 'REMOVED' AND user_id = ").push_bind(self.0.principal.user.to_string());
+        query.push(
+            " AND NOT EXISTS (SELECT FROM organizations o WHERE o.id = members.organization_id AND o.lifecycle = 'DELETED')",
+        );
+        push_page(&mut query, &page);
+        let rows: Vec<MembershipRow> =
+            query.build_query_as().fetch_all(Session::of(ctx).log().pool()).await.map_err(database_fault)?;
+        Ok(Membership::connection(Slice::new(rows, &page)))
+    }
+
+    /// Pending invitations for the caller's verified address.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn invitations(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> async_graphql::Result<Connection<Opaque, Invitation>> {
+        let page = PageArguments { first, after, last, before }.page::<Created>()?;
+        let Some(email) = &self.0.principal.email else { return Ok(Connection::new(false, false)) };
+        let log = Session::of(ctx).log();
+        let mut query = QueryBuilder::new(format!("SELECT {}", InvitationRow::SELECT));
+        query.push(" WHERE state = 'PENDING' AND expires_at > now() AND email_claim = ");
+        query.push_bind(invitations::email_claim(log.keys(), email).0);
+        push_page(&mut query, &page);
+        let rows: Vec<InvitationRow> = query.build_query_as().fetch_all(log.pool()).await.map_err(database_fault)?;
+        Ok(Invitation::connection(Slice::new(rows, &page)))
+    }
+}
+
+/// A connection of a slice of rows.
+pub fn connection<R, N: async_graphql::OutputType>(
+    slice: Slice<R>,
+    place: impl Fn(&R) -> Created,
+    node: impl Fn(R) -> N,
+) -> Connection<Opaque, N> {
+    let mut connection = Connection::new(slice.has_previous, slice.has_next);
+    connection.edges = slice.rows.into_iter().map(|row| Edge::new(Opaque::of(&place(&row)), node(row))).collect();
+    connection
+}
+
+/// The user of a stored id; what is stored is a user's id.
+pub fn user(id: &str) -> User {
+    User(id.parse().unwrap_or_else(|_| UserId::from_uuid(uuid::Uuid::nil())))
+}

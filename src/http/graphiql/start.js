@@ -1,0 +1,75 @@
+// Starts GraphiQL on this page. Its own file, since the page's policy allows no script inside of the page.
+'use strict';
+
+const endpoint = new URL('graphql', document.baseURI).href;
+
+const welcome = `# Welcome to tenancy.
+#
+# A token says who you are. Print one in a shell:
+#
+#   tenancy token --email you@example.com --operator
+#
+# (an operator may also verify and limit
+# organizations). Paste it below, under "Headers",
+# behind the word Bearer:
+#
+#   { "Authorization": "Bearer eyJ…" }
+#
+# Then press the play button, or Ctrl-Enter.
+# Ctrl-Space completes names; the book at the top
+# left opens the documentation.
+
+query Me {
+  viewer {
+    user { id email }
+    operator
+    memberships(first: 10) {
+      edges {
+        node {
+          roles
+          organization { id slug name verification }
+        }
+      }
+    }
+  }
+}
+`;
+
+// The header is there from the start, so that only the token has to be pasted.
+const defaultHeaders = '{\n  "Authorization": "Bearer "\n}';
+
+// Without its token that header would be a wrong one, where none would do: the schema can be read by anybody.
+function withoutEmptyToken(headers) {
+  const kept = Object.entries(headers ?? {}).filter(
+    ([name, value]) => name.toLowerCase() !== 'authorization' || !/^(bearer)?\s*$/i.test(String(value)),
+  );
+  return Object.fromEntries(kept);
+}
+
+async function fetcher(parameters, options) {
+  const response = await fetch(endpoint, {
+    method: 'POST',
+    headers: {
+      ...withoutEmptyToken(options?.headers),
+      'content-type': 'application/json',
+      accept: 'application/graphql-response+json, application/json;q=0.9',
+    },
+    body: JSON.stringify(parameters),
+  });
+  const text = await response.text();
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Not from the service, but from something in front of it.
+    return { errors: [{ message: `${response.status} ${response.statusText}: ${text.slice(0, 500)}` }] };
+  }
+}
+
+ReactDOM.createRoot(document.getElementById('graphiql')).render(
+  React.createElement(GraphiQL, {
+    fetcher,
+    defaultQuery: welcome,
+    defaultHeaders,
+    defaultEditorToolsVisibility: 'headers',
+  }),
+);

@@ -1,0 +1,97 @@
+//! What those who run the service look at: health and metrics.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
+use sqlx::PgPool;
+use tokio::sync::watch;
+
+use super::Shared;
+
+/// How long the database may take to answer before the service is not ready.
+const DATABASE_WAIT: Duration = Duration::from_secs(2);
+
+/// What health and metrics are judged by.
+pub struct Health {
+    /// The database.
+    pub pool: PgPool,
+    /// Whether the service is stopping.
+    pub stopping: watch::Receiver<bool>,
+    /// Where metrics are collected; none where somebody else collects them.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// Collects the metrics of this process. There is one collector a process.
+pub fn install_metrics() -> Option<PrometheusHandle> {
+    static COLLECTOR: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let install = || PrometheusBuilder::new().set_buckets(&buckets).ok()?.install_recorder().ok();
+    COLLECTOR.get_or_init(install).clone()
+}
+
+/// The answer of a health check.
+#[derive(Serialize)]
+pub struct Ready {
+    status: &'static str,
+    reasons: Vec<String>,
+}
+
+/// The process answers.
+pub async fn live() -> Json<Ready> {
+    Json(Ready { status: "live", reasons: vec![] })
+}
+
+/// Whether requests should be sent here, and why not. A read model that an event stopped is named; the service
+/// still answers then, from a state that is known to be old there.
+pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let mut reasons = vec![];
+    let mut status = StatusCode::OK;
+    if *shared.health.stopping.borrow() {
+        status = StatusCode::SERVICE_UNAVAILABLE;
+        reasons.push("the service is stopping".to_owned());
+    }
+    match tokio::time::timeout(DATABASE_WAIT, projections::status(&shared.health.pool)).await {
+        Ok(Ok(projections)) => reasons.extend(projections.iter().filter_map(|row| {
+            let failure = row.failure.as_ref()?;
+            Some(format!("projection {} is stopped in partition {}: {failure}", row.projection, row.partition))
+        })),
+        Ok(Err(_)) | Err(_) => {
+            status = StatusCode::SERVICE_UNAVAILABLE;
+            reasons.push("the database does not answer".to_owned());
+        }
+    }
+    let text = match (status.is_success(), reasons.is_empty()) {
+        (true, true) => "ready",
+        (true, false) => "degraded",
+        (false, _) => "unavailable",
+    };
+    (status, Json(Ready { status: text, reasons })).into_response()
+}
+
+/// Metrics in Prometheus' text format.
+pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let Some(collector) = &shared.health.metrics else { return StatusCode::NOT_FOUND.into_response() };
+    if let Ok(Ok(projections)) = tokio::time::timeout(DATABASE_WAIT, projections::status(&shared.health.pool)).await {
+        for row in projections {
+            let labels = [("projection", row.projection.clone()), ("partition", row.partition.to_string())];
+            metrics::gauge!("tenancy_projection_lag_events", &labels).set(row.lag_events() as f64);
+            let stopped = if row.failure.is_some() { 1.0 } else { 0.0 };
+            metrics::gauge!("tenancy_projection_stopped", &labels).set(stopped);
+        }
+    }
+    metrics::gauge!("tenancy_database_connections").set(f64::from(shared.health.pool.size()));
+    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (headers, collector.render()).into_response()
+}
+
+/// What there is instead.
+pub async fn no_such_route() -> Response {
+    let text = "There is nothing here. Try /graphql, /health/ready or /metrics.\n";
+    (StatusCode::NOT_FOUND, text).into_response()
+}

@@ -1,0 +1,14 @@
+//! Tenancy as a service that can be trusted: organizations, members, invitations, projects and limits on an
+//! append-only log in PostgreSQL. See ARCHITECTURE.md.
+
+pub mod access;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod database;
+pub mod graphql;
+pub mod http;
+pub mod import;
+pub mod log;
+pub mod private_file;
+pub mod service;

@@ -1,0 +1,199 @@
+//! Keys: one for each person, wrapped by the master key, and one for keyed hashes.
+//!
+//! What is personal in an event is sealed with AES-256-GCM under its person's key before it is stored. The
+//! associated data names the place (event and field, or command and column), so that a sealed value moved
+//! elsewhere does not open. A person's key lies wrapped in `subject_keys`; erasing the person empties its row.
+
+use std::collections::HashMap;
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use aggregates::{Digest, Personal};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use quick_cache::sync::Cache;
+use sha2::Sha256;
+use sqlx::PgPool;
+
+use super::LogError;
+
+/// How many persons' keys are kept in memory.
+const CACHED_KEYS_MAX: usize = 100_000;
+const NONCE_BYTES: usize = 12;
+/// The first byte of what is sealed: which algorithm.
+const AES_256_GCM: u8 = 1;
+
+/// The keys in use. Cheap to share.
+pub struct KeyRing {
+    pool: PgPool,
+    wrapping: Aes256Gcm,
+    hashing: [u8; 32],
+    check: String,
+    /// `None`: the person was erased.
+    cached: Cache<String, Option<PersonKey>>,
+}
+
+/// The key of one person.
+#[derive(Clone)]
+pub struct PersonKey(Aes256Gcm);
+
+/// The keys of the persons in one command or one page of events; a missing one was erased.
+#[derive(Default)]
+pub struct Keys(HashMap<String, Option<PersonKey>>);
+
+fn derive(master: &[u8; 32], label: &str) -> [u8; 32] {
+    // HMAC takes keys of every length, so this cannot fail; a derived key of zeros would be the worst answer.
+    let mut mac = match <Hmac<Sha256> as KeyInit>::new_from_slice(master) {
+        Ok(mac) => mac,
+        Err(_) => unreachable!("HMAC takes keys of every length"),
+    };
+    mac.update(label.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+impl KeyRing {
+    /// A key ring under this master key.
+    pub fn new(pool: PgPool, master: &[u8; 32]) -> Self {
+        Self {
+            pool,
+            wrapping: Aes256Gcm::new(&derive(master, "tenancy: wrap the keys of persons").into()),
+            hashing: derive(master, "tenancy: hash claims"),
+            check: URL_SAFE_NO_PAD.encode(&derive(master, "tenancy: recognise the master key")[..12]),
+            cached: Cache::new(CACHED_KEYS_MAX),
+        }
+    }
+
+    /// Text by which a database recognises its master key, and nothing else.
+    pub fn check(&self) -> &str {
+        &self.check
+    }
+
+    /// A keyed hash of `parts`, for claims and for secrets that are only ever compared.
+    pub fn digest(&self, parts: &[&str]) -> Digest {
+        let mut mac = match <Hmac<Sha256> as KeyInit>::new_from_slice(&self.hashing) {
+            Ok(mac) => mac,
+            Err(_) => unreachable!("HMAC takes keys of every length"),
+        };
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        Digest(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    }
+
+    /// The keys of these persons, as far as they exist.
+    pub async fn find(&self, subjects: impl IntoIterator<Item = &str>) -> Result<Keys, LogError> {
+        let (mut keys, missing) = self.cached(subjects);
+        if !missing.is_empty() {
+            let rows =
+                sqlx::query!("SELECT subject_id, wrapped FROM subject_keys WHERE subject_id = ANY($1)", &missing)
+                    .fetch_all(&self.pool)
+                    .await?;
+            for row in rows {
+                keys.0.insert(row.subject_id.clone(), self.unwrap_and_keep(&row.subject_id, row.wrapped.as_deref())?);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The keys of these persons; who has none yet gets one, unless erased.
+    ///
+    /// A new key is not waited for to be flushed: the commit of the events that it seals follows it in the
+    /// write-ahead log and flushes both.
+    pub async fn find_or_make(&self, subjects: impl IntoIterator<Item = &str>) -> Result<Keys, LogError> {
+        let (mut keys, mut missing) = self.cached(subjects);
+        missing.sort_unstable();
+        while !missing.is_empty() {
+            let wrapped: Vec<Vec<u8>> =
+                missing.iter().map(|subject| self.wrap(subject, &rand::random())).collect::<Result<_, _>>()?;
+            let mut transaction = self.pool.begin().await?;
+            sqlx::query!("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
+            sqlx::query!(
+                "INSERT INTO subject_keys (subject_id, wrapped)
+                 SELECT * FROM unnest($1::text[], $2::bytea[]) ON CONFLICT DO NOTHING",
+                &missing,
+                &wrapped
+            )
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            keys.0.extend(self.find(missing.iter().map(String::as_str)).await?.0);
+            missing.retain(|subject| !keys.0.contains_key(subject));
+        }
+        Ok(keys)
+    }
+
+    fn cached<'a>(&self, subjects: impl IntoIterator<Item = &'a str>) -> (Keys, Vec<String>) {
+        let mut keys = Keys::default();
+        let mut missing: Vec<String> = vec![];
+        for subject in subjects {
+            if let Some(key) = self.cached.get(subject) {
+                keys.0.insert(subject.to_owned(), key);
+            } else if !missing.iter().any(|known| known == subject) {
+                missing.push(subject.to_owned());
+            }
+        }
+        (keys, missing)
+    }
+
+    fn wrap(&self, subject: &str, key: &[u8; 32]) -> Result<Vec<u8>, LogError> {
+        seal(&self.wrapping, subject.as_bytes(), key).ok_or(LogError::Cipher)
+    }
+
+    fn unwrap_and_keep(&self, subject: &str, wrapped: Option<&[u8]>) -> Result<Option<PersonKey>, LogError> {
+        let key = match wrapped {
+            None => None,
+            Some(wrapped) => {
+                let key = open(&self.wrapping, subject.as_bytes(), wrapped).ok_or(LogError::Cipher)?;
+                Some(PersonKey(Aes256Gcm::new_from_slice(&key).map_err(|_| LogError::Cipher)?))
+            }
+        };
+        self.cached.insert(subject.to_owned(), key.clone());
+        Ok(key)
+    }
+}
+
+impl Keys {
+    /// Seals `value` of `subject` for `place`; `None` when the person was erased.
+    pub fn seal(&self, subject: &str, place: &str, value: &str) -> Option<String> {
+        let key = self.0.get(subject)?.as_ref()?;
+        seal(&key.0, place.as_bytes(), value.as_bytes()).map(|sealed| URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// Opens what was sealed for `place`; `None` when the person was erased, or when it was sealed elsewhere.
+    pub fn open(&self, subject: &str, place: &str, sealed: &str) -> Option<String> {
+        let key = self.0.get(subject)?.as_ref()?;
+        let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        String::from_utf8(open(&key.0, place.as_bytes(), &sealed)?).ok()
+    }
+
+    /// Seals a personal field for `place`.
+    pub fn seal_field(&self, place: &str, field: &mut Personal) {
+        let of = field.of().to_owned();
+        field.seal(|value| self.seal(&of, place, value));
+    }
+
+    /// Opens a personal field at `place`.
+    pub fn open_field(&self, place: &str, field: &mut Personal) {
+        let of = field.of().to_owned();
+        field.open(|sealed| self.open(&of, place, sealed));
+    }
+}
+
+/// version byte, nonce, ciphertext with tag
+fn seal(key: &Aes256Gcm, place: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    let nonce: [u8; NONCE_BYTES] = rand::random();
+    let sealed = key.encrypt(&Nonce::from(nonce), Payload { msg: value, aad: place }).ok()?;
+    Some([&[AES_256_GCM], nonce.as_slice(), &sealed].concat())
+}
+
+fn open(key: &Aes256Gcm, place: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (version, rest) = sealed.split_first()?;
+    let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES)?;
+    let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
+    if *version != AES_256_GCM {
+        return None;
+    }
+    key.decrypt(&Nonce::from(nonce), Payload { msg: sealed, aad: place }).ok()
+}

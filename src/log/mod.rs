@@ -1,0 +1,226 @@
+//! The event store: append, load, read.
+//!
+//! An organization lives in one *partition*, which follows from its id. Within a partition *offsets* are dense and
+//! become visible in order, because an append holds the partition's advisory lock until it has committed. Hence a
+//! reader's cursor is one number a partition, nothing can be skipped, and lag is a subtraction.
+//!
+//! What is always so:
+//! - only the writer inserts into `events`, and nobody updates or deletes there;
+//! - nothing is believed from a cache that the append does not check under the lock;
+//! - a refused command leaves nothing, but a `LimitReached` once for each time that room ran out.
+
+mod append;
+mod keys;
+pub mod ledger;
+mod load;
+mod position;
+mod read;
+mod stored;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aggregates::ids::{EventId, Id};
+use aggregates::{Event, Origin, StreamId};
+use quick_cache::sync::Cache;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_of};
+pub use keys::KeyRing;
+pub use load::{Current, Loadable, Loaded};
+pub use position::{InvalidPosition, Position};
+pub use read::{AuditCursor, AuditFilter, AuditPage, Direction};
+pub use stored::{COLUMNS, Reader, StoredEvent};
+
+/// The last offset of each partition, as far as this process has heard.
+pub type Heads = BTreeMap<i16, i64>;
+
+/// The channel on which replicas tell each other that there is something new.
+pub const CHANNEL: &str = "tenancy_log";
+
+/// How many aggregates are kept in memory.
+const CACHED_STATES_MAX: usize = 50_000;
+
+/// A fault of the log: nothing is known to have been recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The database refused or could not be reached.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// It did not answer in time.
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// The queue is full or closed.
+    #[error("the service is not taking commands: {0}")]
+    Busy(&'static str),
+    /// A key does not fit.
+    #[error("a key does not fit what it should open: is this the master key of this database?")]
+    Cipher,
+    /// What is stored is not what it should be.
+    #[error("the log holds what cannot be: {0}")]
+    Corrupt(String),
+}
+
+/// How large the log's queue and batches may become.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Commands that wait.
+    pub queue_commands_max: usize,
+    /// Commands in one transaction.
+    pub batch_commands_max: usize,
+    /// Partitions, if the database is new.
+    pub partitions: i16,
+}
+
+/// The log. Cheap to share.
+pub struct Log {
+    pool: PgPool,
+    keys: KeyRing,
+    reader: Reader,
+    queue: mpsc::Sender<writer::Submission>,
+    heads: watch::Receiver<Heads>,
+    states: Cache<StreamId, load::Cached>,
+    partitions: i16,
+    epoch: i64,
+}
+
+/// What a command wants recorded, readable; the log seals and serialises it.
+pub struct Draft {
+    /// The organization whose partition it is written to.
+    pub organization: Option<aggregates::ids::OrganizationId>,
+    /// Streams that the decision relied upon, with their versions.
+    pub relied: Vec<(StreamId, u64)>,
+    /// Streams and their new events, with the versions that they are expected to be at.
+    pub writes: Vec<(StreamId, u64, Vec<Event>)>,
+    /// How it came about.
+    pub origin: Origin,
+}
+
+impl Log {
+    /// Opens the log over an up-to-date database, and starts its writer, which ends when every handle is gone.
+    /// `options` is how the writer connects for itself.
+    pub async fn open(
+        pool: PgPool,
+        options: PgConnectOptions,
+        master_key: &[u8; 32],
+        sizes: Sizes,
+    ) -> Result<(Arc<Self>, tokio::task::JoinHandle<()>), LogError> {
+        let keys = KeyRing::new(pool.clone(), master_key);
+        sqlx::query!(
+            "INSERT INTO installation (partitions, key_check) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            sizes.partitions,
+            keys.check()
+        )
+        .execute(&pool)
+        .await?;
+        let installation =
+            sqlx::query!("SELECT epoch, partitions, key_check FROM installation").fetch_one(&pool).await?;
+        if installation.key_check != keys.check() {
+            return Err(LogError::Cipher);
+        }
+        let (sender, queue) = mpsc::channel(sizes.queue_commands_max);
+        let (heads_sender, heads) = watch::channel(Heads::new());
+        let writer =
+            writer::Writer::new(options, installation.partitions, sizes.batch_commands_max, queue, heads_sender);
+        let writer = tokio::spawn(writer.run());
+        let log = Self {
+            pool,
+            keys,
+            reader: Reader::default(),
+            queue: sender,
+            heads,
+            states: Cache::new(CACHED_STATES_MAX),
+            partitions: installation.partitions,
+            epoch: installation.epoch,
+        };
+        Ok((Arc::new(log), writer))
+    }
+
+    /// How many partitions there are.
+    pub fn partitions(&self) -> i16 {
+        self.partitions
+    }
+
+    /// The epoch of the positions that this log gives and takes.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// The keys of persons and of hashes.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// What reads stored events.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The last offsets that this replica wrote, and a change for each commit.
+    pub fn heads(&self) -> watch::Receiver<Heads> {
+        self.heads.clone()
+    }
+
+    /// The pool that reads go through.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Seals a draft, so that it can be appended as often as it takes: its event ids stay the same.
+    pub async fn seal(&self, draft: Draft) -> Result<Append, LogError> {
+        let mut people = vec![];
+        let mut writes = draft.writes;
+        for event in writes.iter_mut().flat_map(|(_, _, events)| events) {
+            stored::subjects(event, &mut people);
+        }
+        let origin = &draft.origin;
+        if origin.ip.is_some() || origin.user_agent.is_some() {
+            people.extend(stored::subject_of_origin(origin).map(str::to_owned));
+        }
+        let keys = self.keys.find_or_make(people.iter().map(String::as_str)).await?;
+        let seal_all = |events: Vec<Event>| {
+            events
+                .into_iter()
+                .map(|event| stored::NewEvent::seal(EventId::random(), event, &keys))
+                .collect::<Result<_, _>>()
+        };
+        Ok(Append {
+            organization: draft.organization,
+            relied: draft.relied,
+            writes: writes
+                .into_iter()
+                .map(|(stream, expected, events)| Ok(Write { stream, expected, events: seal_all(events)? }))
+                .collect::<Result<_, LogError>>()?,
+            idempotency: None,
+            origin: stored::seal_origin(draft.origin, &keys),
+            last_try: true,
+        })
+    }
+
+    /// Appends, and waits until it is durable. An error says nothing about whether it was recorded; appending the
+    /// same again finds out.
+    pub async fn append(&self, append: Append) -> Result<Outcome, LogError> {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.queue.try_send(writer::Submission { append, reply });
+        queued.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LogError::Busy("too many commands are waiting"),
+            mpsc::error::TrySendError::Closed(_) => LogError::Busy("it is stopping"),
+        })?;
+        let outcome = answer.await.map_err(|_| LogError::Busy("it is stopping"))??;
+        if let Outcome::Accepted { events } = &outcome {
+            self.keep_up(events);
+        }
+        if let Outcome::Limit { event: Some(event), .. } = &outcome {
+            self.keep_up(std::slice::from_ref(event));
+        }
+        Ok(outcome)
+    }
+
+    /// The partition that an organization or a user lives in.
+    pub fn partition_of(&self, id: &str) -> i16 {
+        partition_of(id, self.partitions)
+    }
+}

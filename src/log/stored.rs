@@ -1,0 +1,184 @@
+//! Between an event as the program knows it and the row of `events` that holds it.
+
+use aggregates::ids::{EventId, OrganizationId};
+use aggregates::{Actor, Effect, Event, Origin, Recorded, StreamId};
+use chrono::{DateTime, Utc};
+use cqrs_es::persist::EventUpcaster;
+use uuid::Uuid;
+
+use super::LogError;
+use super::keys::{KeyRing, Keys};
+
+/// A row of `events`.
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct StoredEvent {
+    pub aggregate_type: String,
+    pub aggregate_id: String,
+    pub sequence: i64,
+    pub event_type: String,
+    pub event_version: String,
+    pub payload: String,
+    pub partition: i16,
+    pub offset: i64,
+    pub organization_id: Option<String>,
+    pub audit_sequence: Option<i64>,
+    pub event_id: String,
+    pub command_id: Uuid,
+    pub actor: String,
+    pub on_behalf_of: Option<String>,
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub request_id: Option<String>,
+    pub correlation_id: Uuid,
+    pub causation_id: Option<String>,
+    pub recorded_at: DateTime<Utc>,
+}
+
+/// The columns of [`StoredEvent`], for statements that are put together at run time.
+pub const COLUMNS: &str = r#"aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text AS payload,
+    partition, "offset", organization_id, audit_sequence, event_id, command_id, actor, on_behalf_of, ip, user_agent,
+    request_id, correlation_id, causation_id, recorded_at"#;
+
+/// An event that is about to be appended.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: EventId,
+    /// What happened, readable.
+    pub event: Event,
+    pub(super) payload: String,
+    pub(super) effects: Vec<Effect>,
+}
+
+/// How an event came about, sealed.
+#[derive(Debug, Clone)]
+pub(super) struct StoredOrigin {
+    pub origin: Origin,
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+fn place(event: &EventId, field: &str) -> String {
+    format!("{event}/{field}")
+}
+
+/// Whose address and program the request columns are: the actor's.
+fn origin_subject(actor: &Actor) -> Option<&str> {
+    actor.user().map(AsRef::as_ref)
+}
+
+impl NewEvent {
+    /// Seals `event` under `keys` and serialises it, once.
+    pub(super) fn seal(id: EventId, event: Event, keys: &Keys) -> Result<Self, LogError> {
+        let mut sealed = event.clone();
+        sealed.visit_personal(&mut |field, personal| keys.seal_field(&place(&id, field), personal));
+        let payload = serde_json::to_string(&sealed).map_err(|error| LogError::Corrupt(error.to_string()))?;
+        let effects = event.effects();
+        Ok(Self { id, event, payload, effects })
+    }
+}
+
+/// Whose data is in `event`.
+pub(super) fn subjects(event: &mut Event, subjects: &mut Vec<String>) {
+    event.visit_personal(&mut |_, personal| {
+        if !subjects.iter().any(|known| known == personal.of()) {
+            subjects.push(personal.of().to_owned());
+        }
+    });
+}
+
+/// Seals the request columns. They are the same for all events of a command, so their place is the command.
+pub(super) fn seal_origin(origin: Origin, keys: &Keys) -> StoredOrigin {
+    let seal = |column: &str, value: &Option<String>| {
+        keys.seal(origin_subject(&origin.actor)?, &format!("{}/{column}", origin.command_id), value.as_deref()?)
+    };
+    let (ip, user_agent) = (seal("ip", &origin.ip), seal("user_agent", &origin.user_agent));
+    StoredOrigin { origin, ip, user_agent }
+}
+
+/// The person whose request columns these are, if there is one.
+pub(super) fn subject_of_origin(origin: &Origin) -> Option<&str> {
+    origin_subject(&origin.actor)
+}
+
+/// Reads stored events: parses them, brings old versions up to date, opens what is personal.
+pub struct Reader {
+    upcasters: Vec<Box<dyn EventUpcaster>>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { upcasters: aggregates::upcasters() }
+    }
+}
+
+impl Reader {
+    /// The stream of a row.
+    pub fn stream(row: &StoredEvent) -> Result<StreamId, LogError> {
+        StreamId::from_stored(&row.aggregate_type, &row.aggregate_id)
+            .ok_or_else(|| LogError::Corrupt(format!("{} is no stream of {}", row.aggregate_id, row.aggregate_type)))
+    }
+
+    /// The event of a row, as it is stored: personal data sealed.
+    pub fn parse(&self, row: &StoredEvent) -> Result<Event, LogError> {
+        let stream = Self::stream(row)?;
+        Event::from_stored(&stream, &row.event_type, &row.event_version, &row.payload, &self.upcasters)
+            .map_err(|error| LogError::Corrupt(format!("{}: {error}", row.event_id)))
+    }
+
+    /// The rows as events, in order, with what is personal opened.
+    pub async fn read(&self, rows: Vec<StoredEvent>, keys: &KeyRing) -> Result<Vec<Recorded>, LogError> {
+        let mut recorded = rows.into_iter().map(|row| self.recorded(row)).collect::<Result<Vec<_>, _>>()?;
+        let mut people = vec![];
+        for item in &mut recorded {
+            subjects(&mut item.event, &mut people);
+            if item.origin.ip.is_some() || item.origin.user_agent.is_some() {
+                people.extend(origin_subject(&item.origin.actor).map(str::to_owned));
+            }
+        }
+        let keys = keys.find(people.iter().map(String::as_str)).await?;
+        for item in &mut recorded {
+            open(item, &keys);
+        }
+        Ok(recorded)
+    }
+
+    fn recorded(&self, row: StoredEvent) -> Result<Recorded, LogError> {
+        let corrupt = |reason: String| LogError::Corrupt(format!("{}: {reason}", row.event_id));
+        let event = self.parse(&row)?;
+        let actor = |text: &str| text.parse::<Actor>().map_err(corrupt);
+        Ok(Recorded {
+            id: row.event_id.parse().map_err(|e: aggregates::ids::InvalidId| corrupt(e.to_string()))?,
+            stream: Self::stream(&row)?,
+            sequence: row.sequence.unsigned_abs(),
+            partition: row.partition,
+            offset: row.offset,
+            organization: row.organization_id.as_deref().and_then(|id| id.parse::<OrganizationId>().ok()),
+            audit_sequence: row.audit_sequence.map(i64::unsigned_abs),
+            recorded_at: row.recorded_at,
+            origin: Origin {
+                command_id: row.command_id,
+                actor: actor(&row.actor)?,
+                on_behalf_of: row.on_behalf_of.as_deref().map(actor).transpose()?,
+                ip: row.ip.clone(),
+                user_agent: row.user_agent.clone(),
+                request_id: row.request_id.clone(),
+                correlation_id: row.correlation_id,
+                causation_id: row.causation_id.as_deref().and_then(|id| id.parse().ok()),
+            },
+            event,
+        })
+    }
+}
+
+fn open(recorded: &mut Recorded, keys: &Keys) {
+    let id = recorded.id.clone();
+    recorded.event.visit_personal(&mut |field, personal| keys.open_field(&place(&id, field), personal));
+    let origin = &mut recorded.origin;
+    let subject = origin_subject(&origin.actor).map(str::to_owned);
+    let open = |column: &str, sealed: Option<String>| {
+        keys.open(subject.as_deref()?, &format!("{}/{column}", origin.command_id), &sealed?)
+    };
+    (origin.ip, origin.user_agent) = (open("ip", origin.ip.clone()), open("user_agent", origin.user_agent.clone()));
+}

@@ -1,0 +1,7 @@
+//! The program `tenancy`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tenancy::cli::run()
+}

@@ -1,0 +1,368 @@
+//! The service put together: database, log, projections, sweeper, HTTP; started and stopped in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use projections::{Projection, Runtime};
+use sqlx::postgres::PgListener;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::access::issuer::{BuiltinIssuer, IssuerError};
+use crate::access::{Access, Operator, Verifier};
+use crate::commands::{Commands, Rules};
+use crate::config::{self, Config};
+use crate::database::embedded::Purpose;
+use crate::database::{self, Database};
+use crate::graphql::{App, schema};
+use crate::http::{self, Health, Shared};
+use crate::log::{CHANNEL, Log, LogError, Sizes};
+use crate::private_file;
+
+/// The file of the master key, in the data directory.
+const MASTER_KEY_FILE: &str = "master.key";
+
+/// Why the service cannot start or stop. The text says what is wrong; [`Error::remedy`] what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The built-in issuer.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// A private file.
+    #[error(transparent)]
+    File(#[from] private_file::Error),
+    /// The data directory.
+    #[error("cannot make the data directory {path}: {source}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The master key's file.
+    #[error("{0} holds no master key")]
+    MasterKey(PathBuf),
+    /// The address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Database(database::Error::Embedded(error)) => error.remedy(),
+            Self::Database(database::Error::Database(_)) => {
+                Some("look whether the database runs and whether DATABASE_URL is right".into())
+            }
+            Self::Database(database::Error::TooOld(_)) => Some("use PostgreSQL 15 or newer".into()),
+            Self::Database(database::Error::Migration(_)) => {
+                Some("look whether the database was made by a newer version of this program".into())
+            }
+            Self::Log(LogError::Cipher) => Some(format!(
+                "give the master key that this database was set up with, as TENANCY_SECRETS__MASTER_KEY or in {MASTER_KEY_FILE} of the data directory"
+            )),
+            Self::Listen { .. } => Some("free the address, or set another with --listen or TENANCY_LISTEN".into()),
+            Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
+            Self::Log(_) | Self::Issuer(_) | Self::File(_) | Self::MasterKey(_) => None,
+        }
+    }
+}
+
+/// What commands need, with or without HTTP: a migrated database, the log, and who runs projections.
+pub struct Core {
+    /// The database.
+    pub database: Database,
+    /// Takes commands.
+    pub commands: Arc<Commands>,
+    /// Runs projections.
+    pub runtime: Arc<Runtime<Log>>,
+    writer: JoinHandle<()>,
+}
+
+impl Core {
+    /// Opens the database, brings it up to date, and opens the log.
+    pub async fn open(config: &Config, purpose: Purpose) -> Result<Self, Error> {
+        let database = Database::open(config, purpose).await?;
+        for migration in database.migrate().await? {
+            tracing::info!(%migration, "migrated");
+        }
+        let master_key = master_key(config)?;
+        let sizes = Sizes {
+            queue_commands_max: config.limits.queue_commands_max,
+            batch_commands_max: config.limits.batch_commands_max,
+            partitions: i16::try_from(config.database.partitions).unwrap_or(i16::MAX),
+        };
+        let (log, writer) = Log::open(database.pool.clone(), database.options().clone(), &master_key, sizes).await?;
+        let runtime = Runtime::new(database.projections.clone(), log.clone(), log.partitions()).await;
+        let runtime = Arc::new(runtime.map_err(LogError::from)?);
+        Ok(Self { database, commands: Arc::new(Commands::new(log, rules(config))), runtime, writer })
+    }
+
+    /// Brings all read models up to the log, beside whoever else does.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        for projection in Projection::ALL {
+            while self.runtime.step(projection).await.map_err(failure)? {}
+        }
+        Ok(())
+    }
+
+    /// Lets the writer finish, and closes the database.
+    pub async fn close(self) -> Result<(), Error> {
+        let Self { database, commands, runtime, writer } = self;
+        drop(runtime);
+        drop(commands);
+        // The writer ends when the last handle to the log is gone; whoever keeps one does not keep the service.
+        let _ = tokio::time::timeout(Duration::from_secs(10), writer).await;
+        database.close().await?;
+        Ok(())
+    }
+}
+
+fn failure(failure: projections::Failure) -> Error {
+    Error::Log(match failure {
+        projections::Failure::Database(error) => LogError::Database(error),
+        projections::Failure::Unreadable(reason) => LogError::Corrupt(reason),
+    })
+}
+
+/// A running service.
+pub struct Service {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The built-in issuer, where it is on.
+    pub issuer: Option<Arc<BuiltinIssuer>>,
+    core: Core,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    server: JoinHandle<std::io::Result<()>>,
+    in_flight: mpsc::Receiver<()>,
+    grace: Duration,
+}
+
+struct SharedIssuer(Arc<BuiltinIssuer>);
+
+impl Verifier for SharedIssuer {
+    fn verify(&self, token: &str) -> Result<crate::access::Identity, crate::access::Refused> {
+        self.0.verify(token)
+    }
+}
+
+impl Service {
+    /// Starts everything, and returns when requests are answered.
+    pub async fn start(config: &Config) -> Result<Self, Error> {
+        let metrics = http::install_metrics();
+        let core = Core::open(config, Purpose::Serve).await?;
+        let issuer = if config.builtin_issuer() { Some(Arc::new(builtin_issuer(config)?)) } else { None };
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| Error::Listen { address: config.listen, source })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        run_projections(&core, &stopping, &mut tasks);
+        let sweeper = core.commands.clone();
+        let until = stopping.clone();
+        tasks.spawn(async move { sweeper.run_sweeper(until).await });
+
+        let verifiers =
+            issuer.iter().map(|issuer| Box::new(SharedIssuer(issuer.clone())) as Box<dyn Verifier>).collect();
+        let limits = limits(config);
+        let (in_flight_sender, in_flight) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            schema: schema(limits.complexity_max, limits.nesting_max),
+            app: Arc::new(App {
+                commands: core.commands.clone(),
+                progress: core.runtime.progress(),
+                at_least_wait: Duration::from_millis(config.limits.at_least_wait_ms_max),
+            }),
+            access: Access::new(core.commands.clone(), verifiers, operators(config)),
+            limits,
+            trusted_proxies: usize::from(config.http.trusted_proxies),
+            health: Health { pool: core.database.pool.clone(), stopping: stopping.clone(), metrics },
+            in_flight: in_flight_sender,
+        });
+        let router = http::router(shared, config.http.graphiql).into_make_service_with_connect_info::<SocketAddr>();
+        let mut until = stopping;
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router)
+                .with_graceful_shutdown(async move { while !*until.borrow() && until.changed().await.is_ok() {} })
+                .await
+        });
+        let grace = Duration::from_secs(config.http.shutdown_grace_seconds);
+        Ok(Self { address, issuer, core, stop, tasks, server, in_flight, grace })
+    }
+
+    /// What the database is, for people.
+    pub fn describe_database(&self) -> String {
+        self.core.database.describe()
+    }
+
+    /// What commands need.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Stops: takes no new requests, finishes what was accepted (for as long as the configuration allows), then
+    /// closes the log and the database.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        let _ = self.stop.send(true);
+        let finish = async {
+            let _ = (&mut self.server).await;
+            // Ends when nobody holds the other side any more: every command has had its answer.
+            while self.in_flight.recv().await.is_some() {}
+        };
+        if tokio::time::timeout(self.grace, finish).await.is_err() {
+            tracing::warn!("some requests were still open when the time for stopping was over");
+            self.server.abort();
+        }
+        while self.tasks.join_next().await.is_some() {}
+        self.core.close().await
+    }
+}
+
+/// Runs every projection, woken by this replica's commits and by other replicas' notifications.
+fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    let (wake, woken) = watch::channel(());
+    for projection in Projection::ALL {
+        let (runtime, woken, stopping) = (core.runtime.clone(), woken.clone(), stopping.clone());
+        tasks.spawn(async move { runtime.run(projection, woken, stopping).await });
+    }
+    let wake = Arc::new(wake);
+    let mut heads = core.commands.log().heads();
+    let (pool, sender, mut until) = (core.database.projections.clone(), wake.clone(), stopping.clone());
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = until.changed() => return,
+                changed = heads.changed() => if changed.is_err() { return },
+            }
+            sender.send_replace(());
+            // After the commit, and many commits by one notification: it is only a hint.
+            let notified = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&pool).await;
+            if let Err(error) = notified {
+                tracing::debug!(%error, "other replicas were not notified; they will look by themselves");
+            }
+        }
+    });
+    let (pool, mut until) = (core.database.projections.clone(), stopping.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            _ = until.changed() => {}
+            () = listen(pool, wake) => {}
+        }
+    });
+}
+
+/// Passes on notifications of other replicas, for ever; while the connection is gone, the clock wakes projections.
+async fn listen(pool: sqlx::PgPool, wake: Arc<watch::Sender<()>>) {
+    loop {
+        let listening = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                wake.send_replace(());
+            }
+        };
+        let result: Result<(), sqlx::Error> = listening.await;
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot hear other replicas");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// The built-in issuer with the key of the data directory.
+pub fn builtin_issuer(config: &Config) -> Result<BuiltinIssuer, Error> {
+    make_data_dir(config)?;
+    let access = &config.access;
+    let leeway = u64::from(access.clock_leeway_seconds);
+    Ok(BuiltinIssuer::open(&config.data_dir, &access.issuer, &access.audience, leeway)?)
+}
+
+/// The key that everything encrypted hangs on: configured, or made at the first start.
+fn master_key(config: &Config) -> Result<[u8; 32], Error> {
+    if let Some(key) = &config.secrets.master_key {
+        return Ok(*key.expose());
+    }
+    make_data_dir(config)?;
+    let path = config.data_dir.join(MASTER_KEY_FILE);
+    let text = private_file::read_or_create(&path, || {
+        Ok(format!("{}\n", STANDARD.encode(rand::random::<[u8; 32]>())).into_bytes())
+    })?;
+    let text = String::from_utf8(text).unwrap_or_default();
+    STANDARD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(Error::MasterKey(path))
+}
+
+fn make_data_dir(config: &Config) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    if config.data_dir.is_dir() {
+        return Ok(());
+    }
+    // Others may pass through (the private server runs under another account when started as root), not look.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(&config.data_dir);
+    made.map_err(|source| Error::DataDir { path: config.data_dir.clone(), source })
+}
+
+fn rules(config: &Config) -> Rules {
+    let organizations = &config.organizations;
+    let plans = config.plans.iter().map(|(name, plan)| {
+        let limits = plan.limits.iter().map(|(name, maximum)| (name.clone(), Some(*maximum))).collect();
+        (name.as_str().to_owned(), limits)
+    });
+    Rules {
+        verification_required: organizations.verification_required,
+        slug_reserved: organizations.slug_reserved.clone(),
+        restore: chrono::Duration::days(i64::from(organizations.restore_days)),
+        invitation_hours_default: i64::from(organizations.invitation_hours_default),
+        invitation_hours_max: i64::from(organizations.invitation_hours_max),
+        default_plan: organizations.default_plan.as_str().to_owned(),
+        plans: plans.collect(),
+    }
+}
+
+fn operators(config: &Config) -> Vec<Operator> {
+    let operator = |operator: &config::Operator| match operator {
+        config::Operator::Email(email) => Operator::Email(email.clone()),
+        config::Operator::Subject { issuer, subject } => {
+            Operator::Subject { issuer: issuer.clone(), subject: subject.clone() }
+        }
+    };
+    config.access.operators.iter().map(operator).collect()
+}
+
+fn limits(config: &Config) -> http::Limits {
+    let limits = &config.limits;
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    http::Limits {
+        body_bytes_max: size(limits.body_bytes_max),
+        query_bytes_max: size(limits.query_bytes_max),
+        tokens_max: limits.tokens_max as usize,
+        nesting_max: limits.nesting_max as usize,
+        depth_max: limits.depth_max as usize,
+        selections_max: limits.selections_max as usize,
+        aliases_max: limits.aliases_max as usize,
+        root_fields_max: limits.root_fields_max as usize,
+        directives_max: limits.directives_max as usize,
+        complexity_max: size(limits.complexity_max),
+        request_timeout_ms: limits.request_timeout_ms,
+    }
+}
