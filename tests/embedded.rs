@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tenancy::database::embedded::{Embedded, Error, Purpose, Settings};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection};
+use tenancy::database::embedded::{Embedded, Error, Purpose, Settings};
 
 /// A data directory whose server is killed at the end, whatever the test did.
 struct Home {
@@ -33,17 +33,11 @@ impl Home {
             fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).unwrap();
         }
         let data_dir = root.path().canonicalize().unwrap().join(below);
-        Self {
-            _root: root,
-            data_dir,
-        }
+        Self { _root: root, data_dir }
     }
 
     fn settings(&self) -> Settings {
-        Settings {
-            data_dir: self.data_dir.clone(),
-            bin_dir: None,
-        }
+        Settings { data_dir: self.data_dir.clone(), bin_dir: None }
     }
 
     async fn open(&self, purpose: Purpose) -> Embedded {
@@ -66,12 +60,7 @@ impl Home {
     /// Starts a process that opens the server and holds it until its input ends.
     fn holder(&self, purpose: &str) -> Holder {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "holds_the_server_for_another_test",
-                "--ignored",
-                "--nocapture",
-            ])
+            .args(["--exact", "holds_the_server_for_another_test", "--ignored", "--nocapture"])
             .env("EMBEDDED_TEST_DATA_DIR", &self.data_dir)
             .env("EMBEDDED_TEST_PURPOSE", purpose)
             .stdin(Stdio::piped())
@@ -126,42 +115,26 @@ async fn connect(embedded: &Embedded) -> PgConnection {
 
 async fn write(embedded: &Embedded, value: i32) {
     let mut connection = connect(embedded).await;
-    sqlx::query("CREATE TABLE IF NOT EXISTS kept (value int)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    sqlx::query("INSERT INTO kept VALUES ($1)")
-        .bind(value)
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query("CREATE TABLE IF NOT EXISTS kept (value int)").execute(&mut connection).await.unwrap();
+    sqlx::query("INSERT INTO kept VALUES ($1)").bind(value).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
 
 async fn read(embedded: &Embedded) -> Vec<i32> {
     let mut connection = connect(embedded).await;
-    sqlx::query_scalar("SELECT value FROM kept ORDER BY value")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap()
+    sqlx::query_scalar("SELECT value FROM kept ORDER BY value").fetch_all(&mut connection).await.unwrap()
 }
 
 async fn show(embedded: &Embedded, setting: &str) -> String {
     let mut connection = connect(embedded).await;
-    sqlx::query_scalar(&format!("SHOW {setting}"))
-        .fetch_one(&mut connection)
-        .await
-        .unwrap()
+    sqlx::query_scalar(&format!("SHOW {setting}")).fetch_one(&mut connection).await.unwrap()
 }
 
 /// Connects again and again until the supervisor has brought the server back.
 async fn eventually_reachable(embedded: &Embedded) {
     let since = Instant::now();
     while embedded.connect_options().connect().await.is_err() {
-        assert!(
-            since.elapsed() < Duration::from_secs(20),
-            "the server did not come back"
-        );
+        assert!(since.elapsed() < Duration::from_secs(20), "the server did not come back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -176,18 +149,12 @@ async fn holds_the_server_for_another_test() {
         Ok("serve") => Purpose::Serve,
         _ => Purpose::Command,
     };
-    let settings = Settings {
-        data_dir: data_dir.into(),
-        bin_dir: None,
-    };
+    let settings = Settings { data_dir: data_dir.into(), bin_dir: None };
     match Embedded::open(&settings, purpose).await {
         Ok(embedded) => {
             println!("answer: ready");
             std::io::stdout().flush().unwrap();
-            tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()))
-                .await
-                .unwrap()
-                .unwrap();
+            tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();
             embedded.close().await.unwrap();
         }
         Err(error) => println!("answer: {error} | {}", error.remedy().unwrap_or_default()),
@@ -198,11 +165,7 @@ async fn holds_the_server_for_another_test() {
 async fn makes_and_keeps_a_database_with_full_durability() {
     let home = Home::at("not/there/yet");
     let embedded = home.open(Purpose::Serve).await;
-    assert!(
-        embedded.describe().starts_with("PostgreSQL 1"),
-        "{}",
-        embedded.describe()
-    );
+    assert!(embedded.describe().starts_with("PostgreSQL 1"), "{}", embedded.describe());
     assert_eq!(show(&embedded, "fsync").await, "on");
     assert_eq!(show(&embedded, "listen_addresses").await, "");
     assert_eq!(show(&embedded, "data_checksums").await, "on");
@@ -212,10 +175,7 @@ async fn makes_and_keeps_a_database_with_full_durability() {
     assert_has_its_own_process_group(home.postmaster().unwrap());
     write(&embedded, 1).await;
     embedded.close().await.unwrap();
-    assert!(
-        home.postmaster().is_none(),
-        "the last to leave stops the server"
-    );
+    assert!(home.postmaster().is_none(), "the last to leave stops the server");
 
     let since = Instant::now();
     let embedded = home.open(Purpose::Command).await;
@@ -231,11 +191,7 @@ async fn refuses_a_second_service_and_names_the_first() {
     let home = Home::new();
     let embedded = home.open(Purpose::Serve).await;
     let answer = home.holder("serve").answer();
-    let expected = format!(
-        "already runs on {} (pid {})",
-        home.data_dir.display(),
-        std::process::id()
-    );
+    let expected = format!("already runs on {} (pid {})", home.data_dir.display(), std::process::id());
     assert!(answer.contains(&expected), "{answer}");
     assert!(answer.contains("TENANCY_DATA_DIR"), "{answer}");
     embedded.close().await.unwrap();
@@ -340,10 +296,7 @@ async fn recovers_when_both_were_killed_with_work_in_flight() {
     // A backend that is busy outlives its postmaster for a while.
     let mut busy = connect(&beside).await;
     let busy = tokio::spawn(async move {
-        sqlx::query("SELECT count(*) FROM generate_series(1, 20000000) a")
-            .execute(&mut busy)
-            .await
-            .ok();
+        sqlx::query("SELECT count(*) FROM generate_series(1, 20000000) a").execute(&mut busy).await.ok();
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
     service.kill();
@@ -366,8 +319,7 @@ async fn ignores_a_pid_that_belongs_to_another_process_by_now() {
     let killed = home.postmaster().unwrap();
     home.kill_postmaster();
     drop(embedded);
-    while fs::read_to_string(format!("/proc/{killed}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
-    {
+    while fs::read_to_string(format!("/proc/{killed}/stat")).is_ok_and(|stat| !stat.contains(") Z")) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // A process of the same account that is no PostgreSQL, and not our parent either.
@@ -394,14 +346,9 @@ async fn recovers_from_a_start_that_was_killed_in_the_middle() {
     let embedded = home.open(Purpose::Command).await;
     write(&embedded, 1).await;
     embedded.close().await.unwrap();
-    let leftovers = fs::read_dir(&home.data_dir).unwrap().filter(|entry| {
-        entry
-            .as_ref()
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .starts_with("postgres.init.")
-    });
+    let leftovers = fs::read_dir(&home.data_dir)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("postgres.init."));
     assert_eq!(leftovers.count(), 0);
 }
 
@@ -435,11 +382,7 @@ async fn never_starts_a_second_server_beside_one_that_it_does_not_see() {
 
 #[tokio::test]
 async fn works_in_a_directory_too_deep_for_a_socket() {
-    let home = Home::at(&format!(
-        "{}/{}",
-        "long name, with blanks".repeat(5),
-        "deep".repeat(40)
-    ));
+    let home = Home::at(&format!("{}/{}", "long name, with blanks".repeat(5), "deep".repeat(40)));
     assert!(home.data_dir.as_os_str().len() > 250);
     let embedded = home.open(Purpose::Serve).await;
     write(&embedded, 1).await;
@@ -453,47 +396,22 @@ async fn says_which_major_version_made_the_data() {
     fs::write(home.data_dir.join("postgres/PG_VERSION"), "99\n").unwrap();
     if nix::unistd::geteuid().is_root() {
         let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
-        std::os::unix::fs::chown(
-            home.data_dir.join("postgres"),
-            Some(nobody.uid.as_raw()),
-            None,
-        )
-        .unwrap();
-        fs::set_permissions(
-            home.data_dir.join("postgres"),
-            fs::Permissions::from_mode(0o700),
-        )
-        .unwrap();
+        std::os::unix::fs::chown(home.data_dir.join("postgres"), Some(nobody.uid.as_raw()), None).unwrap();
+        fs::set_permissions(home.data_dir.join("postgres"), fs::Permissions::from_mode(0o700)).unwrap();
     }
-    let error = Embedded::open(&home.settings(), Purpose::Serve)
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("made by PostgreSQL 99; installed: "),
-        "{error}"
-    );
+    let error = Embedded::open(&home.settings(), Purpose::Serve).await.unwrap_err();
+    assert!(error.to_string().contains("made by PostgreSQL 99; installed: "), "{error}");
     let remedy = error.remedy().unwrap();
-    assert!(
-        remedy.contains("install PostgreSQL 99") && remedy.contains("pg_dumpall"),
-        "{remedy}"
-    );
+    assert!(remedy.contains("install PostgreSQL 99") && remedy.contains("pg_dumpall"), "{remedy}");
 }
 
 #[tokio::test]
 async fn says_what_is_wrong_with_a_configured_directory() {
     let home = Home::new();
-    let settings = Settings {
-        bin_dir: Some("/nowhere".into()),
-        ..home.settings()
-    };
+    let settings = Settings { bin_dir: Some("/nowhere".into()), ..home.settings() };
     let error = Embedded::open(&settings, Purpose::Serve).await.unwrap_err();
     assert!(matches!(error, Error::BadProgramDir { .. }), "{error}");
-    assert!(
-        error.to_string().contains("/nowhere does not hold"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("/nowhere does not hold"), "{error}");
 }
 
 #[tokio::test]
@@ -506,9 +424,7 @@ async fn leaves_a_foreign_directory_alone() {
         std::os::unix::fs::chown(&cluster, Some(nobody.uid.as_raw()), None).unwrap();
     }
     fs::write(cluster.join("thesis.txt"), "precious").unwrap();
-    let error = Embedded::open(&home.settings(), Purpose::Serve)
-        .await
-        .unwrap_err();
+    let error = Embedded::open(&home.settings(), Purpose::Serve).await.unwrap_err();
     assert!(matches!(error, Error::NotACluster { .. }), "{error}");
     assert!(exists(&cluster.join("thesis.txt")));
 }
@@ -522,28 +438,15 @@ async fn as_root_names_the_directory_that_is_closed_to_the_server() {
     let closed = home.data_dir.parent().unwrap();
     fs::create_dir(closed).unwrap();
     fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).unwrap();
-    let error = Embedded::open(&home.settings(), Purpose::Serve)
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with(&format!("may not pass through {}", closed.display())),
-        "{error}"
-    );
+    let error = Embedded::open(&home.settings(), Purpose::Serve).await.unwrap_err();
+    assert!(error.to_string().ends_with(&format!("may not pass through {}", closed.display())), "{error}");
     assert!(error.remedy().unwrap().contains("TENANCY_DATA_DIR"));
 }
 
 /// So ctrl-c in the service's terminal does not reach it.
 fn assert_has_its_own_process_group(pid: Pid) {
-    let output = Command::new("ps")
-        .args(["-o", "pgid=", "-p", &pid.to_string()])
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap().trim(),
-        pid.to_string()
-    );
+    let output = Command::new("ps").args(["-o", "pgid=", "-p", &pid.to_string()]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), pid.to_string());
 }
 
 fn exists(path: &Path) -> bool {
@@ -560,17 +463,10 @@ async fn loses_nothing_whatever_is_killed_whenever() {
         let beside = home.open(Purpose::Command).await;
         let until = Instant::now() + Duration::from_millis(u64::try_from(round * 7).unwrap());
         let mut connection = connect(&beside).await;
-        sqlx::query("CREATE TABLE IF NOT EXISTS kept (value int)")
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        sqlx::query("CREATE TABLE IF NOT EXISTS kept (value int)").execute(&mut connection).await.unwrap();
         for number in 0.. {
             let value = round * 100_000 + number;
-            sqlx::query("INSERT INTO kept VALUES ($1)")
-                .bind(value)
-                .execute(&mut connection)
-                .await
-                .unwrap();
+            sqlx::query("INSERT INTO kept VALUES ($1)").bind(value).execute(&mut connection).await.unwrap();
             acknowledged.push(value);
             if Instant::now() > until {
                 break;
@@ -589,10 +485,7 @@ async fn loses_nothing_whatever_is_killed_whenever() {
             _ => {
                 home.kill_postmaster();
                 // In the middle of the restart.
-                tokio::time::sleep(Duration::from_millis(
-                    u64::try_from(90 + round * 10).unwrap(),
-                ))
-                .await;
+                tokio::time::sleep(Duration::from_millis(u64::try_from(90 + round * 10).unwrap())).await;
                 service.kill();
             }
         }

@@ -75,8 +75,8 @@ impl Log {
         self.reader.read(rows, &self.keys).await
     }
 
-    /// A page of the audit trail, in ascending order whichever end it was taken from. It holds one event more than
-    /// was wanted where there are more.
+    /// A page of the audit trail, in the order of its direction. It holds one event more than was wanted where there
+    /// are more.
     pub async fn audit_trail(&self, page: &AuditPage) -> Result<Vec<Recorded>, LogError> {
         let mut query = QueryBuilder::<Postgres>::new(format!("SELECT {COLUMNS} FROM events WHERE true"));
         match &page.organization {
@@ -100,10 +100,7 @@ impl Log {
         let sign = if page.direction == Direction::First { " ASC" } else { " DESC" };
         let order: Vec<String> = order.into_iter().map(|column| format!("{column}{sign}")).collect();
         query.push(format!(" ORDER BY {} LIMIT ", order.join(", "))).push_bind(page.limit.cast_signed() as i64 + 1);
-        let mut rows: Vec<StoredEvent> = query.build_query_as().fetch_all(&self.pool).await?;
-        if page.direction == Direction::Last {
-            rows.reverse();
-        }
+        let rows: Vec<StoredEvent> = query.build_query_as().fetch_all(&self.pool).await?;
         self.reader.read(rows, &self.keys).await
     }
 

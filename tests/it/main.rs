@@ -1,0 +1,12 @@
+//! End to end: the service as clients and operators meet it, on a real PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+mod bad_input;
+mod contract;
+mod import;
+mod log;
+mod projections;
+mod races;
+mod tour;

@@ -1,0 +1,400 @@
+//! One PostgreSQL for the run, one database a test, services in this process.
+//!
+//! With `DATABASE_URL` the databases are made in that server, else in a private one that is started as the service
+//! starts its own, and stopped when the process ends.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use aggregates::ids::{Id, UserId};
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgPool};
+use tenancy::access::issuer::Grant;
+use tenancy::config::{Config, Flags, Surroundings, load_from};
+use tenancy::database::embedded::{Embedded, Purpose, Settings};
+use tenancy::service::Service;
+
+struct Cluster {
+    url_base: String,
+    options: PgConnectOptions,
+    data_dir: Option<PathBuf>,
+    _embedded: Option<Embedded>,
+}
+
+static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+static DATABASES: AtomicUsize = AtomicUsize::new(0);
+
+fn cluster() -> &'static Cluster {
+    CLUSTER.get_or_init(|| {
+        let opened = std::thread::spawn(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(open_cluster())
+        });
+        opened.join().unwrap()
+    })
+}
+
+async fn open_cluster() -> Cluster {
+    if let Ok(url) = std::env::var("DATABASE_URL") {
+        return Cluster { options: url.parse().unwrap(), url_base: url, data_dir: None, _embedded: None };
+    }
+    let data_dir = tempfile::Builder::new().prefix("tenancy-tests-").tempdir().unwrap().keep();
+    // SAFETY: the handler only stops a process and removes a directory, both of which are allowed at exit.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::atexit(stop_cluster);
+    }
+    let settings = Settings { data_dir: data_dir.clone(), bin_dir: None };
+    let embedded = Embedded::open(&settings, Purpose::Command).await.unwrap();
+    let options = embedded.connect_options();
+    let socket = options.get_socket().unwrap().display().to_string();
+    let url_base = format!("postgres://{}@localhost/tenancy?host={socket}", options.get_username());
+    Cluster { url_base, options, data_dir: Some(data_dir), _embedded: Some(embedded) }
+}
+
+/// Nobody needs what is in it, so it need not be asked politely.
+extern "C" fn stop_cluster() {
+    let Some(data_dir) = CLUSTER.get().and_then(|cluster| cluster.data_dir.as_ref()) else { return };
+    let pid_file = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap_or_default();
+    if let Some(pid) = pid_file.lines().next().and_then(|line| line.parse().ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGQUIT);
+    }
+    let _ = std::fs::remove_dir_all(data_dir);
+}
+
+/// A database of its own, and the keys that go with it.
+pub struct Database {
+    pub url: String,
+    name: String,
+    data_dir: tempfile::TempDir,
+}
+
+impl Database {
+    pub async fn new() -> Self {
+        let cluster = cluster();
+        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        let mut connection = cluster.options.connect().await.unwrap();
+        sqlx::query(&format!("CREATE DATABASE {name} TEMPLATE template0")).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let (before, query) = cluster.url_base.split_once('?').unwrap_or((&cluster.url_base, ""));
+        let server = before.rsplit_once('/').unwrap().0;
+        Self { url: format!("{server}/{name}?{query}"), name, data_dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// A configuration for a service on this database, with these environment variables besides.
+    pub fn config(&self, variables: &[(&str, &str)]) -> Config {
+        let fixed = [
+            ("DATABASE_URL", self.url.as_str()),
+            ("TENANCY_LISTEN", "127.0.0.1:0"),
+            ("TENANCY_ACCESS__BUILTIN_ISSUER", "true"),
+            ("TENANCY_DATABASE__CONNECTIONS_MAX", "12"),
+            ("TENANCY_DATABASE__PARTITIONS", "4"),
+        ];
+        let mut all: BTreeMap<String, String> =
+            fixed.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        all.insert("TENANCY_DATA_DIR".to_owned(), self.data_dir.path().display().to_string());
+        let surroundings = Surroundings { variables: all, root: false, home: None };
+        load_from(&Flags::new(None), &surroundings).unwrap().config
+    }
+
+    pub async fn serve(&self) -> Server {
+        self.serve_with(&[]).await
+    }
+
+    pub async fn serve_with(&self, variables: &[(&str, &str)]) -> Server {
+        Server { service: Some(Service::start(&self.config(variables)).await.unwrap()), http: reqwest::Client::new() }
+    }
+
+    pub async fn pool(&self) -> PgPool {
+        let options: PgConnectOptions = self.url.parse().unwrap();
+        let options = options.options([("search_path", projections::search_path())]);
+        sqlx::postgres::PgPoolOptions::new().max_connections(4).connect_with(options).await.unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (options, name) = (cluster().options.clone(), self.name.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut connection = options.connect().await.map_err(std::io::Error::other)?;
+                let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                sqlx::query(&statement).execute(&mut connection).await.map_err(std::io::Error::other)
+            })
+        });
+        let _ = dropped.join();
+    }
+}
+
+/// A running service.
+pub struct Server {
+    service: Option<Service>,
+    http: reqwest::Client,
+}
+
+impl Server {
+    pub fn service(&self) -> &Service {
+        self.service.as_ref().unwrap()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.service().address)
+    }
+
+    pub async fn stop(mut self) {
+        self.service.take().unwrap().stop().await.unwrap();
+    }
+
+    pub fn token(&self, email: &str, operator: bool) -> String {
+        let grant = Grant { email: email.to_owned(), name: None, operator, ttl: TimeDelta::hours(1) };
+        self.service().issuer.as_ref().unwrap().mint(&grant).unwrap()
+    }
+
+    /// A client with a token for this address.
+    pub fn user(&self, email: &str) -> Client {
+        Client { url: self.url("/graphql"), token: Some(self.token(email, false)), http: self.http.clone() }
+    }
+
+    pub fn operator(&self) -> Client {
+        Client {
+            url: self.url("/graphql"),
+            token: Some(self.token("operator@example.com", true)),
+            http: self.http.clone(),
+        }
+    }
+
+    pub fn nobody(&self) -> Client {
+        Client { url: self.url("/graphql"), token: None, http: self.http.clone() }
+    }
+
+    /// An organization with an owner, in any state of verification.
+    pub async fn organization(&self, slug: &str, owner: &Client) -> String {
+        let input = json!({"name": slug, "slug": slug});
+        let created = owner.run("createOrganization", "CreateOrganizationInput", input, "organization { id }").await;
+        created.text("/organization/id")
+    }
+
+    /// An organization that was submitted and verified.
+    pub async fn verified(&self, slug: &str, owner: &Client) -> String {
+        let id = self.organization(slug, owner).await;
+        owner.organization_command("submitOrganizationForVerification", &id).await;
+        self.operator().review("verifyOrganization", &id).await;
+        id
+    }
+}
+
+/// Somebody who calls.
+#[derive(Clone)]
+pub struct Client {
+    pub url: String,
+    pub token: Option<String>,
+    pub http: reqwest::Client,
+}
+
+/// What a mutation or a query answered.
+#[derive(Debug, Clone)]
+pub struct Answer(pub Value);
+
+impl Answer {
+    pub fn at(&self, pointer: &str) -> &Value {
+        self.0.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    pub fn text(&self, pointer: &str) -> String {
+        self.at(pointer).as_str().unwrap_or_else(|| panic!("no text at {pointer}: {}", self.0)).to_owned()
+    }
+
+    /// The code of the first refusal.
+    pub fn refusal(&self) -> Option<&str> {
+        self.at("/errors/0/code").as_str()
+    }
+
+    /// The code of the first fault.
+    pub fn fault(&self) -> Option<&str> {
+        self.at("/faults/0/extensions/code").as_str()
+    }
+
+    pub fn accepted(&self) -> bool {
+        self.refusal().is_none() && self.fault().is_none()
+    }
+
+    pub fn actions(&self) -> Vec<&str> {
+        self.at("/events").as_array().unwrap().iter().map(|event| event["action"].as_str().unwrap()).collect()
+    }
+}
+
+impl Client {
+    /// Sends a request and gives the whole response.
+    pub async fn send(&self, query: &str, variables: Value) -> Value {
+        let mut request = self.http.post(&self.url).json(&json!({"query": query, "variables": variables}));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status();
+        assert_ne!(status.as_u16(), 500, "{query}");
+        response.json().await.unwrap()
+    }
+
+    /// A query, which has to succeed.
+    pub async fn query(&self, query: &str, variables: Value) -> Answer {
+        let response = self.send(query, variables).await;
+        assert_eq!(response.get("errors"), None, "{query}: {response}");
+        Answer(response["data"].clone())
+    }
+
+    /// The code of the fault that a query answers with.
+    pub async fn fault(&self, query: &str, variables: Value) -> String {
+        let response = self.send(query, variables).await;
+        response["errors"][0]["extensions"]["code"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no fault: {response}"))
+            .to_owned()
+    }
+
+    /// A mutation; faults stand under `faults`.
+    pub async fn run(&self, mutation: &str, input_type: &str, input: Value, select: &str) -> Answer {
+        let query = format!(
+            "mutation($input: {input_type}!) {{ {mutation}(input: $input) {{ {select} position replayed
+             events {{ id action organizationId auditSequence data actor {{ __typename id }} }}
+             errors {{ __typename code message path
+                 ... on LimitReachedError {{ limit maximum used requested }}
+                 ... on EntityStatusError {{ verification lifecycle capability remedy }}
+                 ... on AlreadyExistsError {{ existingId }}
+                 ... on VersionConflictError {{ expected actual }} }} }} }}"
+        );
+        let response = self.send(&query, json!({"input": input})).await;
+        let mut answer = response["data"][mutation].clone();
+        if let Some(faults) = response.get("errors") {
+            answer = json!({"faults": faults});
+        }
+        Answer(answer)
+    }
+
+    pub async fn organization_command(&self, mutation: &str, id: &str) -> Answer {
+        self.run(mutation, "OrganizationCommandInput", json!({"organizationId": id}), "__typename").await
+    }
+
+    pub async fn review(&self, mutation: &str, id: &str) -> Answer {
+        let input = json!({"organizationId": id, "reason": "a test"});
+        self.run(mutation, "OrganizationReviewInput", input, "organization { verification lifecycle }").await
+    }
+
+    pub async fn set_limit(&self, id: &str, limit: &str, maximum: u64) -> Answer {
+        let input = json!({"organizationId": id, "limit": limit, "value": {"maximum": maximum}, "reason": "a test"});
+        let answer = self.run("setOrganizationLimit", "SetOrganizationLimitInput", input, "organization { id }").await;
+        assert!(answer.accepted(), "{answer:?}");
+        answer
+    }
+
+    pub async fn invite(&self, id: &str, email: &str, roles: &[&str]) -> Answer {
+        let input = json!({"organizationId": id, "email": email, "roles": roles});
+        self.run("inviteMember", "InviteMemberInput", input, "invitation { id state version } token").await
+    }
+
+    pub async fn accept(&self, token: &str) -> Answer {
+        let select = "invitation { id state } membership { id state roles }";
+        self.run("acceptInvitation", "InvitationTokenInput", json!({"token": token}), select).await
+    }
+
+    pub async fn member(&self, mutation: &str, membership: &str) -> Answer {
+        let input = json!({"membershipId": membership});
+        self.run(mutation, "MembershipCommandInput", input, "membership { id state roles }").await
+    }
+
+    pub async fn change_roles(&self, membership: &str, roles: &[&str]) -> Answer {
+        let input = json!({"membershipId": membership, "roles": roles});
+        self.run("changeMemberRoles", "ChangeMemberRolesInput", input, "membership { id state roles }").await
+    }
+
+    pub async fn create_project(&self, id: &str, slug: &str) -> Answer {
+        let input = json!({"organizationId": id, "name": slug, "slug": slug});
+        self.run("createProject", "CreateProjectInput", input, "project { id slug version }").await
+    }
+
+    pub async fn user_id(&self) -> String {
+        self.query("{ viewer { user { id } } }", json!({})).await.text("/viewer/user/id")
+    }
+
+    /// Invites `who` and lets them accept; gives the membership.
+    pub async fn bring_in(&self, id: &str, who: &Client, email: &str, roles: &[&str]) -> String {
+        let invited = self.invite(id, email, roles).await;
+        assert!(invited.accepted(), "{invited:?}");
+        let accepted = who.accept(&invited.text("/token")).await;
+        assert!(accepted.accepted(), "{accepted:?}");
+        accepted.text("/membership/id")
+    }
+
+    /// How much of a limit an organization uses, by what commands are held against.
+    pub async fn used(&self, id: &str, limit: &str) -> i64 {
+        let query = "query($id: ID!) { organization(by: {id: $id}) { limits { name used } } }";
+        let answer = self.query(query, json!({"id": id})).await;
+        let limits = answer.at("/organization/limits").as_array().unwrap().clone();
+        limits.iter().find(|entry| entry["name"] == limit).unwrap()["used"].as_i64().unwrap()
+    }
+
+    /// The actions in an organization's audit trail, oldest first.
+    pub async fn audit(&self, id: &str) -> Vec<String> {
+        let query = "query($id: ID!) { organization(by: {id: $id}) { auditTrail(last: 100) { nodes { action } } } }";
+        let answer = self.query(query, json!({"id": id})).await;
+        let nodes = answer.at("/organization/auditTrail/nodes").as_array().unwrap().clone();
+        nodes.iter().map(|node| node["action"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// What must hold of a database at any time, by statements that share nothing with the program: offsets dense by
+/// partition, audit sequences by organization, versions by stream; tallies and claims as the events say.
+pub async fn check_log(pool: &PgPool) {
+    let dense = [
+        r#"SELECT partition::text FROM events GROUP BY partition HAVING count(*) <> max("offset") OR min("offset") <> 1"#,
+        "SELECT organization_id FROM events WHERE organization_id IS NOT NULL GROUP BY organization_id
+         HAVING count(*) <> max(audit_sequence) OR min(audit_sequence) <> 1",
+        "SELECT aggregate_id FROM events GROUP BY aggregate_type, aggregate_id
+         HAVING count(*) <> max(sequence) OR min(sequence) <> 1",
+        r#"SELECT event_id FROM (SELECT event_id, recorded_at < lag(recorded_at) OVER (PARTITION BY partition ORDER BY "offset") AS back
+           FROM events) e WHERE back"#,
+    ];
+    for statement in dense {
+        let wrong: Vec<String> = sqlx::query_scalar(statement).fetch_all(pool).await.unwrap();
+        assert_eq!(wrong, Vec::<String>::new(), "{statement}");
+    }
+    let members = "
+        WITH last_state AS (
+            SELECT DISTINCT ON (aggregate_id) organization_id, aggregate_type, event_type FROM events
+            WHERE aggregate_type IN ('Membership', 'Invitation', 'Project')
+              AND event_type NOT IN ('MemberRolesChanged', 'InvitationResent', 'ProjectRenamed', 'ProjectSlugChanged',
+                                     'ProjectMetadataChanged', 'ProjectArchived', 'ProjectUnarchived')
+            ORDER BY aggregate_id, sequence DESC
+        ), counted AS (
+            SELECT organization_id, 'members' AS name,
+                   count(*) FILTER (WHERE event_type IN ('MemberJoined', 'MemberReinstated', 'MemberInvited')) AS used
+            FROM last_state WHERE aggregate_type <> 'Project' GROUP BY 1
+            UNION ALL
+            SELECT organization_id, 'projects', count(*) FILTER (WHERE event_type IN ('ProjectCreated', 'ProjectRestored'))
+            FROM last_state WHERE aggregate_type = 'Project' GROUP BY 1
+        )
+        SELECT format('%s %s: %s, counted %s', c.organization_id, c.name, t.used, c.used)
+        FROM counted c LEFT JOIN tallies t USING (organization_id, name) WHERE t.used IS DISTINCT FROM c.used";
+    let wrong: Vec<String> = sqlx::query_scalar(members).fetch_all(pool).await.unwrap();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Waits until `condition` holds, for at most ten seconds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An id of a user that is nobody.
+pub fn nobody_id() -> String {
+    UserId::random().to_string()
+}
