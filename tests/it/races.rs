@@ -46,7 +46,7 @@ async fn the_last_seats_go_to_exactly_as_many_as_there_are() {
         }
         operator.set_limit(&id, "members", 6).await;
         // One owner is in: five seats are free, for eight invited, two added and two reinstated at once.
-        let via = |number: usize| if number % 2 == 0 { owner.clone() } else { two.user("owner@example.com") };
+        let via = |number: usize| if number.is_multiple_of(2) { owner.clone() } else { two.user("owner@example.com") };
         let invited = (0..8).map(|i| {
             let (id, via) = (id.clone(), via(i));
             async move { via.invite(&id, &format!("i{i}@example.com"), &["member"]).await }
