@@ -147,6 +147,14 @@ pub trait Declared: cqrs_es::DomainEvent {
     fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>);
 }
 
+/// A state that can be kept beside the log: what of it is personal, and which shape it has.
+pub trait Snapshot: cqrs_es::Aggregate {
+    /// Raised whenever a field of the state is added, removed or means something else.
+    const SHAPE: i32;
+    /// Shows `visit` each personal datum of the state with the name of its field.
+    fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>);
+}
+
 /// Declares the events of an aggregate: name, version, and fields with their types, each with a doc comment.
 #[macro_export]
 macro_rules! events {

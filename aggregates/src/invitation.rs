@@ -348,4 +348,4 @@ impl Invitation {
     }
 }
 
-aggregate!(Invitation, "Invitation", InvitationCommand, InvitationEvent);
+aggregate!(Invitation, "Invitation", InvitationCommand, InvitationEvent, shape 1, personal [email]);

@@ -29,7 +29,7 @@ pub mod user;
 
 pub use actor::Actor;
 pub use error::Refusal;
-pub use event::{Declared, Descriptor};
+pub use event::{Declared, Descriptor, Snapshot};
 pub use guard::{Effect, Scope};
 pub use invitation::Invitation;
 pub use membership::Membership;
@@ -42,7 +42,15 @@ pub use user::User;
 
 /// Makes a type with `decide` and `apply` an aggregate of cqrs-es.
 macro_rules! aggregate {
-    ($aggregate:ident, $stream:literal, $command:ident, $event:ident) => {
+    ($aggregate:ident, $stream:literal, $command:ident, $event:ident, shape $shape:literal, personal [$($field:ident),*]) => {
+        impl crate::event::Snapshot for $aggregate {
+            const SHAPE: i32 = $shape;
+            #[allow(unused_variables)]
+            fn visit_personal(&mut self, visit: &mut crate::event::PersonalVisitor<'_>) {
+                $( crate::event::Field::visit_personal(&mut self.$field, stringify!($field), visit); )*
+            }
+        }
+
         impl cqrs_es::Aggregate for $aggregate {
             const TYPE: &'static str = $stream;
             type Command = $command;

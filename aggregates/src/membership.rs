@@ -417,4 +417,4 @@ pub fn existing(organization: &crate::ids::OrganizationId, user: &UserId) -> Str
     MembershipId::of(organization, user).to_string()
 }
 
-aggregate!(Membership, "Membership", MembershipCommand, MembershipEvent);
+aggregate!(Membership, "Membership", MembershipCommand, MembershipEvent, shape 1, personal []);

@@ -708,4 +708,4 @@ fn contact(id: &OrganizationId, address: Option<&str>) -> Result<Option<Personal
     Ok(address.map(|address| Personal::new(id.as_ref(), address)))
 }
 
-aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent);
+aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 1, personal [contact_email]);

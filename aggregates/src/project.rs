@@ -306,4 +306,4 @@ fn object(metadata: Option<Value>) -> Result<Value, Refusal> {
     }
 }
 
-aggregate!(Project, "Project", ProjectCommand, ProjectEvent);
+aggregate!(Project, "Project", ProjectCommand, ProjectEvent, shape 1, personal []);

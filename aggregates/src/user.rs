@@ -137,4 +137,4 @@ fn personal(id: &UserId, profile: Profile) -> (Option<Personal>, Option<Personal
     (email.map(|email| Personal::new(id.as_ref(), email)), name.map(|name| Personal::new(id.as_ref(), name)))
 }
 
-aggregate!(User, "User", UserCommand, UserEvent);
+aggregate!(User, "User", UserCommand, UserEvent, shape 1, personal [email, display_name]);

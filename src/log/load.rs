@@ -8,11 +8,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aggregates::ids::{InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
-use aggregates::{Event, Invitation, Membership, Organization, Project, Recorded, StreamId, User};
+use aggregates::event::PersonalVisitor;
+use aggregates::{Event, Invitation, Membership, Organization, Project, Recorded, Snapshot, StreamId, User};
 use cqrs_es::Aggregate;
 
 use super::stored::{COLUMNS, StoredEvent};
 use super::{Log, LogError};
+
+/// After so many events since the last one, a state is kept beside the log.
+const SNAPSHOT_AFTER_EVENTS: u64 = 100;
+
+/// Where a snapshot's personal data is sealed for.
+fn snapshot_place(stream: &StreamId, version: u64) -> String {
+    format!("snapshot/{}/{version}", stream.id())
+}
 
 /// An aggregate with the version of its stream; version 0 is one that is not there.
 #[derive(Debug, Clone)]
@@ -68,6 +77,24 @@ macro_rules! loadable {
         impl State {
             fn empty(stream: &StreamId) -> Self {
                 match stream { $(StreamId::$name(_) => Self::$name(Arc::default()),)* }
+            }
+            /// From a snapshot; `None` where its shape is another program's.
+            fn from_snapshot(stream: &StreamId, shape: i32, state: &str) -> Option<Self> {
+                match stream {
+                    $(StreamId::$name(_) if shape == <$name as Snapshot>::SHAPE => {
+                        serde_json::from_str(state).ok().map(|state| Self::$name(Arc::new(state)))
+                    })*
+                    _ => None,
+                }
+            }
+            fn to_snapshot(&self) -> Option<String> {
+                match self { $(Self::$name(state) => serde_json::to_string(&**state).ok(),)* }
+            }
+            fn shape(&self) -> i32 {
+                match self { $(Self::$name(_) => <$name as Snapshot>::SHAPE,)* }
+            }
+            fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
+                match self { $(Self::$name(state) => Snapshot::visit_personal(Arc::make_mut(state), visit),)* }
             }
             fn apply(&mut self, event: Event) -> Result<(), LogError> {
                 match (self, event) {
@@ -164,15 +191,12 @@ impl Log {
     }
 
     async fn refresh(&self, streams: &[StreamId]) -> Result<Vec<Cached>, LogError> {
-        let mut states: Vec<Cached> = streams
-            .iter()
-            .map(|stream| {
-                let known = self.states.get(stream);
-                known.unwrap_or_else(|| Cached::empty(stream))
-            })
-            .collect();
+        let known = |stream| self.states.get(stream).unwrap_or_else(|| Cached::empty(stream));
+        let mut states: Vec<Cached> = streams.iter().map(known).collect();
+        self.start_from_snapshots(streams, &mut states).await?;
         let rows = self.newer_than(streams, &states).await?;
         let changed = !rows.is_empty();
+        let before: Vec<u64> = states.iter().map(|state| state.version).collect();
         for recorded in self.reader.read(rows, &self.keys).await? {
             let place = streams.iter().position(|stream| *stream == recorded.stream);
             if let Some(state) = place.and_then(|place| states.get_mut(place)) {
@@ -183,8 +207,80 @@ impl Log {
             for (stream, state) in streams.iter().zip(&states) {
                 self.keep(stream, state.clone());
             }
+            for ((stream, state), before) in streams.iter().zip(&states).zip(before) {
+                if state.version >= before + SNAPSHOT_AFTER_EVENTS {
+                    self.snapshot(stream, state.clone()).await;
+                }
+            }
         }
         Ok(states)
+    }
+
+    /// Where nothing is in memory, begins with what was kept beside the log.
+    async fn start_from_snapshots(&self, streams: &[StreamId], states: &mut [Cached]) -> Result<(), LogError> {
+        let cold = streams.iter().zip(&*states).filter(|(_, state)| state.version == 0);
+        let (types, ids): (Vec<&str>, Vec<&str>) = cold.map(|(stream, _)| (stream.aggregate_type(), stream.id())).unzip();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query!(
+            r#"SELECT n.aggregate_type, n.aggregate_id, n.version, n.shape, n.state::text AS "state!", n.organization_id
+               FROM unnest($1::text[], $2::text[]) AS s(type, id)
+               CROSS JOIN LATERAL (SELECT * FROM snapshots WHERE aggregate_type = s.type AND aggregate_id = s.id) n"#,
+            &types as &[&str],
+            &ids as &[&str]
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for row in rows {
+            let place = streams.iter().position(|s| s.aggregate_type() == row.aggregate_type && s.id() == row.aggregate_id);
+            let Some((stream, state)) = place.and_then(|place| Some((streams.get(place)?, states.get_mut(place)?))) else {
+                continue;
+            };
+            // One that cannot be read is as good as none.
+            let Some(mut kept) = State::from_snapshot(stream, row.shape, &row.state) else { continue };
+            let mut people = vec![];
+            kept.visit_personal(&mut |_, personal| people.push(personal.of().to_owned()));
+            let keys = self.keys.find(people.iter().map(String::as_str)).await?;
+            let place = snapshot_place(stream, row.version.unsigned_abs());
+            kept.visit_personal(&mut |field, personal| keys.open_field(&format!("{place}/{field}"), personal));
+            let organization = row.organization_id.and_then(|id| id.parse().ok());
+            *state = Cached { state: kept, version: row.version.unsigned_abs(), organization };
+        }
+        Ok(())
+    }
+
+    /// Keeps a state beside the log. That it fails costs time later and nothing else.
+    async fn snapshot(&self, stream: &StreamId, cached: Cached) {
+        let result: Result<(), LogError> = async {
+            let mut state = cached.state;
+            let mut people = vec![];
+            state.visit_personal(&mut |_, personal| people.push(personal.of().to_owned()));
+            let keys = self.keys.find(people.iter().map(String::as_str)).await?;
+            let place = snapshot_place(stream, cached.version);
+            state.visit_personal(&mut |field, personal| keys.seal_field(&format!("{place}/{field}"), personal));
+            let Some(text) = state.to_snapshot() else { return Ok(()) };
+            sqlx::query!(
+                "INSERT INTO snapshots (aggregate_type, aggregate_id, version, shape, state, organization_id)
+                 VALUES ($1, $2, $3, $4, $5::text::json, $6)
+                 ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
+                 SET version = EXCLUDED.version, shape = EXCLUDED.shape, state = EXCLUDED.state
+                 WHERE snapshots.version < EXCLUDED.version OR snapshots.shape <> EXCLUDED.shape",
+                stream.aggregate_type(),
+                stream.id(),
+                cached.version.cast_signed(),
+                state.shape(),
+                text,
+                cached.organization.as_ref().map(AsRef::as_ref)
+            )
+            .execute(&self.pool)
+            .await?;
+            Ok(())
+        }
+        .await;
+        if let Err(error) = result {
+            tracing::debug!(%error, stream = stream.id(), "no snapshot was kept");
+        }
     }
 
     async fn newer_than(&self, streams: &[StreamId], states: &[Cached]) -> Result<Vec<StoredEvent>, LogError> {

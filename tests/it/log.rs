@@ -197,6 +197,44 @@ async fn a_state_is_the_same_from_memory_from_the_log_and_from_its_beginning() {
     core.close().await.unwrap();
 }
 
+/// A snapshot that is behind, wrong or of another shape changes no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_stream_is_loaded_from_a_snapshot_and_the_rest() {
+    let database = Database::new().await;
+    let organization = OrganizationId::random();
+    let project = ProjectId::random();
+    let first = core(&database).await;
+    let log = first.commands.log();
+    append(log, draft(&organization, project.clone(), 0, vec![created("p0")])).await.unwrap();
+    for version in 1..150 {
+        let rename = ProjectEvent::ProjectRenamed { name: format!("n{version}"), previous_name: String::new() };
+        append(log, draft(&organization, project.clone(), version, vec![rename.into()])).await.unwrap();
+    }
+    first.close().await.unwrap();
+    let pool = database.pool().await;
+    let kept = "SELECT max(version) FROM snapshots WHERE aggregate_id = $1";
+    let load = async |expected: &str, version: u64| {
+        let core = core(&database).await;
+        let loaded = core.commands.log().load::<Project>(&project).await.unwrap();
+        assert_eq!((loaded.state.name.as_str(), loaded.version, loaded.organization.as_ref()), (expected, version, Some(&organization)));
+        let whole = core.commands.log().load_at::<Project>(&project, version).await.unwrap();
+        assert_eq!(loaded.state, whole.state);
+        core
+    };
+    load("n149", 150).await.close().await.unwrap();
+    let version: Option<i64> = sqlx::query_scalar(kept).bind(project.as_ref()).fetch_one(&pool).await.unwrap();
+    assert_eq!(version, Some(150));
+    let core = load("n149", 150).await;
+    let rename = ProjectEvent::ProjectRenamed { name: "last".into(), previous_name: String::new() };
+    append(core.commands.log(), draft(&organization, project.clone(), 150, vec![rename.into()])).await.unwrap();
+    core.close().await.unwrap();
+    load("last", 151).await.close().await.unwrap();
+    for broken in ["state = '{}'", "shape = 99"] {
+        sqlx::query(&format!("UPDATE snapshots SET {broken}")).execute(&pool).await.unwrap();
+        load("last", 151).await.close().await.unwrap();
+    }
+}
+
 /// In cqrs-es a failed replay reports success.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_an_error_and_no_empty_state() {
