@@ -214,9 +214,18 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
         _ = terminated.recv() => return Ok(ExitCode::SUCCESS),
     };
     greet(&service, config);
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
+    let log = service.core().commands.log().clone();
+    let broken = tokio::select! {
+        _ = interrupted.recv() => false,
+        _ = terminated.recv() => false,
+        () = log.closed() => true,
+    };
+    drop(log);
+    if broken {
+        return Err(failed(
+            "the writer of the log has ended, which it never should",
+            "start again; and report the lines before this one",
+        ));
     }
     tracing::info!("stopping: finishing what was accepted");
     tokio::select! {

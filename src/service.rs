@@ -71,6 +71,9 @@ impl Error {
             Self::Database(database::Error::Database(_)) => {
                 Some("look whether the database runs and whether DATABASE_URL is right".into())
             }
+            Self::Database(database::Error::Settings) => {
+                Some("connect to PostgreSQL itself; the service pools its connections".into())
+            }
             Self::Database(database::Error::TooOld(_)) => Some("use PostgreSQL 15 or newer".into()),
             Self::Database(database::Error::Migration(_)) => {
                 Some("look whether the database was made by a newer version of this program".into())

@@ -1,5 +1,6 @@
 //! Why a command is refused: one list for all aggregates, so that codes are given in one place.
 
+use crate::event::shown;
 use crate::invitation::InvitationState;
 use crate::status::{Capability, Status};
 
@@ -15,7 +16,7 @@ pub enum Refusal {
         message: String,
     },
     /// The organization's status does not allow it.
-    #[error("the organization's status does not allow {capability:?}")]
+    #[error("the organization's status does not allow {}", shown(capability))]
     EntityStatus {
         /// Where it stands.
         status: Status,
@@ -26,7 +27,7 @@ pub enum Refusal {
     #[error("{0}")]
     InvalidState(String),
     /// The invitation is settled.
-    #[error("the invitation is {0:?} and not PENDING any more")]
+    #[error("the invitation is {} and not PENDING any more", shown(.0))]
     InvitationNotPending(InvitationState),
     /// The invitation is somebody else's.
     #[error("this invitation is for another e-mail address: sign in with a verified account of the invited address")]

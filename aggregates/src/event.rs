@@ -85,6 +85,14 @@ impl Kind {
 /// What is called with the name of a field and the personal datum in it.
 pub type PersonalVisitor<'a> = dyn FnMut(&'static str, &mut Personal) + 'a;
 
+/// The name of an enum's value as clients see it, for messages.
+pub fn shown<T: serde::Serialize>(value: T) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
 /// A type that a field of an event may have.
 pub trait Field {
     /// How it looks from outside.

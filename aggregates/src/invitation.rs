@@ -47,6 +47,8 @@ crate::events! {
             expires_at: DateTime<Utc>,
             /// When it was created.
             created_at: DateTime<Utc>,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
         }
         /// The invitation was sent again with a new token; the old one is dead.
         InvitationResent "1.0" {
@@ -58,6 +60,8 @@ crate::events! {
             expires_at: DateTime<Utc>,
             /// Until when it could be accepted before.
             previous_expires_at: DateTime<Utc>,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
         }
         /// The invited person joined.
         InvitationAccepted "1.0" {
@@ -175,6 +179,8 @@ pub enum InvitationCommand {
         by: Grantor,
         /// Until when it can be accepted.
         expires_at: DateTime<Utc>,
+        /// Why.
+        reason: Option<String>,
         /// Now.
         at: DateTime<Utc>,
     },
@@ -186,6 +192,8 @@ pub enum InvitationCommand {
         by: Grantor,
         /// Until when it can be accepted.
         expires_at: DateTime<Utc>,
+        /// Why.
+        reason: Option<String>,
         /// Now.
         at: DateTime<Utc>,
     },
@@ -234,7 +242,7 @@ impl Invitation {
     pub fn decide(&self, command: InvitationCommand) -> Result<Vec<InvitationEvent>, Refusal> {
         use InvitationCommand as C;
         use InvitationEvent as E;
-        if let C::Invite { id, email, email_claim, token, roles, invited_by, by, expires_at, at } = command {
+        if let C::Invite { id, email, email_claim, token, roles, invited_by, by, expires_at, reason, at } = command {
             if let Some(id) = &self.id {
                 let message = "this invitation exists already".to_owned();
                 return Err(Refusal::AlreadyExists { path: "email", message, existing: id.to_string() });
@@ -242,6 +250,7 @@ impl Invitation {
             let roles = normal_roles(&roles)?;
             by.may_grant(&roles)?;
             let email = Personal::new(id.as_ref(), text::email("email", &email)?);
+            let reason = about(&id, reason)?;
             return Ok(vec![E::MemberInvited {
                 email,
                 email_claim,
@@ -250,24 +259,28 @@ impl Invitation {
                 invited_by,
                 expires_at,
                 created_at: at,
+                reason,
             }]);
         }
         let (Some(id), Some(email_claim)) = (&self.id, self.email_claim.clone()) else { return Err(Refusal::NotFound) };
         match command {
             C::Invite { .. } => unreachable!("answered above"),
-            C::Resend { token, by, expires_at, at } => {
+            C::Resend { token, by, expires_at, reason, at } => {
                 self.must_be_pending(at)?;
                 by.may_grant(&self.roles)?;
                 let previous_expires_at = self.expires_at;
-                Ok(vec![E::InvitationResent { email_claim, token_digest: token, expires_at, previous_expires_at }])
+                let reason = about(id, reason)?;
+                Ok(vec![E::InvitationResent {
+                    email_claim,
+                    token_digest: token,
+                    expires_at,
+                    previous_expires_at,
+                    reason,
+                }])
             }
             C::Revoke { reason, at } => {
                 self.must_be_pending(at)?;
-                let reason = text::reason("reason", reason.as_deref())?;
-                Ok(vec![E::InvitationRevoked {
-                    email_claim,
-                    reason: reason.map(|text| Personal::new(id.as_ref(), text)),
-                }])
+                Ok(vec![E::InvitationRevoked { email_claim, reason: about(id, reason)? }])
             }
             C::Accept { recipient, membership, member_already, at } => {
                 self.must_be_for(&recipient)?;
@@ -319,7 +332,9 @@ impl Invitation {
     fn apply(&mut self, event: InvitationEvent) {
         use InvitationEvent as E;
         match event {
-            E::MemberInvited { email, email_claim, token_digest, roles, invited_by, expires_at, created_at } => {
+            E::MemberInvited {
+                email, email_claim, token_digest, roles, invited_by, expires_at, created_at, ..
+            } => {
                 *self = Self {
                     id: email.of().parse().ok(),
                     email: Some(email),
@@ -346,6 +361,11 @@ impl Invitation {
             E::InvitationExpired { .. } => self.state = InvitationState::Expired,
         }
     }
+}
+
+/// A reason is about the invited person.
+fn about(id: &InvitationId, reason: Option<String>) -> Result<Option<Personal>, Refusal> {
+    Ok(text::reason("reason", reason.as_deref())?.map(|reason| Personal::new(id.as_ref(), reason)))
 }
 
 aggregate!(Invitation, "Invitation", InvitationCommand, InvitationEvent, shape 1, personal [email]);

@@ -4,16 +4,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
-use crate::event::{Field, Kind};
+use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, MEMBERS, OWNERS};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::personal::Personal;
 use crate::roles::{self, OWNER, Permissions};
 use crate::status::Capability;
 use crate::{aggregate, text};
-
-/// The most roles that one member may hold.
-pub const ROLES_MAX: usize = 10;
 
 /// Whether the member is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -76,6 +73,8 @@ crate::events! {
             roles: Vec<String>,
             /// The roles before.
             previous_roles: Vec<String>,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
         }
         /// The member is kept out for a while; the seat is free.
         MemberSuspended "1.0" {
@@ -233,6 +232,8 @@ pub enum MembershipCommand {
         roles: Vec<String>,
         /// By whom.
         by: Grantor,
+        /// Why.
+        reason: Option<String>,
     },
     /// Stay out for a while.
     Suspend {
@@ -271,8 +272,8 @@ pub fn normal_roles(names: &[String]) -> Result<Vec<String>, Refusal> {
     }
     let normal: Vec<_> =
         roles::ROLES.iter().map(|role| role.name.to_owned()).filter(|name| names.contains(name)).collect();
-    if normal.is_empty() || names.len() > ROLES_MAX {
-        return Err(Refusal::input("roles", format!("{} roles were given: give 1 to {ROLES_MAX}", names.len())));
+    if normal.is_empty() {
+        return Err(Refusal::input("roles", "no role was given: give at least one"));
     }
     Ok(normal)
 }
@@ -308,7 +309,9 @@ impl Membership {
         let roles = self.roles.clone();
         let previous_state = self.state;
         match (command, self.state) {
-            (C::ChangeRoles { roles, by }, MembershipState::Active) => self.change_roles(user_id, &roles, by),
+            (C::ChangeRoles { roles, by, reason }, MembershipState::Active) => {
+                self.change_roles(&roles, by, about(reason)?, user_id)
+            }
             (C::Suspend { reason, by }, MembershipState::Active) => {
                 self.may_touch(by)?;
                 Ok(vec![E::MemberSuspended { reason: about(reason)?, user_id, roles }])
@@ -326,10 +329,10 @@ impl Membership {
                 Ok(vec![E::MemberLeft { reason: about(reason)?, user_id, roles, previous_state }])
             }
             (C::ChangeRoles { .. } | C::Suspend { .. }, state) => {
-                Err(Refusal::InvalidState(format!("the member is {state:?} and not Active")))
+                Err(Refusal::InvalidState(format!("the member is {} and not ACTIVE", shown(state))))
             }
             (C::Reinstate { .. }, state) => {
-                Err(Refusal::InvalidState(format!("the member is {state:?} and not Suspended")))
+                Err(Refusal::InvalidState(format!("the member is {} and not SUSPENDED", shown(state))))
             }
             (C::Remove { .. } | C::Leave { .. }, MembershipState::Removed) => {
                 Err(Refusal::InvalidState("the member is out already".into()))
@@ -365,6 +368,7 @@ impl Membership {
                     user_id,
                     roles: united,
                     previous_roles: self.roles.clone(),
+                    reason,
                 }])
             }
             MembershipState::Active => Err(Refusal::AlreadyExists {
@@ -378,7 +382,13 @@ impl Membership {
         }
     }
 
-    fn change_roles(&self, user_id: UserId, roles: &[String], by: Grantor) -> Result<Vec<MembershipEvent>, Refusal> {
+    fn change_roles(
+        &self,
+        roles: &[String],
+        by: Grantor,
+        reason: Option<Personal>,
+        user_id: UserId,
+    ) -> Result<Vec<MembershipEvent>, Refusal> {
         let roles = normal_roles(roles)?;
         if roles == self.roles {
             return Ok(vec![]);
@@ -388,7 +398,7 @@ impl Membership {
         }
         let added: Vec<_> = roles.iter().filter(|role| !self.roles.contains(role)).cloned().collect();
         by.may_grant(&added)?;
-        Ok(vec![MembershipEvent::MemberRolesChanged { user_id, roles, previous_roles: self.roles.clone() }])
+        Ok(vec![MembershipEvent::MemberRolesChanged { user_id, roles, previous_roles: self.roles.clone(), reason }])
     }
 
     fn may_touch(&self, by: Grantor) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Refusal;
-use crate::event::{Field, Kind};
+use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope};
 use crate::ids::OrganizationId;
 use crate::personal::{Personal, readable};
@@ -55,6 +55,8 @@ crate::events! {
             name: String,
             /// The name before.
             previous_name: String,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// The organization has another slug; the old one is free.
         OrgSlugChanged "1.0" {
@@ -62,6 +64,8 @@ crate::events! {
             slug: String,
             /// The slug before.
             previous_slug: String,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// The organization can be reached elsewhere.
         OrgContactChanged "1.0" {
@@ -69,6 +73,8 @@ crate::events! {
             contact_email: Option<Personal>,
             /// The address before.
             previous_contact_email: Option<Personal>,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// An operator gave the organization another external id.
         OrgExternalIdChanged "1.0" {
@@ -76,6 +82,8 @@ crate::events! {
             external_id: Option<String>,
             /// The id before.
             previous_external_id: Option<String>,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// A settings document was written or cleared.
         OrgSettingsUpdated "1.0" {
@@ -85,6 +93,8 @@ crate::events! {
             value: Option<Value>,
             /// The document before.
             previous_value: Option<Value>,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// The organization asks to be verified.
         OrgSubmitted "1.0" {
@@ -170,6 +180,8 @@ crate::events! {
         }
         /// The organization was deleted; it can be restored until it is purged.
         OrgDeleted "1.0" {
+            /// The lifecycle before, to which a restored organization returns.
+            previous_lifecycle: Lifecycle,
             /// When it will be gone for good.
             purge_at: DateTime<Utc>,
             /// Whether an operator deleted it; then only operators restore it.
@@ -179,6 +191,8 @@ crate::events! {
         }
         /// The deleted organization is back, as it was.
         OrgRestored "1.0" {
+            /// The lifecycle from now on.
+            lifecycle: Lifecycle,
             /// Why, where a reason was given.
             reason: Option<String>,
         }
@@ -246,10 +260,10 @@ impl OrganizationEvent {
                 effects.push(Effect::Floor { name: OWNERS, floor: 1 });
                 effects
             }
-            E::OrgSlugChanged { slug, previous_slug } => {
+            E::OrgSlugChanged { slug, previous_slug, .. } => {
                 vec![release(Scope::OrganizationSlug, previous_slug), claim(Scope::OrganizationSlug, slug)]
             }
-            E::OrgExternalIdChanged { external_id, previous_external_id } => {
+            E::OrgExternalIdChanged { external_id, previous_external_id, .. } => {
                 let before = previous_external_id.iter().map(|id| release(Scope::ExternalId, id));
                 before.chain(external_id.iter().map(|id| claim(Scope::ExternalId, id))).collect()
             }
@@ -367,13 +381,17 @@ pub enum OrganizationCommand {
         contact_email: Option<Option<String>>,
         /// The external id; `Some(None)` clears it.
         external_id: Option<Option<String>>,
+        /// Why.
+        reason: Option<String>,
     },
-    /// Write the settings document of a namespace; `null` clears it.
+    /// Write the settings document of a namespace; null or an empty object clears it.
     UpdateSettings {
         /// Which document.
         namespace: String,
         /// The document.
         value: Value,
+        /// Why.
+        reason: Option<String>,
     },
     /// Move it along the verification axis.
     Review {
@@ -405,6 +423,8 @@ pub enum OrganizationCommand {
     Restore {
         /// Why.
         reason: Option<String>,
+        /// Now.
+        at: DateTime<Utc>,
     },
     /// Let it go for good, once its time has come.
     Purge {
@@ -459,10 +479,13 @@ impl Organization {
         }
         match command {
             C::Create { .. } => unreachable!("answered above"),
-            C::Update { id, name, slug, contact_email, external_id } => {
-                self.update(&id, name, slug, contact_email, external_id)
+            C::Update { id, name, slug, contact_email, external_id, reason } => {
+                let reason = text::reason("reason", reason.as_deref())?;
+                self.update(&id, name, slug, contact_email, external_id, reason)
             }
-            C::UpdateSettings { namespace, value } => self.update_settings(&namespace, value),
+            C::UpdateSettings { namespace, value, reason } => {
+                self.update_settings(&namespace, value, reason.as_deref())
+            }
             C::Review { review, reason } => self.review(review, reason.as_deref()),
             C::Deactivate { reason } => match self.status.lifecycle {
                 Lifecycle::Active => Ok(vec![E::OrgDeactivated { reason: text::reason("reason", reason.as_deref())? }]),
@@ -474,11 +497,16 @@ impl Organization {
             },
             C::Delete { reason, by_operator, purge_at } => {
                 let reason = text::reason("reason", reason.as_deref())?;
-                Ok(vec![E::OrgDeleted { purge_at, by_operator, reason }])
+                let previous_lifecycle = self.status.lifecycle;
+                Ok(vec![E::OrgDeleted { previous_lifecycle, purge_at, by_operator, reason }])
             }
-            C::Restore { reason } if deleted => {
-                Ok(vec![E::OrgRestored { reason: text::reason("reason", reason.as_deref())? }])
+            C::Restore { at, .. } if deleted && self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
+                Err(Refusal::InvalidState("the time in which the organization could be restored is over".into()))
             }
+            C::Restore { reason, .. } if deleted => Ok(vec![E::OrgRestored {
+                lifecycle: self.before_deletion,
+                reason: text::reason("reason", reason.as_deref())?,
+            }]),
             C::Restore { .. } => Err(Refusal::InvalidState("the organization is not deleted".into())),
             C::Purge { at } if deleted && self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
                 Ok(vec![E::OrgPurged { slug: self.slug.clone(), external_id: self.external_id.clone() }])
@@ -547,34 +575,51 @@ impl Organization {
         slug: Option<String>,
         contact_email: Option<Option<String>>,
         external_id: Option<Option<String>>,
+        reason: Option<String>,
     ) -> Result<Vec<OrganizationEvent>, Refusal> {
         use OrganizationEvent as E;
         let mut events = vec![];
         if let Some(name) = name.map(|name| text::name("name", &name)).transpose()?.filter(|name| *name != self.name) {
-            events.push(E::OrgRenamed { name, previous_name: self.name.clone() });
+            events.push(E::OrgRenamed { name, previous_name: self.name.clone(), reason: reason.clone() });
         }
         if let Some(slug) = slug.map(|slug| text::slug("slug", &slug)).transpose()?.filter(|slug| *slug != self.slug) {
-            events.push(E::OrgSlugChanged { slug, previous_slug: self.slug.clone() });
+            events.push(E::OrgSlugChanged { slug, previous_slug: self.slug.clone(), reason: reason.clone() });
         }
         if let Some(address) = contact_email {
             let contact_email = contact(id, address.as_deref())?;
             if readable(&contact_email) != readable(&self.contact_email) {
-                events.push(E::OrgContactChanged { contact_email, previous_contact_email: self.contact_email.clone() });
+                events.push(E::OrgContactChanged {
+                    contact_email,
+                    previous_contact_email: self.contact_email.clone(),
+                    reason: reason.clone(),
+                });
             }
         }
         if let Some(external_id) = external_id {
             let external_id = external_id.as_deref().map(text::external_id).transpose()?;
             if external_id != self.external_id {
-                events.push(E::OrgExternalIdChanged { external_id, previous_external_id: self.external_id.clone() });
+                events.push(E::OrgExternalIdChanged {
+                    external_id,
+                    previous_external_id: self.external_id.clone(),
+                    reason,
+                });
             }
         }
         Ok(events)
     }
 
-    fn update_settings(&self, namespace: &str, value: Value) -> Result<Vec<OrganizationEvent>, Refusal> {
+    fn update_settings(
+        &self,
+        namespace: &str,
+        value: Value,
+        reason: Option<&str>,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
         let namespace = text::slug("namespace", namespace)?;
         text::json("value", &value, text::SETTINGS_BYTES_MAX)?;
-        let value = Some(value).filter(|value| !value.is_null());
+        let reason = text::reason("reason", reason)?;
+        // GraphQL's `JSON!` takes no null, so the empty object clears as well.
+        let value =
+            Some(value).filter(|value| !value.is_null() && value.as_object().is_none_or(|object| !object.is_empty()));
         let previous_value = self.settings.get(&namespace).cloned();
         if value.is_some() && previous_value.is_none() && self.settings.len() >= SETTINGS_NAMESPACES_MAX {
             let message =
@@ -584,7 +629,7 @@ impl Organization {
         if value == previous_value {
             return Ok(vec![]);
         }
-        Ok(vec![OrganizationEvent::OrgSettingsUpdated { namespace, value, previous_value }])
+        Ok(vec![OrganizationEvent::OrgSettingsUpdated { namespace, value, previous_value, reason }])
     }
 
     fn review(&self, review: Review, reason: Option<&str>) -> Result<Vec<OrganizationEvent>, Refusal> {
@@ -592,7 +637,10 @@ impl Organization {
         let reason = text::reason("reason", reason)?;
         let previous_verification = self.status.verification;
         let Some(verification) = review.leads(previous_verification, self.before_block) else {
-            return Err(Refusal::InvalidState(format!("there is no way from {previous_verification:?} by {review:?}")));
+            return Err(Refusal::InvalidState(format!(
+                "the organization is {}, from where this does not lead on",
+                shown(previous_verification)
+            )));
         };
         Ok(vec![match review {
             Review::Submit => E::OrgSubmitted { verification, previous_verification, reason },
@@ -615,7 +663,11 @@ impl Organization {
         if !LIMITS.contains(&limit.as_str()) {
             return Err(Refusal::input(
                 "limit",
-                format!("there is no limit {limit:?}: give one of {}", LIMITS.join(", ")),
+                format!(
+                    "there is no limit {:?}: give one of {}",
+                    limit.chars().take(80).collect::<String>(),
+                    LIMITS.join(", ")
+                ),
             ));
         }
         let (maximum, from_plan) = match value {
@@ -670,14 +722,14 @@ impl Organization {
             | E::OrgUnblocked { verification, reason, .. } => self.verified_as(verification, reason),
             E::OrgDeactivated { .. } => self.status.lifecycle = Lifecycle::Inactive,
             E::OrgActivated { .. } => self.status.lifecycle = Lifecycle::Active,
-            E::OrgDeleted { purge_at, by_operator, .. } => {
-                self.before_deletion = self.status.lifecycle;
+            E::OrgDeleted { previous_lifecycle, purge_at, by_operator, .. } => {
+                self.before_deletion = previous_lifecycle;
                 self.status.lifecycle = Lifecycle::Deleted;
                 self.status.deleted_by_operator = by_operator;
                 self.purge_at = Some(purge_at);
             }
-            E::OrgRestored { .. } => {
-                self.status.lifecycle = self.before_deletion;
+            E::OrgRestored { lifecycle, .. } => {
+                self.status.lifecycle = lifecycle;
                 self.status.deleted_by_operator = false;
                 self.purge_at = None;
             }

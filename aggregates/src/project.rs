@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Refusal;
+use crate::event::{Field, Kind};
 use crate::guard::{Effect, PROJECTS, Scope};
 use crate::{aggregate, text};
 
@@ -19,6 +20,10 @@ pub enum ProjectState {
     Archived,
     /// Deleted; restorable until it is purged.
     Deleted,
+}
+
+impl Field for ProjectState {
+    const KIND: Kind = Kind { name: "ProjectState", list: false, nullable: false, hidden: false };
 }
 
 crate::events! {
@@ -43,6 +48,8 @@ crate::events! {
             name: String,
             /// The name before.
             previous_name: String,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// The project has another slug; the old one is free.
         ProjectSlugChanged "1.0" {
@@ -50,6 +57,8 @@ crate::events! {
             slug: String,
             /// The slug before.
             previous_slug: String,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// The project has other metadata.
         ProjectMetadataChanged "1.0" {
@@ -57,6 +66,8 @@ crate::events! {
             metadata: Value,
             /// The metadata before.
             previous_metadata: Value,
+            /// Why, where a reason was given.
+            reason: Option<String>,
         }
         /// The project was put aside.
         ProjectArchived "1.0" {
@@ -72,6 +83,8 @@ crate::events! {
         ProjectDeleted "1.0" {
             /// The slug that it had.
             slug: String,
+            /// The state before, to which a restored project returns.
+            previous_project_state: ProjectState,
             /// When it will be gone for good.
             purge_at: DateTime<Utc>,
             /// Why, where a reason was given.
@@ -81,6 +94,8 @@ crate::events! {
         ProjectRestored "1.0" {
             /// The slug that it has again.
             slug: String,
+            /// The state from now on.
+            project_state: ProjectState,
             /// Why, where a reason was given.
             reason: Option<String>,
         }
@@ -102,7 +117,7 @@ impl ProjectEvent {
             E::ProjectCreated { slug, .. } | E::ProjectRestored { slug, .. } => {
                 vec![claim(slug), Effect::tally(PROJECTS, 1)]
             }
-            E::ProjectSlugChanged { slug, previous_slug } => vec![release(previous_slug), claim(slug)],
+            E::ProjectSlugChanged { slug, previous_slug, .. } => vec![release(previous_slug), claim(slug)],
             E::ProjectDeleted { slug, .. } => vec![release(slug), Effect::tally(PROJECTS, -1)],
             E::ProjectRenamed { .. }
             | E::ProjectMetadataChanged { .. }
@@ -162,6 +177,8 @@ pub enum ProjectCommand {
         slug: Option<String>,
         /// What the client attaches.
         metadata: Option<Value>,
+        /// Why.
+        reason: Option<String>,
     },
     /// Put it aside.
     Archive {
@@ -184,6 +201,8 @@ pub enum ProjectCommand {
     Restore {
         /// Why.
         reason: Option<String>,
+        /// Now.
+        at: DateTime<Utc>,
     },
     /// Let it go for good, once its time has come.
     Purge {
@@ -221,15 +240,25 @@ impl Project {
         }
         let why = |reason: Option<String>| text::reason("reason", reason.as_deref());
         match (command, self.state) {
-            (C::Update { name, slug, metadata }, S::Active | S::Archived) => self.update(name, slug, metadata),
+            (C::Update { name, slug, metadata, reason }, S::Active | S::Archived) => {
+                self.update(name, slug, metadata, why(reason)?)
+            }
             (C::Archive { reason }, S::Active) => Ok(vec![E::ProjectArchived { reason: why(reason)? }]),
             (C::Unarchive { reason }, S::Archived) => Ok(vec![E::ProjectUnarchived { reason: why(reason)? }]),
-            (C::Delete { reason, purge_at }, S::Active | S::Archived) => {
-                Ok(vec![E::ProjectDeleted { slug: self.slug.clone(), purge_at, reason: why(reason)? }])
+            (C::Delete { reason, purge_at }, S::Active | S::Archived) => Ok(vec![E::ProjectDeleted {
+                slug: self.slug.clone(),
+                previous_project_state: self.state,
+                purge_at,
+                reason: why(reason)?,
+            }]),
+            (C::Restore { at, .. }, S::Deleted) if self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
+                Err(Refusal::InvalidState("the time in which the project could be restored is over".into()))
             }
-            (C::Restore { reason }, S::Deleted) => {
-                Ok(vec![E::ProjectRestored { slug: self.slug.clone(), reason: why(reason)? }])
-            }
+            (C::Restore { reason, .. }, S::Deleted) => Ok(vec![E::ProjectRestored {
+                slug: self.slug.clone(),
+                project_state: self.before_deletion,
+                reason: why(reason)?,
+            }]),
             (C::Purge { at }, S::Deleted) if self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
                 Ok(vec![E::ProjectPurged { slug: self.slug.clone() }])
             }
@@ -251,19 +280,20 @@ impl Project {
         name: Option<String>,
         slug: Option<String>,
         metadata: Option<Value>,
+        reason: Option<String>,
     ) -> Result<Vec<ProjectEvent>, Refusal> {
         use ProjectEvent as E;
         let mut events = vec![];
         if let Some(name) = name.map(|name| text::name("name", &name)).transpose()?.filter(|name| *name != self.name) {
-            events.push(E::ProjectRenamed { name, previous_name: self.name.clone() });
+            events.push(E::ProjectRenamed { name, previous_name: self.name.clone(), reason: reason.clone() });
         }
         if let Some(slug) = slug.map(|slug| text::slug("slug", &slug)).transpose()?.filter(|slug| *slug != self.slug) {
-            events.push(E::ProjectSlugChanged { slug, previous_slug: self.slug.clone() });
+            events.push(E::ProjectSlugChanged { slug, previous_slug: self.slug.clone(), reason: reason.clone() });
         }
         if let Some(metadata) = metadata {
             let metadata = object(Some(metadata))?;
             if metadata != self.metadata {
-                events.push(E::ProjectMetadataChanged { metadata, previous_metadata: self.metadata.clone() });
+                events.push(E::ProjectMetadataChanged { metadata, previous_metadata: self.metadata.clone(), reason });
             }
         }
         Ok(events)
@@ -280,13 +310,13 @@ impl Project {
             E::ProjectMetadataChanged { metadata, .. } => self.metadata = metadata,
             E::ProjectArchived { .. } => self.state = ProjectState::Archived,
             E::ProjectUnarchived { .. } => self.state = ProjectState::Active,
-            E::ProjectDeleted { purge_at, .. } => {
-                self.before_deletion = self.state;
+            E::ProjectDeleted { previous_project_state, purge_at, .. } => {
+                self.before_deletion = previous_project_state;
                 self.state = ProjectState::Deleted;
                 self.purge_at = Some(purge_at);
             }
-            E::ProjectRestored { .. } => {
-                self.state = self.before_deletion;
+            E::ProjectRestored { project_state, .. } => {
+                self.state = project_state;
                 self.purge_at = None;
             }
             E::ProjectPurged { .. } => self.purged = true,

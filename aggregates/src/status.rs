@@ -36,6 +36,10 @@ pub enum Lifecycle {
     Deleted,
 }
 
+impl Field for Lifecycle {
+    const KIND: Kind = Kind { name: "OrganizationLifecycle", list: false, nullable: false, hidden: false };
+}
+
 impl Field for Verification {
     const KIND: Kind = Kind { name: "OrganizationVerification", list: false, nullable: false, hidden: false };
 }
@@ -140,6 +144,7 @@ impl Status {
     /// What would make `capability` possible, in words for whoever was refused.
     pub fn remedy(&self, capability: Capability) -> &'static str {
         match (self.lifecycle, self.verification) {
+            (Lifecycle::Deleted, _) if capability == Capability::Delete => "The organization is deleted already.",
             (Lifecycle::Deleted, _) if self.deleted_by_operator => "Ask an operator to restore the organization.",
             (Lifecycle::Deleted, _) => "Restore the organization first.",
             (Lifecycle::Inactive, _) => "Ask an operator to activate the organization.",

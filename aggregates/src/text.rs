@@ -28,7 +28,7 @@ pub const JSON_DEPTH_MAX: usize = 32;
 pub fn name(path: &'static str, text: &str) -> Result<String, Refusal> {
     let name: String = text.trim().nfc().collect();
     let chars = name.chars().count();
-    if chars == 0 || chars > NAME_CHARS_MAX {
+    if !name.chars().any(|c| !matches!(c, '\u{200c}' | '\u{200d}')) || chars > NAME_CHARS_MAX {
         return Err(Refusal::input(path, format!("{path} has {chars} characters: give 1 to {NAME_CHARS_MAX}")));
     }
     if let Some(bad) = name.chars().find(|c| is_invisible(*c) || *c == '\n' || *c == '\t') {
@@ -156,7 +156,7 @@ fn json_content(path: &'static str, value: &Value, levels: usize) -> Result<(), 
 /// alone, because several languages need them.
 fn is_invisible(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -178,7 +178,19 @@ mod tests {
     #[test]
     fn names_that_mislead_are_refused() {
         let long = "x".repeat(NAME_CHARS_MAX + 1);
-        for bad in ["", "   ", long.as_str(), "a\u{0}b", "a\nb", "pay\u{200b}pal", "Pаypal", "abc\u{202e}fed"] {
+        for bad in [
+            "",
+            "   ",
+            "\u{200d}",
+            "\u{3164}",
+            "a\u{2800}",
+            long.as_str(),
+            "a\u{0}b",
+            "a\nb",
+            "pay\u{200b}pal",
+            "Pаypal",
+            "abc\u{202e}fed",
+        ] {
             assert!(matches!(name("name", bad), Err(Refusal::InvalidInput { .. })), "{bad:?}");
         }
     }

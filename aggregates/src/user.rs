@@ -28,8 +28,12 @@ crate::events! {
         UserProfileChanged "1.0" {
             /// The user's verified address.
             email: Option<Personal>,
+            /// The address before.
+            previous_email: Option<Personal>,
             /// The user's name.
             display_name: Option<Personal>,
+            /// The name before.
+            previous_display_name: Option<Personal>,
         }
     }
 }
@@ -112,7 +116,12 @@ impl User {
                 {
                     return Ok(vec![]);
                 }
-                Ok(vec![UserEvent::UserProfileChanged { email, display_name }])
+                Ok(vec![UserEvent::UserProfileChanged {
+                    email,
+                    previous_email: self.email.clone(),
+                    display_name,
+                    previous_display_name: self.display_name.clone(),
+                }])
             }
         }
     }
@@ -122,7 +131,7 @@ impl User {
             UserEvent::UserRegistered { subject, email, display_name, .. } => {
                 *self = Self { id: subject.of().parse().ok(), email, display_name };
             }
-            UserEvent::UserProfileChanged { email, display_name } => {
+            UserEvent::UserProfileChanged { email, display_name, .. } => {
                 self.email = email;
                 self.display_name = display_name;
             }

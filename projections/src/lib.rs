@@ -16,10 +16,11 @@ mod projects;
 mod runtime;
 mod users;
 
-use aggregates::Recorded;
+use aggregates::organization::OrganizationEvent;
+use aggregates::{Event, Recorded};
 use sqlx::PgConnection;
 
-pub use runtime::{Failure, Progress, Runtime, Source, Status, status};
+pub use runtime::{Failure, Progress, Runtime, Source, Status, reached, status};
 
 /// A read model that is made from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +74,13 @@ impl Projection {
             Self::Users => users::apply(connection, events).await,
         }
     }
+}
+
+/// The organizations that are gone for good by these events; whatever shows something of them lets it go.
+fn purged(events: &[Recorded]) -> Vec<&str> {
+    let purged =
+        |recorded: &&Recorded| matches!(&recorded.event, Event::Organization(OrganizationEvent::OrgPurged { .. }));
+    events.iter().filter(purged).map(|recorded| recorded.stream.id()).collect()
 }
 
 /// The search path by which a connection finds the read models of this program's versions.

@@ -25,6 +25,17 @@ struct Row {
 }
 
 pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    show(connection, events).await?;
+    let purged = crate::purged(events);
+    if !purged.is_empty() {
+        sqlx::query!("DELETE FROM members WHERE organization_id = ANY($1)", &purged as &[&str])
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn show(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
     let ids: Vec<&str> =
         events.iter().filter(|e| matches!(e.event, Event::Membership(_))).map(|e| e.stream.id()).collect();
     if ids.is_empty() {
@@ -53,7 +64,8 @@ pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result
                roles = EXCLUDED.roles, state = EXCLUDED.state, source = EXCLUDED.source,
                joined_at = EXCLUDED.joined_at, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
            WHERE members."offset" < EXCLUDED."offset""#,
-        Json(rows.into_values().collect::<Vec<_>>()) as _
+        // What still happens in a purged organization has no row to show it.
+        Json(rows.into_values().filter(|row| !row.id.is_empty()).collect::<Vec<_>>()) as _
     )
     .execute(connection)
     .await?;

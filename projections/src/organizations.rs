@@ -68,8 +68,8 @@ pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result
     let (gone, kept): (Vec<Row>, Vec<Row>) =
         rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
     save(connection, &kept).await?;
-    remove(connection, &gone).await?;
-    save_settings(connection, events).await
+    save_settings(connection, events).await?;
+    remove(connection, &gone).await
 }
 
 async fn load(connection: &mut PgConnection, events: &[Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
@@ -216,14 +216,14 @@ impl Row {
             | E::OrgUnblocked { verification, reason, .. } => self.verified_as(*verification, reason),
             E::OrgDeactivated { .. } => self.lifecycle = Lifecycle::Inactive,
             E::OrgActivated { .. } => self.lifecycle = Lifecycle::Active,
-            E::OrgDeleted { purge_at, by_operator, .. } => {
-                self.before_deletion = self.lifecycle;
+            E::OrgDeleted { previous_lifecycle, purge_at, by_operator, .. } => {
+                self.before_deletion = *previous_lifecycle;
                 self.lifecycle = Lifecycle::Deleted;
                 self.deleted_by_operator = *by_operator;
                 self.purge_at = Some(*purge_at);
             }
-            E::OrgRestored { .. } => {
-                self.lifecycle = self.before_deletion;
+            E::OrgRestored { lifecycle, .. } => {
+                self.lifecycle = *lifecycle;
                 self.deleted_by_operator = false;
                 self.purge_at = None;
             }

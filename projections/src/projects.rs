@@ -30,6 +30,17 @@ struct Row {
 }
 
 pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    show(connection, events).await?;
+    let purged = crate::purged(events);
+    if !purged.is_empty() {
+        sqlx::query!("DELETE FROM projects WHERE organization_id = ANY($1)", &purged as &[&str])
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn show(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
     let ids: Vec<&str> =
         events.iter().filter(|e| matches!(e.event, Event::Project(_))).map(|e| e.stream.id()).collect();
     if ids.is_empty() {
@@ -52,7 +63,8 @@ pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result
             }
         }
     }
-    let (gone, kept): (Vec<Row>, Vec<Row>) = rows.into_values().partition(|row| row.purged);
+    let (gone, kept): (Vec<Row>, Vec<Row>) =
+        rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
     save(connection, kept, gone).await
 }
 
@@ -95,13 +107,13 @@ impl Row {
             E::ProjectMetadataChanged { metadata, .. } => self.metadata = metadata.clone(),
             E::ProjectArchived { .. } => self.state = ProjectState::Archived,
             E::ProjectUnarchived { .. } => self.state = ProjectState::Active,
-            E::ProjectDeleted { purge_at, .. } => {
-                self.before_deletion = self.state;
+            E::ProjectDeleted { previous_project_state, purge_at, .. } => {
+                self.before_deletion = *previous_project_state;
                 self.state = ProjectState::Deleted;
                 self.purge_at = Some(*purge_at);
             }
-            E::ProjectRestored { .. } => {
-                self.state = self.before_deletion;
+            E::ProjectRestored { project_state, .. } => {
+                self.state = *project_state;
                 self.purge_at = None;
             }
             E::ProjectPurged { .. } => self.purged = true,

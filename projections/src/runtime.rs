@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use aggregates::Recorded;
@@ -15,8 +16,10 @@ use tokio::sync::watch;
 
 use crate::Projection;
 
-/// The most events of one partition in one transaction.
-const BATCH_EVENTS_MAX: i64 = 2_000;
+/// The most events in one transaction; fewer after one that failed for reasons of its own, until some succeed.
+const BATCH_EVENTS_MAX: i64 = 4_000;
+/// The most events that are applied one by one in one transaction.
+const CAREFUL_EVENTS_MAX: i64 = 500;
 /// How long a projection sleeps when nobody wakes it.
 const POLL: Duration = Duration::from_millis(500);
 /// How long it waits after the database failed.
@@ -70,6 +73,8 @@ pub struct Runtime<S> {
     pool: PgPool,
     source: Arc<S>,
     progress: watch::Sender<Progress>,
+    /// How many events each projection takes at a time, now.
+    batch_events: [AtomicI64; Projection::ALL.len()],
 }
 
 impl<S: Source> Runtime<S> {
@@ -86,7 +91,8 @@ impl<S: Source> Runtime<S> {
             .execute(&pool)
             .await?;
         }
-        Ok(Self { pool, source, progress: watch::channel(Progress::new()).0 })
+        let batch_events = [const { AtomicI64::new(BATCH_EVENTS_MAX) }; _];
+        Ok(Self { pool, source, progress: watch::channel(Progress::new()).0, batch_events })
     }
 
     /// How far the projections are, and a change for each step.
@@ -126,21 +132,28 @@ impl<S: Source> Runtime<S> {
         if cursors.is_empty() {
             return Ok(false);
         }
-        let applied = self.apply_all(&mut transaction, projection, &cursors).await;
+        let batch = &self.batch_events[projection as usize];
+        let each = (batch.load(Ordering::Relaxed) / cursors.len() as i64).max(1);
+        let applied = self.apply_all(&mut transaction, projection, &cursors, each).await;
         match applied {
             Ok(reached) => {
                 transaction.commit().await?;
+                batch.store((batch.load(Ordering::Relaxed) * 2).min(BATCH_EVENTS_MAX), Ordering::Relaxed);
                 self.note(projection, &cursors, &reached);
-                Ok(reached.iter().any(|(partition, to)| to - cursors.get(partition).unwrap_or(to) >= BATCH_EVENTS_MAX))
+                Ok(reached.iter().any(|(partition, to)| to - cursors.get(partition).unwrap_or(to) >= each))
             }
             Err(error) if error.blames_events() => {
                 transaction.rollback().await?;
                 for partition in cursors.keys() {
                     self.step_partition(projection, *partition).await?;
                 }
-                Ok(false)
+                Ok(true)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // It may have been too much at once: for the time of a statement, or for the memory of either side.
+                batch.store((batch.load(Ordering::Relaxed) / 2).max(1), Ordering::Relaxed);
+                Err(error)
+            }
         }
     }
 
@@ -149,9 +162,10 @@ impl<S: Source> Runtime<S> {
         connection: &mut PgConnection,
         projection: Projection,
         cursors: &BTreeMap<i16, i64>,
+        each: i64,
     ) -> Result<BTreeMap<i16, i64>, Failure> {
-        let events = self.source.read_after(connection, cursors, BATCH_EVENTS_MAX).await?;
-        let reached = reached(cursors, &events)?;
+        let events = self.source.read_after(connection, cursors, each).await?;
+        let reached = cursors_after(cursors, &events)?;
         if !events.is_empty() {
             projection.apply(connection, &events).await?;
             save(connection, projection, &reached).await?;
@@ -168,11 +182,14 @@ impl<S: Source> Runtime<S> {
         let Some(cursor) = lease(&mut transaction, projection).await?.remove(&partition) else { return Ok(()) };
         let mut at = cursor;
         let failure = loop {
+            if at - cursor >= CAREFUL_EVENTS_MAX {
+                break None;
+            }
             let mut attempt = transaction.begin().await?;
             let one = BTreeMap::from([(partition, at)]);
             let result = match self.source.read_after(&mut attempt, &one, 1).await {
                 Ok(events) if events.is_empty() => break None,
-                Ok(events) => match reached(&one, &events) {
+                Ok(events) => match cursors_after(&one, &events) {
                     Ok(_) => projection.apply(&mut attempt, &events).await.map_err(Failure::from),
                     Err(failure) => Err(failure),
                 },
@@ -229,7 +246,7 @@ async fn lease(connection: &mut PgConnection, projection: Projection) -> Result<
 }
 
 /// Where the cursors are after these events; offsets are dense, so a gap is a fault of the log or of its reader.
-fn reached(cursors: &BTreeMap<i16, i64>, events: &[Recorded]) -> Result<BTreeMap<i16, i64>, Failure> {
+fn cursors_after(cursors: &BTreeMap<i16, i64>, events: &[Recorded]) -> Result<BTreeMap<i16, i64>, Failure> {
     let mut reached = cursors.clone();
     for event in events {
         let cursor = reached.entry(event.partition).or_default();
@@ -305,6 +322,27 @@ impl Status {
     pub fn lag_events(&self) -> i64 {
         self.head - self.offset
     }
+}
+
+/// Whether all projections of this program's versions have reached these offsets, by the database.
+pub async fn reached(pool: &PgPool, wanted: &BTreeMap<i16, i64>) -> Result<bool, sqlx::Error> {
+    let (partitions, offsets): (Vec<i16>, Vec<i64>) = wanted.iter().unzip();
+    let names: Vec<&str> = Projection::ALL.iter().map(|projection| projection.name()).collect();
+    let versions: Vec<i32> = Projection::ALL.iter().map(|projection| projection.version()).collect();
+    sqlx::query_scalar!(
+        r#"SELECT NOT EXISTS (
+               SELECT FROM unnest($1::text[], $2::int[]) AS p(name, version)
+               CROSS JOIN unnest($3::smallint[], $4::bigint[]) AS w(number, at)
+               JOIN checkpoints c ON c.projection = p.name AND c.version = p.version AND c.partition = w.number
+               WHERE c."offset" < w.at
+           ) AS "reached!" "#,
+        &names as &[&str],
+        &versions,
+        &partitions,
+        &offsets
+    )
+    .fetch_one(pool)
+    .await
 }
 
 /// How all projections of this program's versions stand, by the database.

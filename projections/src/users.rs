@@ -66,7 +66,7 @@ impl Row {
                 self.email = readable(email).map(str::to_owned);
                 self.name = readable(display_name).map(str::to_owned);
             }
-            UserEvent::UserProfileChanged { email, display_name } => {
+            UserEvent::UserProfileChanged { email, display_name, .. } => {
                 self.email = readable(email).map(str::to_owned);
                 self.name = readable(display_name).map(str::to_owned);
             }

@@ -122,10 +122,14 @@ impl Verifier for BuiltinIssuer {
                 ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
                     "the token is not signed in a way that is accepted: EdDSA is".to_owned()
                 }
+                ErrorKind::MissingRequiredClaim(claim) => format!("the token says nothing of {claim}"),
                 _ => "this is no token: give one as `Authorization: Bearer <token>`".to_owned(),
             })
         })?;
         let claims = claims.claims;
+        if claims.sub.is_empty() || claims.sub.chars().any(char::is_control) {
+            return Err(Refused("the token's subject is empty or holds control characters".to_owned()));
+        }
         // A token from the future is a sign of a wrong clock or a wrong hand; the leeway is for the former.
         if claims.iat > Utc::now().timestamp() + i64::try_from(self.validation.leeway).unwrap_or_default() {
             return Err(Refused("the token was issued in the future: look at the clocks".to_owned()));

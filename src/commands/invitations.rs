@@ -43,6 +43,8 @@ pub struct InviteMember {
     pub roles: Vec<String>,
     /// For how long, in hours.
     pub expires_in_hours: Option<i64>,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
 }
 
 impl UseCase for InviteMember {
@@ -50,7 +52,8 @@ impl UseCase for InviteMember {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let standing = Standing::of(work, &self.organization).await?;
-        let rights = standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, None)?;
+        let rights =
+            standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, self.reason.as_deref())?;
         let (default, max) = (work.rules().invitation_hours_default, work.rules().invitation_hours_max);
         let hours = self.expires_in_hours.unwrap_or(default);
         if !(1..=max).contains(&hours) {
@@ -71,6 +74,7 @@ impl UseCase for InviteMember {
             invited_by: if rights.operator { Actor::Operator(user) } else { Actor::User(user) },
             by: rights.grantor,
             expires_at: later(work.now, chrono::Duration::hours(hours)),
+            reason: self.reason.clone(),
             at: work.now,
         })?;
         finish(work, id, &before, events);
@@ -101,6 +105,7 @@ impl UseCase for ResendInvitation {
             token: token_digest(work.log().keys(), &token),
             by: rights.grantor,
             expires_at: later(work.now, chrono::Duration::hours(work.rules().invitation_hours_default)),
+            reason: self.reason.clone(),
             at: work.now,
         })?;
         finish(work, self.invitation.clone(), &invitation, events);

@@ -114,7 +114,7 @@ impl UseCase for ChangeMember {
         work.expect_version(membership.version)?;
         let (by, reason) = (rights.grantor, reason.clone());
         let command = match &self.change {
-            Change::Roles(roles) => MembershipCommand::ChangeRoles { roles: roles.clone(), by },
+            Change::Roles(roles) => MembershipCommand::ChangeRoles { roles: roles.clone(), by, reason },
             Change::Suspend(_) => MembershipCommand::Suspend { reason, by },
             Change::Reinstate(_) => MembershipCommand::Reinstate { reason, by },
             Change::Remove(_) => MembershipCommand::Remove { reason, by },
@@ -176,7 +176,8 @@ pub async fn shares_an_organization(log: &Log, caller: &UserId, user: &UserId) -
     let candidates = sqlx::query_scalar!(
         "SELECT mine.organization_id FROM members mine
          JOIN members theirs ON theirs.organization_id = mine.organization_id AND theirs.user_id = $2
-         WHERE mine.user_id = $1 AND mine.state = 'ACTIVE' AND theirs.state <> 'REMOVED' LIMIT 20",
+         JOIN organizations o ON o.id = mine.organization_id AND o.lifecycle <> 'DELETED' AND o.verification <> 'BLOCKED'
+         WHERE mine.user_id = $1 AND mine.state = 'ACTIVE' AND theirs.state <> 'REMOVED' ORDER BY mine.id LIMIT 100",
         caller.as_ref(),
         user.as_ref()
     )

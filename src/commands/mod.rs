@@ -18,9 +18,10 @@ mod users;
 mod work;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use aggregates::ids::OrganizationId;
-use aggregates::{Actor, Origin, Recorded, Refusal, StreamId};
+use aggregates::ids::{MembershipId, OrganizationId};
+use aggregates::{Actor, Membership, Organization, Origin, Recorded, Refusal, Scope, StreamId};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
@@ -32,8 +33,10 @@ pub use standing::{Rights, Standing, sees};
 pub use users::identity_claim;
 pub use work::{Entity, Stop, Work};
 
-/// How often a command that lost a race is decided again.
-const TRIES_MAX: usize = 16;
+/// For how long a command that lost a race is decided again.
+const RETRY_FOR: Duration = Duration::from_secs(5);
+/// How long it waits before it tries again, at most, times the tries before: another replica wants its turn too.
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
@@ -165,12 +168,17 @@ pub trait UseCase: Serialize + Send + Sync {
 pub struct Commands {
     log: Arc<Log>,
     rules: Rules,
+    /// Where commands that lost a race over the same stream wait for each other, instead of losing again and again.
+    turns: Vec<tokio::sync::Mutex<()>>,
 }
+
+/// How many turns there are; streams share them by hash.
+const TURNS: usize = 1024;
 
 impl Commands {
     /// Over this log, by these rules.
     pub fn new(log: Arc<Log>, rules: Rules) -> Self {
-        Self { log, rules }
+        Self { log, rules, turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect() }
     }
 
     /// The log.
@@ -183,6 +191,14 @@ impl Commands {
         &self.rules
     }
 
+    /// The turn of a stream.
+    async fn turn(&self, stream: &StreamId) -> tokio::sync::MutexGuard<'_, ()> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        stream.hash(&mut hasher);
+        self.turns[hasher.finish() as usize % TURNS].lock().await
+    }
+
     /// Carries out a command for `caller`.
     pub async fn execute<U: UseCase>(
         &self,
@@ -190,7 +206,7 @@ impl Commands {
         case: &U,
         conditions: Conditions,
     ) -> Result<Receipt, Fault> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let result = Execution::new(self, caller, case.operation(), &conditions, case)?.run(case).await;
         let outcome = match &result {
             Ok(receipt) if receipt.rejections.is_empty() => "accepted",
@@ -246,7 +262,10 @@ impl<'a> Execution<'a> {
         let log = &self.commands.log;
         let mut compared: Vec<StreamId> = vec![];
         let mut last_try = false;
-        for _ in 0..TRIES_MAX {
+        let mut turn = None;
+        let started = Instant::now();
+        let mut conflicts = 0;
+        while started.elapsed() < RETRY_FOR {
             let mut work = Work::new(self.commands, self.caller, self.conditions, self.operation, self.seed);
             let decided = case.decide(&mut work).await;
             let streams = work.streams();
@@ -261,12 +280,26 @@ impl<'a> Execution<'a> {
             }
             let recorded = match self.append(&mut work, last_try).await? {
                 Some(outcome) => outcome,
-                None => return Ok(Receipt { entities: work.entities, secret: None, ..Receipt::default() }),
+                // Nothing to record: no append compares what this relied upon, so that is done here.
+                None if streams.iter().all(|stream| compared.contains(stream)) => {
+                    let position = self.position_now(work.organization.as_ref()).await?;
+                    return Ok(Receipt { entities: work.entities, position, ..Receipt::default() });
+                }
+                None => {
+                    log.bring_up_to_date(&streams).await?;
+                    compared = streams;
+                    continue;
+                }
             };
             match recorded {
                 Outcome::Accepted { events } => return Ok(self.accepted(work, events)),
                 Outcome::Duplicate { input, outcome } => return self.replay(&input, outcome).await,
-                Outcome::Conflict { .. } => {
+                Outcome::Conflict { stream, .. } => {
+                    if turn.is_none() {
+                        turn = Some(self.commands.turn(&stream).await);
+                    }
+                    conflicts += 1;
+                    tokio::time::sleep(RETRY_PAUSE.mul_f64(f64::from(conflicts) * rand::random::<f64>())).await;
                     log.bring_up_to_date(&streams).await?;
                     compared = streams;
                 }
@@ -277,7 +310,8 @@ impl<'a> Execution<'a> {
                     last_try = true;
                 }
                 Outcome::Taken { key, holder } => {
-                    return self.refuse(Stop::Refusal(Rejection::Rule(standing::taken(key.scope, holder)))).await;
+                    let shown = self.shown_holder(key.scope, holder).await?;
+                    return self.refuse(Stop::Refusal(Rejection::Rule(standing::taken(key.scope, shown)))).await;
                 }
                 Outcome::Limit { name, maximum, used, requested, event } => {
                     let events: Vec<Recorded> = event.into_iter().map(|event| *event).collect();
@@ -353,6 +387,14 @@ impl<'a> Execution<'a> {
         Some(Position::at(self.commands.log.epoch(), last.partition, last.offset))
     }
 
+    /// Where an organization is now: what a command answers that had nothing to record.
+    async fn position_now(&self, organization: Option<&OrganizationId>) -> Result<Option<Position>, Fault> {
+        let Some(organization) = organization else { return Ok(None) };
+        let log = &self.commands.log;
+        let heads = log.heads_now(&[log.partition_of(organization.as_ref())]).await?;
+        Ok(Some(Position { epoch: log.epoch(), offsets: heads }))
+    }
+
     /// Refuses, unless an equal command was accepted meanwhile: then that is why this one is refused.
     async fn refuse(&self, stop: Stop) -> Result<Receipt, Fault> {
         if let Some(receipt) = self.earlier_outcome().await? {
@@ -364,6 +406,20 @@ impl<'a> Execution<'a> {
             Stop::Refusal(Rejection::Rule(Refusal::Forbidden(message))) => Err(Fault::Forbidden(message)),
             Stop::Refusal(rejection) => Ok(Receipt { rejections: vec![rejection], ..Receipt::default() }),
         }
+    }
+
+    /// Who holds a key, if the caller may know: within an organization he sees it anyway, and another organization
+    /// only if it is one that he sees.
+    async fn shown_holder(&self, scope: Scope, holder: String) -> Result<Option<String>, Fault> {
+        if !scope.is_global() {
+            return Ok(Some(holder));
+        }
+        let Ok(id) = holder.parse::<OrganizationId>() else { return Ok(None) };
+        let principal = &self.caller.principal;
+        let membership = MembershipId::of(&id, &principal.user);
+        let now = self.commands.log.current(&[id.clone().into(), membership.clone().into()]).await?;
+        let seen = sees(&now.get::<Organization>(&id).state, &now.get::<Membership>(&membership).state);
+        Ok((seen || principal.operator).then_some(holder))
     }
 
     async fn earlier_outcome(&self) -> Result<Option<Receipt>, Fault> {

@@ -131,6 +131,7 @@ impl UseCase for UpdateOrganization {
             slug,
             contact_email: self.contact_email.clone(),
             external_id: self.external_id.clone(),
+            reason: self.reason.clone(),
         };
         finish(work, standing, command)
     }
@@ -143,8 +144,10 @@ pub struct UpdateOrganizationSettings {
     pub organization: OrganizationId,
     /// Which document.
     pub namespace: String,
-    /// The document; null clears it.
+    /// The document; null or an empty object clears it.
     pub value: Value,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
 }
 
 impl UseCase for UpdateOrganizationSettings {
@@ -152,9 +155,13 @@ impl UseCase for UpdateOrganizationSettings {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let standing = Standing::of(work, &self.organization).await?;
-        standing.require(work, Some(Capability::EditProfile), Permission::OrganizationUpdate, None)?;
-        let command =
-            OrganizationCommand::UpdateSettings { namespace: self.namespace.clone(), value: self.value.clone() };
+        let reason = self.reason.as_deref();
+        standing.require(work, Some(Capability::EditProfile), Permission::OrganizationUpdate, reason)?;
+        let command = OrganizationCommand::UpdateSettings {
+            namespace: self.namespace.clone(),
+            value: self.value.clone(),
+            reason: self.reason.clone(),
+        };
         finish(work, standing, command)
     }
 }
@@ -230,7 +237,8 @@ impl UseCase for RestoreOrganization {
         } else {
             standing.require(work, Some(Capability::Restore), Permission::OrganizationDelete, reason)?;
         }
-        finish(work, standing, OrganizationCommand::Restore { reason: self.reason.clone() })
+        let at = work.now;
+        finish(work, standing, OrganizationCommand::Restore { reason: self.reason.clone(), at })
     }
 }
 

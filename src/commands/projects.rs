@@ -109,11 +109,11 @@ impl UseCase for ChangeProject {
         work.expect_version(project.version)?;
         let reason = self.reason.clone();
         let command = match self.change.clone() {
-            Change::Update { name, slug, metadata } => ProjectCommand::Update { name, slug, metadata },
+            Change::Update { name, slug, metadata } => ProjectCommand::Update { name, slug, metadata, reason },
             Change::Archive => ProjectCommand::Archive { reason },
             Change::Unarchive => ProjectCommand::Unarchive { reason },
             Change::Delete => ProjectCommand::Delete { reason, purge_at: later(work.now, work.rules().restore) },
-            Change::Restore => ProjectCommand::Restore { reason },
+            Change::Restore => ProjectCommand::Restore { reason, at: work.now },
         };
         let events = project.state.decide(command)?;
         let after = work.record(&self.project, &project, events);

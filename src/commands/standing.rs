@@ -115,15 +115,13 @@ impl Standing {
     }
 }
 
-/// How a key that somebody else holds is refused.
-pub(super) fn taken(scope: Scope, holder: String) -> Refusal {
+/// How a key that somebody else holds is refused; the holder is named if the caller may know.
+pub(super) fn taken(scope: Scope, holder: Option<String>) -> Refusal {
     let (path, message) = match scope {
         Scope::OrganizationSlug | Scope::ProjectSlug => ("slug", "this slug is taken: choose another"),
         Scope::ExternalId => ("externalId", "another organization has this external id"),
         Scope::Identity => ("userId", "this user is registered already"),
         Scope::OpenInvitation => ("email", "this address has an open invitation already: resend or revoke it"),
     };
-    // Of global keys the holder may be anybody's; within an organization the caller sees it anyway.
-    let existing = if scope.is_global() { String::new() } else { holder };
-    Refusal::AlreadyExists { path, message: message.to_owned(), existing }
+    Refusal::AlreadyExists { path, message: message.to_owned(), existing: holder.unwrap_or_default() }
 }

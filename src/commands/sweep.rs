@@ -17,6 +17,8 @@ use crate::log::{Draft, LogError, Outcome};
 const EVERY: Duration = Duration::from_secs(10);
 /// How many things of a kind it does in one go.
 const BATCH_MAX: i64 = 200;
+/// How many outcomes it forgets in one go.
+const OUTCOMES_BATCH_MAX: i64 = 10_000;
 /// How long outcomes of commands with an idempotency key are kept.
 const OUTCOMES_KEPT_DAYS: i32 = 7;
 
@@ -44,14 +46,23 @@ impl Commands {
         .await
         .map_err(LogError::from)?;
         for row in overdue {
-            self.expire(&row.organization, &row.holder).await?;
+            // One that cannot be expired must not keep the others from it.
+            if let Err(error) = self.expire(&row.organization, &row.holder).await {
+                tracing::warn!(%error, invitation = row.holder, "an invitation could not be expired");
+            }
         }
-        self.purge_due().await?;
-        sqlx::query!("DELETE FROM outcomes WHERE created_at < now() - make_interval(days => $1)", OUTCOMES_KEPT_DAYS)
-            .execute(self.log().pool())
-            .await
-            .map_err(LogError::from)?;
-        Ok(())
+        let purged = self.purge_due().await;
+        sqlx::query!(
+            "DELETE FROM outcomes WHERE ctid IN (
+                 SELECT ctid FROM outcomes WHERE created_at < now() - make_interval(days => $1) LIMIT $2
+             )",
+            OUTCOMES_KEPT_DAYS,
+            OUTCOMES_BATCH_MAX
+        )
+        .execute(self.log().pool())
+        .await
+        .map_err(LogError::from)?;
+        purged
     }
 
     /// Records that the open invitations of an organization that are past their time are so, and frees their seats.

@@ -8,6 +8,9 @@ use aggregates::{Actor, Digest, Event, Refusal, Scope, User};
 use super::{Commands, Fault, system_origin};
 use crate::log::{Draft, LogError, Outcome};
 
+/// How often a profile is followed again that another call has just changed.
+const TRIES_MAX: usize = 16;
+
 /// (issuer, subject), as the claim on it.
 pub fn identity_claim(commands: &Commands, issuer: &str, subject: &str) -> Digest {
     commands.log().keys().digest(&["identity", issuer, subject])
@@ -51,7 +54,7 @@ impl Commands {
 
     /// Records what the token says of its user, where that is new. Two calls at once record it once.
     pub async fn follow_profile(&self, id: &UserId, profile: Profile) -> Result<(), Fault> {
-        for _ in 0..super::TRIES_MAX {
+        for _ in 0..TRIES_MAX {
             let user = self.log().load::<User>(id).await?;
             let command = UserCommand::FollowProfile { profile: profile.clone() };
             let events = user.state.decide(command).map_err(unexpected)?;

@@ -194,7 +194,10 @@ impl<'a> Work<'a> {
     /// there is one, so that a repeated command meets itself; else from the command alone.
     pub fn new_id<I: Id>(&self) -> I {
         match &self.conditions.idempotency_key {
-            Some(key) => I::derived(&["created", self.caller.principal.user.as_ref(), self.operation, key]),
+            Some(key) => {
+                let place = self.organization.as_ref().map_or("", AsRef::as_ref);
+                I::derived(&["created", self.caller.principal.user.as_ref(), self.operation, place, key])
+            }
             None => I::from_uuid(self.seed),
         }
     }

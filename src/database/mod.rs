@@ -33,6 +33,9 @@ pub enum Error {
     /// It cannot be brought up to date.
     #[error("the database cannot be brought up to date: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// Something between changes what connections ask for.
+    #[error("the settings of connections do not reach the database: a pooler between leaves them out")]
+    Settings,
     /// It is too old.
     #[error("the database is PostgreSQL {0}, and 15 is the oldest that will do")]
     TooOld(String),
@@ -112,6 +115,10 @@ impl Database {
         };
         let before = applied(self.pool.clone()).await?;
         MIGRATIONS.run(&self.pool).await?;
+        let path: String = sqlx::query_scalar("SHOW search_path").fetch_one(&self.pool).await?;
+        if path.replace(' ', "") != projections::search_path() {
+            return Err(Error::Settings);
+        }
         let new = MIGRATIONS.iter().filter(|migration| !before.contains(&migration.version));
         Ok(new.map(|migration| format!("{:04} {}", migration.version, migration.description)).collect())
     }

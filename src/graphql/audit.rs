@@ -19,12 +19,15 @@ use async_graphql::{
     ContextSelectionSet, Error, ID, InputObject, InputType, InputValueError, InputValueResult, Json, OutputType,
     Positioned, ServerResult, SimpleObject, Value as GraphqlValue,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
 use super::connection::{Cursor, Opaque, Page, PageArguments, Slice};
 use super::errors::log_fault;
-use super::scalars::{Long, MembershipSource, MembershipState, OrganizationVerification, PositionText, int};
+use super::scalars::{
+    Long, MembershipSource, MembershipState, OrganizationLifecycle, OrganizationVerification, PositionText,
+    ProjectState, Time, int,
+};
 use super::session::{Session, id};
 use super::user::Actor;
 use crate::log::{AuditCursor, AuditFilter as LogFilter, AuditPage, Position};
@@ -100,7 +103,7 @@ fn own_fields(registry: &mut Registry) -> Vec<Own> {
     let maybe_actor = <Option<Actor> as OutputType>::create_type_info(registry);
     let position = <PositionText as OutputType>::create_type_info(registry);
     let long = <Option<Long> as OutputType>::create_type_info(registry);
-    let time = <DateTime<Utc> as OutputType>::create_type_info(registry);
+    let time = <Time as OutputType>::create_type_info(registry);
     let json = <Json<Value> as OutputType>::create_type_info(registry);
     let (id, maybe_id) = ("ID!".to_owned(), "ID".to_owned());
     let (text, maybe_text) = ("String!".to_owned(), "String".to_owned());
@@ -218,6 +221,8 @@ impl OutputType for AuditEvent {
             <MembershipState as OutputType>::create_type_info(registry);
             <MembershipSource as OutputType>::create_type_info(registry);
             <OrganizationVerification as OutputType>::create_type_info(registry);
+            <OrganizationLifecycle as OutputType>::create_type_info(registry);
+            <ProjectState as OutputType>::create_type_info(registry);
             for descriptor in descriptors() {
                 registry.types.insert(descriptor.object_type(), meta_object(descriptor, &own));
                 registry.add_implements(&descriptor.object_type(), INTERFACE);
@@ -250,7 +255,7 @@ impl ContainerType for AuditEvent {
             "sequence" => int(recorded.sequence).into(),
             "auditSequence" => recorded.audit_sequence.map_or(GraphqlValue::Null, |number| Long::from(number).0.into()),
             "position" => text(Some(self.position(Session::of(ctx).log().epoch()).0)),
-            "recordedAt" => text(Some(recorded.recorded_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))),
+            "recordedAt" => text(Some(recorded.recorded_at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
             "actor" => actor(ctx, &origin.actor).await?,
             "onBehalfOf" => match &origin.on_behalf_of {
                 Some(other) => actor(ctx, other).await?,
@@ -343,9 +348,9 @@ pub struct AuditFilter {
     /// What it happened to.
     subject_ids: Option<Vec<ID>>,
     /// Recorded at this time or later.
-    since: Option<DateTime<Utc>>,
+    since: Option<Time>,
     /// Recorded before this time.
-    until: Option<DateTime<Utc>>,
+    until: Option<Time>,
     /// What belongs together.
     correlation_id: Option<ID>,
 }
@@ -370,8 +375,8 @@ impl AuditFilter {
             event_types: self.actions.unwrap_or_default().iter().map(|action| action.0.name.to_owned()).collect(),
             actors: list("actorIds", self.actor_ids)?,
             subjects: list("subjectIds", self.subject_ids)?,
-            since: self.since,
-            until: self.until,
+            since: self.since.map(|time| time.0),
+            until: self.until.map(|time| time.0),
             correlation: correlation.transpose()?,
         })
     }
@@ -442,12 +447,15 @@ pub async fn trail(
 /// Whether the caller may see an event: as somebody who may read its organization's audit trail; of a user's own
 /// events, the user and operators.
 pub async fn visible(session: &Session, recorded: &Recorded) -> Result<bool, Error> {
+    // Operators see what the trail over all organizations shows, also of those that are gone.
+    if session.is_operator() {
+        return Ok(true);
+    }
     if let Some(organization) = &recorded.organization {
         let seen = session.see(organization).await?;
         return Ok(seen.is_some_and(|seen| seen.may(aggregates::roles::Permission::AuditRead)));
     }
-    let own = matches!(&recorded.stream, StreamId::User(user) if *user == session.caller()?.principal.user);
-    Ok(own || session.is_operator())
+    Ok(matches!(&recorded.stream, StreamId::User(user) if *user == session.caller()?.principal.user))
 }
 
 /// The event of an id.

@@ -48,6 +48,16 @@ impl<C> Page<C> {
 }
 
 impl PageArguments {
+    /// As [`Self::page`], for a list by creation of things whose ids begin with `prefix`.
+    pub fn page_of(self, prefix: &str) -> Result<Page<Created>, Error> {
+        let page = self.page::<Created>()?;
+        let own = |cursor: &Created| cursor.id.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'));
+        if [&page.after, &page.before].into_iter().flatten().all(own) {
+            return Ok(page);
+        }
+        Err(bad_input("this cursor is of another list: pass one back exactly as the list gave it"))
+    }
+
     /// Checks the arguments: one of `first` and `last`, from 1 to 100; cursors that this list gave.
     pub fn page<C: Cursor>(self) -> Result<Page<C>, Error> {
         let (forward, limit) = match (self.first, self.last) {

@@ -1,6 +1,7 @@
 //! Refusals as data, faults as top-level errors: every code of the contract is given in this file.
 
 use aggregates::Refusal;
+use aggregates::event::shown;
 use async_graphql::{Enum, Error, ErrorExtensions, ID, Interface, SimpleObject};
 
 use super::scalars::{Long, OrganizationCapability, OrganizationLifecycle, OrganizationVerification, int};
@@ -157,8 +158,10 @@ impl From<Refusal> for UserError {
             Refusal::EntityStatus { status, capability } => Self::Status(EntityStatusError {
                 code: ErrorCode::EntityStatus,
                 message: format!(
-                    "the organization is {:?} and {:?}, which does not allow {capability:?}",
-                    status.lifecycle, status.verification
+                    "the organization is {} and {}, which does not allow {}",
+                    shown(status.lifecycle),
+                    shown(status.verification),
+                    shown(capability)
                 ),
                 path: None,
                 verification: status.verification.into(),
@@ -228,6 +231,12 @@ pub fn fault(fault: Fault) -> Error {
 /// A fault of the log: its cause is for the operators, in the service's own log, and not for the caller.
 pub fn log_fault(error: LogError) -> Error {
     match error {
+        // Data exceptions: a character or a time in the arguments that the database cannot hold.
+        LogError::Database(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("22")) => {
+            bad_input(
+                "an argument holds a character or a number that cannot be: look for U+0000 and for times out of range",
+            )
+        }
         LogError::Database(_) | LogError::TimedOut | LogError::Busy(_) => {
             tracing::warn!(%error, "a request could not be served");
             coded("UNAVAILABLE", "the service cannot answer at the moment: try again in a few seconds")

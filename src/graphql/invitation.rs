@@ -1,6 +1,6 @@
 //! Invitations.
 
-use aggregates::ids::{InvitationId, OrganizationId, UserId};
+use aggregates::ids::{Id, InvitationId, OrganizationId, UserId};
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use super::errors::{UserError, bad_input, log_fault};
 use super::loaders::ListFilter;
 use super::membership::{Membership, among};
 use super::organization::Organization;
-use super::scalars::{InvitationState, PositionText, int};
+use super::scalars::{InvitationState, PositionText, Time, int};
 use super::session::{Session, conditions, id};
 use super::user::{Actor, User, connection};
 use crate::commands::invitations::{self as cases, By};
@@ -50,6 +50,7 @@ pub struct InvitationFilter {
 
 impl ListFilter for InvitationFilter {
     type Row = InvitationRow;
+    const PREFIX: &'static str = InvitationId::PREFIX;
     const SELECT: &'static str = InvitationRow::SELECT;
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         // By the clock an open invitation past its time is expired, before that is recorded.
@@ -163,15 +164,15 @@ impl Invitation {
     }
     /// Who accepted.
     async fn accepted_by(&self) -> Option<User> {
-        self.accepted_by.clone().map(User)
+        self.accepted_by.clone().map(User::new)
     }
     /// Until when it can be accepted.
-    async fn expires_at(&self) -> DateTime<Utc> {
-        self.expires_at
+    async fn expires_at(&self) -> Time {
+        Time(self.expires_at)
     }
     /// When it was created.
-    async fn created_at(&self) -> DateTime<Utc> {
-        self.created_at
+    async fn created_at(&self) -> Time {
+        Time(self.created_at)
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {
@@ -189,7 +190,7 @@ pub struct InvitationPreview {
     /// Where it stands.
     state: InvitationState,
     /// Until when it can be accepted.
-    expires_at: DateTime<Utc>,
+    expires_at: Time,
 }
 
 /// What the holder of a token may know; `None` for a token that is dead or never was.
@@ -209,7 +210,7 @@ pub async fn preview(ctx: &Context<'_>, token: &str) -> Result<Option<Invitation
         organization_name: organization.state.name.clone(),
         email: aggregates::personal::readable(&invitation.state.email).map(str::to_owned),
         state: state_now(invitation.state.state, invitation.state.expires_at),
-        expires_at: invitation.state.expires_at,
+        expires_at: Time(invitation.state.expires_at),
     }))
 }
 
@@ -279,6 +280,8 @@ pub struct InviteMemberInput {
     roles: Vec<String>,
     /// For how long.
     expires_in_hours: Option<i32>,
+    /// Why; operators have to say.
+    reason: Option<String>,
     /// A repetition with the same key finds the first outcome, without the token.
     idempotency_key: Option<String>,
 }
@@ -349,6 +352,7 @@ impl InvitationMutation {
             email: input.email,
             roles: input.roles,
             expires_in_hours: input.expires_in_hours.map(i64::from),
+            reason: input.reason,
         });
         run(ctx, input.idempotency_key, None, case).await
     }

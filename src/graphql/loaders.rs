@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
-use aggregates::personal::readable;
 use aggregates::roles::Permission;
 use aggregates::{Membership, Organization, StreamId, User};
 use async_graphql::Error;
@@ -125,10 +124,7 @@ impl Loader<String> for UserLoader {
             let streams: Vec<StreamId> = missing.iter().cloned().map(StreamId::from).collect();
             let now = self.log.current(&streams).await.map_err(log_fault)?;
             for id in missing {
-                let user = now.get::<User>(&id).state;
-                let (email, name) = (readable(&user.email), readable(&user.display_name));
-                let row =
-                    UserRow { id: id.to_string(), email: email.map(str::to_owned), name: name.map(str::to_owned) };
+                let row = UserRow::new(&id, &now.get::<User>(&id).state);
                 users.insert(row.id.clone(), row);
             }
         }
@@ -151,6 +147,8 @@ pub struct ListKey<F> {
 pub trait ListFilter: Clone + Eq + std::hash::Hash + Send + Sync + 'static {
     /// A row.
     type Row: for<'r> FromRow<'r, sqlx::postgres::PgRow> + Clone + Send + Sync + Unpin + 'static;
+    /// How the ids of its rows begin.
+    const PREFIX: &'static str;
     /// The columns of a row, and the table, after `SELECT`.
     const SELECT: &'static str;
     /// Adds ` AND …` for each condition.

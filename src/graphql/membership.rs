@@ -1,6 +1,6 @@
 //! Memberships.
 
-use aggregates::ids::{MembershipId, OrganizationId};
+use aggregates::ids::{Id, MembershipId, OrganizationId};
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -11,7 +11,7 @@ use super::connection::{Created, Opaque, Slice};
 use super::errors::UserError;
 use super::loaders::ListFilter;
 use super::organization::{Organization, OrganizationCommandInput};
-use super::scalars::{MembershipSource, MembershipState, PositionText, int};
+use super::scalars::{MembershipSource, MembershipState, PositionText, Time, int};
 use super::session::{Session, conditions, id};
 use super::user::{User, connection, user};
 use crate::commands::members::{self as cases, Change};
@@ -49,6 +49,7 @@ pub struct MemberFilter {
 
 impl ListFilter for MemberFilter {
     type Row = MembershipRow;
+    const PREFIX: &'static str = MembershipId::PREFIX;
     const SELECT: &'static str = MembershipRow::SELECT;
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         match &self.state {
@@ -99,7 +100,7 @@ impl Membership {
         Some(Self {
             id: id.into(),
             organization: loaded.organization.clone(),
-            user: User(loaded.state.user_id.clone()?),
+            user: User::new(loaded.state.user_id.clone()?),
             roles: loaded.state.roles.clone(),
             state: loaded.state.state.into(),
             source: loaded.state.source.into(),
@@ -143,8 +144,8 @@ impl Membership {
         self.source
     }
     /// When the member came in last.
-    async fn joined_at(&self) -> DateTime<Utc> {
-        self.joined_at
+    async fn joined_at(&self) -> Time {
+        Time(self.joined_at)
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {

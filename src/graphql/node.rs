@@ -139,9 +139,13 @@ async fn organization(session: &Session, id: &OrganizationId) -> Result<Option<N
 async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>, Error> {
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let loaded = now.get::<aggregates::Membership>(&id);
-    let own = loaded.state.user_id.as_ref() == Some(&session.caller()?.principal.user) && loaded.state.is_active();
-    let seen = seen(session, loaded.organization.as_ref()).await?;
-    let visible = seen.is_some_and(|seen| own || seen.may(Permission::MemberRead));
+    let own = loaded.state.user_id.as_ref() == Some(&session.caller()?.principal.user);
+    let kept = own && loaded.state.state != aggregates::membership::MembershipState::Removed;
+    // Whoever is suspended sees that much, as the viewer's own memberships show it.
+    let visible = match seen(session, loaded.organization.as_ref()).await? {
+        Some(seen) => kept || seen.may(Permission::MemberRead),
+        None => kept && session.is_there(loaded.organization.as_ref()).await?,
+    };
     Ok(Membership::new(id, &loaded).filter(|_| visible).map(Node::Membership))
 }
 
@@ -151,8 +155,9 @@ async fn invitation(session: &Session, id: InvitationId) -> Result<Option<Node>,
     let Some(invited) = &loaded.state.email_claim else { return Ok(None) };
     let own = session.caller()?.principal.email.as_deref().map(|email| email_claim(session.log().keys(), email));
     let seen = seen(session, loaded.organization.as_ref()).await?;
-    let visible =
-        own.is_some_and(|own| own.matches(invited)) || seen.is_some_and(|seen| seen.may(Permission::InvitationRead));
+    let there = session.is_there(loaded.organization.as_ref()).await?;
+    let visible = (there && own.is_some_and(|own| own.matches(invited)))
+        || seen.is_some_and(|seen| seen.may(Permission::InvitationRead));
     Ok(visible.then(|| Node::Invitation(Invitation::new(id, &loaded))))
 }
 
@@ -176,7 +181,7 @@ async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {
         session.is_operator() || shares_an_organization(session.log(), caller, &id).await.map_err(log_fault)?;
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let there = now.get::<aggregates::User>(&id).version > 0;
-    Ok((visible && there).then_some(Node::User(User(id))))
+    Ok((visible && there).then_some(Node::User(User::new(id))))
 }
 
 async fn seen(session: &Session, organization: Option<&OrganizationId>) -> Result<Option<Seen>, Error> {

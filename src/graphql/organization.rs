@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aggregates::ids::OrganizationId;
+use aggregates::ids::{Id, OrganizationId};
 use aggregates::membership::MembershipSource;
 use aggregates::organization::LIMITS;
 use aggregates::roles::Permission;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use sqlx::{FromRow, QueryBuilder};
 
 use super::audit::{AuditConnection, AuditEvent, AuditFilter, trail};
-use super::connection::{Created, Opaque, Page, PageArguments, Slice, cost, push_page};
+use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
 use super::errors::{UserError, database_fault, forbidden, log_fault};
 use super::invitation::{Invitation, InvitationFilter};
 use super::loaders::{ListFilter, ListKey, Seen};
@@ -23,7 +23,7 @@ use super::membership::{MemberFilter, Membership};
 use super::project::{Project, ProjectFilter};
 use super::scalars::{
     InvitationState, Long, MembershipState, OrganizationCapability, OrganizationLifecycle, OrganizationVerification,
-    PositionText, ProjectState, int, stored,
+    PositionText, ProjectState, Time, int, stored,
 };
 use super::session::{Session, conditions, id};
 use super::user::connection;
@@ -154,7 +154,7 @@ impl Organization {
         super::loaders::ListLoader: async_graphql::dataloader::Loader<ListKey<F>, Value = Slice<F::Row>, Error = Error>,
     {
         self.allowed(ctx, permission).await?;
-        let page: Page<Created> = page.page()?;
+        let page = page.page_of(F::PREFIX)?;
         let key = ListKey { organization: self.id.clone(), filter, page };
         let slice = Session::of(ctx).loaders().lists.load_one(key).await?;
         Ok(slice.unwrap_or(Slice { rows: vec![], has_previous: false, has_next: false }))
@@ -196,8 +196,8 @@ impl Organization {
         self.status.lifecycle.into()
     }
     /// When the deleted organization is gone for good.
-    async fn purge_at(&self) -> Option<DateTime<Utc>> {
-        self.purge_at
+    async fn purge_at(&self) -> Option<Time> {
+        self.purge_at.map(Time)
     }
     /// What its status allows now.
     async fn capabilities(&self) -> Vec<OrganizationCapability> {
@@ -235,8 +235,8 @@ impl Organization {
         int(self.version)
     }
     /// When it was created.
-    async fn created_at(&self) -> DateTime<Utc> {
-        self.created_at
+    async fn created_at(&self) -> Time {
+        Time(self.created_at)
     }
 
     /// Members, by when they first came; without a state, those who are not removed.
@@ -320,7 +320,7 @@ pub async fn organizations(
     lifecycle: Option<OrganizationLifecycle>,
     search: Option<String>,
 ) -> Result<Connection<Opaque, Organization>, Error> {
-    let page: Page<Created> = page.page()?;
+    let page = page.page_of(OrganizationId::PREFIX)?;
     let mut query = QueryBuilder::new(
         "SELECT id, slug, name, contact_email, external_id, verification, verification_reason, once_verified, lifecycle,
                 deleted_by_operator, purge_at, plan, limits, version, created_at FROM organizations WHERE true",
@@ -423,8 +423,10 @@ pub struct UpdateOrganizationSettingsInput {
     organization_id: ID,
     /// Which document.
     namespace: String,
-    /// The document; null clears it.
+    /// The document; an empty object clears it.
     value: Json<Value>,
+    /// Why; operators have to say.
+    reason: Option<String>,
     /// A repetition with the same key finds the first outcome.
     idempotency_key: Option<String>,
     /// The version that the organization must have.
@@ -572,6 +574,7 @@ impl OrganizationMutation {
             organization,
             namespace: input.namespace,
             value: input.value.0,
+            reason: input.reason,
         });
         run(ctx, input.idempotency_key, input.expected_version, case).await
     }

@@ -1,6 +1,6 @@
 //! Projects.
 
-use aggregates::ids::{OrganizationId, ProjectId};
+use aggregates::ids::{Id, OrganizationId, ProjectId};
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Json, Object, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use super::connection::{Created, Opaque, Slice};
 use super::errors::UserError;
 use super::loaders::ListFilter;
 use super::organization::Organization;
-use super::scalars::{PositionText, ProjectState, int};
+use super::scalars::{PositionText, ProjectState, Time, int};
 use super::session::{Session, conditions, id};
 use super::user::connection;
 use crate::commands::projects::{self as cases, Change};
@@ -42,6 +42,7 @@ pub struct ProjectFilter {
 
 impl ListFilter for ProjectFilter {
     type Row = ProjectRow;
+    const PREFIX: &'static str = ProjectId::PREFIX;
     const SELECT: &'static str =
         "id, organization_id, slug, name, metadata, state, purge_at, version, created_at FROM projects";
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
@@ -136,12 +137,12 @@ impl Project {
         self.state
     }
     /// When the deleted project is gone for good.
-    async fn purge_at(&self) -> Option<DateTime<Utc>> {
-        self.purge_at
+    async fn purge_at(&self) -> Option<Time> {
+        self.purge_at.map(Time)
     }
     /// When it was created.
-    async fn created_at(&self) -> DateTime<Utc> {
-        self.created_at
+    async fn created_at(&self) -> Time {
+        Time(self.created_at)
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {

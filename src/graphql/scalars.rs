@@ -1,6 +1,7 @@
 //! Scalars and enums of the contract.
 
 use async_graphql::{Enum, InputValueError, InputValueResult, Scalar, ScalarType, Value};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 /// An integer up to 2^53 − 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,25 @@ impl ScalarType for Long {
 impl From<u64> for Long {
     fn from(number: u64) -> Self {
         Self(i64::try_from(number).unwrap_or(LONG_MAX).min(LONG_MAX))
+    }
+}
+
+/// A time in RFC 3339, UTC, as precise as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time(pub DateTime<Utc>);
+
+/// A time in RFC 3339, UTC.
+#[Scalar(name = "DateTime")]
+impl ScalarType for Time {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        let Value::String(text) = &value else { return Err(InputValueError::expected_type(value)) };
+        let time = DateTime::parse_from_rfc3339(text).map(|time| Self(time.to_utc()));
+        time.map_err(|_| InputValueError::custom(format!("{text:?} is no time: give one like 2026-01-31T12:00:00Z")))
+    }
+
+    fn to_value(&self) -> Value {
+        // The spelling that events have too, so that one instant is one text.
+        Value::String(self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 

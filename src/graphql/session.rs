@@ -14,6 +14,9 @@ use crate::commands::{Caller, Commands, Conditions, Receipt, UseCase};
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId};
 
+/// How often a reader who waits for `atLeast` asks the database how far other replicas are.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// What all requests share.
 pub struct App {
     /// Takes commands.
@@ -70,6 +73,13 @@ impl Session {
         Ok(seen.filter(Seen::visible))
     }
 
+    /// Whether there is such an organization, whoever may see it; a purged one is none.
+    pub async fn is_there(&self, id: Option<&OrganizationId>) -> Result<bool, Error> {
+        let Some(id) = id else { return Ok(false) };
+        let seen = self.loaders.seen.load_one(id.clone()).await?;
+        Ok(seen.is_some_and(|seen| seen.organization.state.is_present()))
+    }
+
     /// Carries out a command.
     pub async fn execute<U: UseCase>(&self, case: U, conditions: Conditions) -> Result<Receipt, Error> {
         self.app.commands.execute(self.caller()?, &case, conditions).await.map_err(fault)
@@ -99,6 +109,8 @@ impl Session {
 
     async fn wait_for(&self, wanted: &Position) -> Result<(), Error> {
         let mut progress = self.app.progress.clone();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.tick().await;
         let reached = |progress: &Progress| {
             wanted.offsets.iter().all(|(partition, offset)| {
                 Projection::ALL.iter().all(|p| progress.get(&(*p, *partition)).is_some_and(|at| at >= offset))
@@ -113,18 +125,14 @@ impl Session {
                 changed = progress.changed() => if changed.is_err() {
                     return Err(coded("UNAVAILABLE", "the service is stopping"));
                 },
-                () = tokio::time::sleep(Duration::from_millis(20)) => {
-                    if self.reached_by_database(wanted).await? {
+                _ = look.tick() => {
+                    let reached = projections::reached(self.log().pool(), &wanted.offsets).await;
+                    if reached.map_err(database_fault)? {
                         return Ok(());
                     }
                 }
             }
         }
-    }
-
-    async fn reached_by_database(&self, wanted: &Position) -> Result<bool, Error> {
-        let status = projections::status(self.log().pool()).await.map_err(database_fault)?;
-        Ok(status.iter().all(|row| wanted.offsets.get(&row.partition).is_none_or(|offset| row.offset >= *offset)))
     }
 }
 

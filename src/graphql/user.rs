@@ -1,12 +1,13 @@
 //! Users, actors, and the viewer.
 
-use aggregates::ids::{Id, UserId};
+use aggregates::ids::{Id, InvitationId, MembershipId, UserId};
+use aggregates::personal::readable;
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Error, ID, Interface, Object, SimpleObject};
 use sqlx::QueryBuilder;
 
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
-use super::errors::database_fault;
+use super::errors::{database_fault, log_fault};
 use super::invitation::{Invitation, InvitationRow};
 use super::membership::{Membership, MembershipRow};
 use super::session::Session;
@@ -25,11 +26,31 @@ pub struct UserRow {
 
 /// A user.
 #[derive(Debug, Clone)]
-pub struct User(pub UserId);
+pub struct User {
+    id: UserId,
+    /// What is known already; else it is loaded when it is asked for.
+    row: Option<UserRow>,
+}
+
+impl UserRow {
+    /// From the log's side.
+    pub fn new(id: &UserId, user: &aggregates::User) -> Self {
+        let text = |personal: &Option<aggregates::Personal>| readable(personal).map(str::to_owned);
+        Self { id: id.to_string(), email: text(&user.email), name: text(&user.display_name) }
+    }
+}
 
 impl User {
+    /// The user of this id.
+    pub fn new(id: UserId) -> Self {
+        Self { id, row: None }
+    }
+
     async fn row(&self, ctx: &Context<'_>) -> Result<Option<UserRow>, Error> {
-        Session::of(ctx).loaders().users.load_one(self.0.to_string()).await
+        match &self.row {
+            Some(row) => Ok(Some(row.clone())),
+            None => Session::of(ctx).loaders().users.load_one(self.id.to_string()).await,
+        }
     }
 }
 
@@ -37,7 +58,7 @@ impl User {
 impl User {
     /// The id.
     async fn id(&self) -> ID {
-        ID(self.0.to_string())
+        ID(self.id.to_string())
     }
     /// The verified address; null where erased or not given.
     async fn email(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<String>> {
@@ -109,9 +130,12 @@ pub struct Viewer(pub Caller);
 
 #[Object]
 impl Viewer {
-    /// The calling user.
-    async fn user(&self) -> User {
-        User(self.0.principal.user.clone())
+    /// The calling user, as the call itself has just made him known.
+    async fn user(&self, ctx: &Context<'_>) -> async_graphql::Result<User> {
+        let user = self.0.principal.user.clone();
+        let now = Session::of(ctx).log().current(&[user.clone().into()]).await.map_err(log_fault)?;
+        let row = UserRow::new(&user, &now.get::<aggregates::User>(&user).state);
+        Ok(User { id: user, row: Some(row) })
     }
 
     /// Whether the caller operates the service.
@@ -129,11 +153,11 @@ impl Viewer {
         last: Option<i32>,
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, Membership>> {
-        let page = PageArguments { first, after, last, before }.page::<Created>()?;
+        let page = PageArguments { first, after, last, before }.page_of(MembershipId::PREFIX)?;
         let mut query = QueryBuilder::new(format!("SELECT {}", MembershipRow::SELECT));
         query.push(" WHERE state <> 'REMOVED' AND user_id = ").push_bind(self.0.principal.user.to_string());
         query.push(
-            " AND NOT EXISTS (SELECT FROM organizations o WHERE o.id = members.organization_id AND o.lifecycle = 'DELETED')",
+            " AND EXISTS (SELECT FROM organizations o WHERE o.id = members.organization_id AND o.lifecycle <> 'DELETED')",
         );
         push_page(&mut query, &page);
         let rows: Vec<MembershipRow> =
@@ -151,12 +175,15 @@ impl Viewer {
         last: Option<i32>,
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, Invitation>> {
-        let page = PageArguments { first, after, last, before }.page::<Created>()?;
+        let page = PageArguments { first, after, last, before }.page_of(InvitationId::PREFIX)?;
         let Some(email) = &self.0.principal.email else { return Ok(Connection::new(false, false)) };
         let log = Session::of(ctx).log();
         let mut query = QueryBuilder::new(format!("SELECT {}", InvitationRow::SELECT));
         query.push(" WHERE state = 'PENDING' AND expires_at > now() AND email_claim = ");
         query.push_bind(invitations::email_claim(log.keys(), email).0);
+        query.push(
+            " AND EXISTS (SELECT FROM organizations o WHERE o.id = invitations.organization_id AND o.lifecycle <> 'DELETED')",
+        );
         push_page(&mut query, &page);
         let rows: Vec<InvitationRow> = query.build_query_as().fetch_all(log.pool()).await.map_err(database_fault)?;
         Ok(Invitation::connection(Slice::new(rows, &page)))
@@ -176,5 +203,5 @@ pub fn connection<R, N: async_graphql::OutputType>(
 
 /// The user of a stored id; what is stored is a user's id.
 pub fn user(id: &str) -> User {
-    User(id.parse().unwrap_or_else(|_| UserId::from_uuid(uuid::Uuid::nil())))
+    User::new(id.parse().unwrap_or_else(|_| UserId::from_uuid(uuid::Uuid::nil())))
 }

@@ -27,7 +27,7 @@ use super::graphql::{code, coded};
 pub struct Limits {
     /// Bytes of a POST body, counted while it arrives.
     pub body_bytes_max: usize,
-    /// Bytes of the query string of a GET, as sent (percent-encoded).
+    /// Bytes of the document's text; of a GET also of the whole query string, as sent (percent-encoded).
     pub query_bytes_max: usize,
     /// Lexical tokens of the document, as the GraphQL grammar counts them (no commas, comments or white space).
     pub tokens_max: usize,
@@ -54,7 +54,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 1024 * 1024,
-            query_bytes_max: 8 * 1024,
+            query_bytes_max: 64 * 1024,
             tokens_max: 5_000,
             nesting_max: 50,
             depth_max: 20,
@@ -77,6 +77,7 @@ impl Default for Limits {
 pub fn check_text(document: &str, limits: &Limits) -> Result<(), ServerError> {
     let text = Lexer::measure(document)?;
     let checks = [
+        ("query_bytes_max", document.len(), limits.query_bytes_max, "bytes of text"),
         ("tokens_max", text.tokens, limits.tokens_max, "tokens"),
         ("nesting_max", text.nesting, limits.nesting_max, "brackets open at once"),
         ("directives_max", text.directives, limits.directives_max, "directives"),

@@ -56,6 +56,10 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         status = StatusCode::SERVICE_UNAVAILABLE;
         reasons.push("the service is stopping".to_owned());
     }
+    if shared.app.commands.log().is_closed() {
+        status = StatusCode::SERVICE_UNAVAILABLE;
+        reasons.push("the writer of the log has ended".to_owned());
+    }
     match tokio::time::timeout(DATABASE_WAIT, projections::status(&shared.health.pool)).await {
         Ok(Ok(projections)) => reasons.extend(projections.iter().filter_map(|row| {
             let failure = row.failure.as_ref()?;

@@ -99,7 +99,7 @@ pub struct Entry<'a> {
     pub organization: Option<&'a OrganizationId>,
     /// Streams that it relied upon or writes, with the versions that it expects.
     pub expected: &'a [(StreamId, u64)],
-    /// How many events each stream gets.
+    /// The streams that get events, with their versions after that.
     pub written: &'a [(StreamId, u64)],
     /// The changes to claims and tallies, each with the id of the stream that makes it.
     pub effects: &'a [(String, &'a Effect)],
@@ -122,13 +122,14 @@ pub struct Partition {
     pub claims: HashMap<ClaimKey, Option<Claim>>,
 }
 
-/// How many entries a partition keeps in memory before it is forgotten.
-const ENTRIES_MAX: usize = 200_000;
+/// How many entries all partitions together keep in memory; one that has more than its share is forgotten.
+const ENTRIES_MAX: usize = 1_000_000;
 
 impl Partition {
     /// Whether it has grown so large that it should be read afresh.
-    pub fn is_full(&self) -> bool {
-        self.versions.len() + self.audit.len() + self.claims.len() > ENTRIES_MAX
+    pub fn is_full(&self, partitions: usize) -> bool {
+        let entries = self.versions.len() + self.audit.len() + self.tallies.len() + self.claims.len();
+        entries > ENTRIES_MAX / partitions.max(1)
     }
 }
 
@@ -168,8 +169,8 @@ pub fn enter(
     let claims = claims_after(partition, global, entry)?;
     let tallies = tallies_after(partition, entry)?;
 
-    for (stream, count) in entry.written {
-        *partition.versions.entry(stream.clone()).or_default() += count;
+    for (stream, version) in entry.written {
+        partition.versions.insert(stream.clone(), *version);
     }
     for (key, claim) in claims {
         let known = if key.scope.is_global() { &mut *global } else { &mut partition.claims };
@@ -193,7 +194,8 @@ fn check_versions(
     expected: &[(StreamId, u64)],
 ) -> Result<(), Broken> {
     for (stream, expected) in expected {
-        let actual = foreign.get(stream).or_else(|| partition.versions.get(stream)).copied().unwrap_or_default();
+        // What this partition's own lock protects counts before what was seen of others.
+        let actual = partition.versions.get(stream).or_else(|| foreign.get(stream)).copied().unwrap_or_default();
         if actual != *expected {
             return Err(Broken::Version { stream: stream.clone(), expected: *expected, actual });
         }
@@ -297,7 +299,13 @@ pub fn follow(partition: &mut Partition, organization: Option<&OrganizationId>, 
                 partition.claims.insert(ClaimKey::new(*scope, key, organization), Some(claim));
             }
             Effect::Release { scope, key } if !scope.is_global() => {
-                partition.claims.insert(ClaimKey::new(*scope, key, organization), None);
+                let key = ClaimKey::new(*scope, key, organization);
+                // As in `enter`: only its holder releases a key. One that is not known here stays unknown.
+                if let Some(claim) = partition.claims.get_mut(&key)
+                    && claim.as_ref().is_some_and(|claim| claim.holder == holder.id())
+                {
+                    *claim = None;
+                }
             }
             // Global claims are looked up each time, under their own locks.
             Effect::Claim { .. } | Effect::Release { .. } => {}

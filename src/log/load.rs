@@ -7,13 +7,43 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aggregates::ids::{InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
 use aggregates::event::PersonalVisitor;
+use aggregates::ids::{InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
 use aggregates::{Event, Invitation, Membership, Organization, Project, Recorded, Snapshot, StreamId, User};
 use cqrs_es::Aggregate;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use super::stored::{COLUMNS, StoredEvent};
 use super::{Log, LogError};
+
+/// How many aggregates are kept in memory, about, and how many bytes of what clients attached to them.
+const STATES_MAX: usize = 50_000;
+const STATES_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// What a state weighs without what clients attached.
+const STATE_BYTES: u64 = 1024;
+
+/// Aggregates in memory.
+pub type States = Cache<StreamId, Cached, Weight>;
+
+/// How much memory a state takes, about: documents of clients are what can be large.
+#[derive(Clone)]
+pub struct Weight;
+
+impl Weighter<StreamId, Cached> for Weight {
+    fn weight(&self, _: &StreamId, cached: &Cached) -> u64 {
+        let documents = match &cached.state {
+            State::Organization(state) => state.settings.values().map(|value| value.to_string().len()).sum(),
+            State::Project(state) => state.metadata.to_string().len(),
+            State::Membership(_) | State::Invitation(_) | State::User(_) => 0,
+        };
+        STATE_BYTES + documents as u64
+    }
+}
+
+pub(super) fn states() -> States {
+    Cache::with_weighter(STATES_MAX, STATES_BYTES_MAX, Weight)
+}
 
 /// After so many events since the last one, a state is kept beside the log.
 const SNAPSHOT_AFTER_EVENTS: u64 = 100;
@@ -219,7 +249,8 @@ impl Log {
     /// Where nothing is in memory, begins with what was kept beside the log.
     async fn start_from_snapshots(&self, streams: &[StreamId], states: &mut [Cached]) -> Result<(), LogError> {
         let cold = streams.iter().zip(&*states).filter(|(_, state)| state.version == 0);
-        let (types, ids): (Vec<&str>, Vec<&str>) = cold.map(|(stream, _)| (stream.aggregate_type(), stream.id())).unzip();
+        let (types, ids): (Vec<&str>, Vec<&str>) =
+            cold.map(|(stream, _)| (stream.aggregate_type(), stream.id())).unzip();
         if ids.is_empty() {
             return Ok(());
         }
@@ -233,8 +264,10 @@ impl Log {
         .fetch_all(&self.pool)
         .await?;
         for row in rows {
-            let place = streams.iter().position(|s| s.aggregate_type() == row.aggregate_type && s.id() == row.aggregate_id);
-            let Some((stream, state)) = place.and_then(|place| Some((streams.get(place)?, states.get_mut(place)?))) else {
+            let place =
+                streams.iter().position(|s| s.aggregate_type() == row.aggregate_type && s.id() == row.aggregate_id);
+            let Some((stream, state)) = place.and_then(|place| Some((streams.get(place)?, states.get_mut(place)?)))
+            else {
                 continue;
             };
             // One that cannot be read is as good as none.

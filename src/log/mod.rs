@@ -10,9 +10,12 @@
 //! - a refused command leaves nothing, but a `LimitReached` once for each time that room ran out.
 
 mod append;
+mod batch;
+mod insert;
 mod keys;
 pub mod ledger;
 mod load;
+mod look_up;
 mod position;
 mod read;
 mod stored;
@@ -23,7 +26,6 @@ use std::sync::Arc;
 
 use aggregates::ids::{EventId, Id};
 use aggregates::{Event, Origin, StreamId};
-use quick_cache::sync::Cache;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,9 +42,6 @@ pub type Heads = BTreeMap<i16, i64>;
 
 /// The channel on which replicas tell each other that there is something new.
 pub const CHANNEL: &str = "tenancy_log";
-
-/// How many aggregates are kept in memory.
-const CACHED_STATES_MAX: usize = 50_000;
 
 /// A fault of the log: nothing is known to have been recorded.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +81,7 @@ pub struct Log {
     reader: Reader,
     queue: mpsc::Sender<writer::Submission>,
     heads: watch::Receiver<Heads>,
-    states: Cache<StreamId, load::Cached>,
+    states: Arc<load::States>,
     partitions: i16,
     epoch: i64,
 }
@@ -123,8 +122,15 @@ impl Log {
         }
         let (sender, queue) = mpsc::channel(sizes.queue_commands_max);
         let (heads_sender, heads) = watch::channel(Heads::new());
-        let writer =
-            writer::Writer::new(options, installation.partitions, sizes.batch_commands_max, queue, heads_sender);
+        let states = Arc::new(load::states());
+        let writer = writer::Writer::new(
+            options,
+            installation.partitions,
+            sizes.batch_commands_max,
+            queue,
+            heads_sender,
+            states.clone(),
+        );
         let writer = tokio::spawn(writer.run());
         let log = Self {
             pool,
@@ -132,7 +138,7 @@ impl Log {
             reader: Reader::default(),
             queue: sender,
             heads,
-            states: Cache::new(CACHED_STATES_MAX),
+            states,
             partitions: installation.partitions,
             epoch: installation.epoch,
         };
@@ -217,6 +223,16 @@ impl Log {
             self.keep_up(std::slice::from_ref(event));
         }
         Ok(outcome)
+    }
+
+    /// Ends when the writer has ended, after which nothing can be appended any more.
+    pub async fn closed(&self) {
+        self.queue.closed().await;
+    }
+
+    /// Whether the writer has ended.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 
     /// The partition that an organization or a user lives in.

@@ -66,7 +66,7 @@ async fn from_the_first_organization_to_the_limit_and_its_audit() {
          ... on MemberInvitedEvent { email roles } ... on Node { id } } } } }",
         json!({"id": id}),
     ).await.0).unwrap();
-    let secret = token.rsplit('_').next().unwrap();
+    let secret = token.splitn(3, '_').nth(2).unwrap();
     assert!(!whole.contains(secret) && !whole.contains("igest") && !whole.contains("Claim"), "{whole}");
     assert!(whole.contains("ada@example.com"));
     server.stop().await;
@@ -283,5 +283,62 @@ async fn the_service_says_how_it_is() {
     }
     assert!(get("/").await.1.contains("GraphiQL"));
     assert_eq!(get("/nothing").await.0, 404);
+    server.stop().await;
+}
+
+/// A command that has nothing to record is compared with the log all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_without_effect_shows_nothing_to_who_was_removed_elsewhere() {
+    let database = Database::new().await;
+    let (one, two) = (database.serve().await, database.serve().await);
+    let owner = one.user("owner@example.com");
+    let id = one.verified("acme", &owner).await;
+    let membership = owner.bring_in(&id, &one.user("ada@example.com"), "ada@example.com", &["admin"]).await;
+    let elsewhere = two.user("ada@example.com");
+    let rename = async |client: &crate::support::Client, name: &str| {
+        let input = json!({"organizationId": id, "name": name});
+        client.run("updateOrganization", "UpdateOrganizationInput", input, "organization { name }").await
+    };
+    assert!(rename(&elsewhere, "acme").await.accepted());
+    assert!(rename(&owner, "Other").await.accepted());
+    assert_eq!(rename(&elsewhere, "acme").await.actions(), ["org.renamed"], "it was not called so any more");
+    assert!(owner.member("removeMember", &membership).await.accepted());
+    assert_eq!(rename(&elsewhere, "acme").await.fault(), Some("NOT_FOUND"));
+    one.stop().await;
+    two.stop().await;
+}
+
+/// Many changes of one thing at once each get their turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_changes_of_one_organization_all_go_through() {
+    let database = Database::new().await;
+    let (one, two) = (database.serve().await, database.serve().await);
+    let owner = one.user("owner@example.com");
+    let elsewhere = two.user("owner@example.com");
+    let id = one.verified("acme", &owner).await;
+    let renames = (0..60).map(|number| {
+        let client = if number % 2 == 0 { owner.clone() } else { elsewhere.clone() };
+        let input = json!({"organizationId": id, "name": format!("name {number}")});
+        async move { client.run("updateOrganization", "UpdateOrganizationInput", input, "organization { name }").await }
+    });
+    let answers = futures_util::future::join_all(renames).await;
+    let refused: Vec<_> = answers.iter().filter(|answer| !answer.accepted()).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sees_the_holder_of_a_slug_is_told_which_organization_it_is() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let owner = server.user("owner@example.com");
+    let id = server.organization("acme", &owner).await;
+    let create = async |client: &crate::support::Client| {
+        let input = json!({"name": "x", "slug": "acme"});
+        client.run("createOrganization", "CreateOrganizationInput", input, "__typename").await
+    };
+    assert_eq!(create(&owner).await.at("/errors/0/existingId"), &json!(id));
+    assert_eq!(create(&server.user("other@example.com")).await.at("/errors/0/existingId"), &serde_json::Value::Null);
     server.stop().await;
 }

@@ -1,0 +1,21 @@
+# The common tasks; each is a line that can be typed as well.
+
+# Run the service on http://127.0.0.1:8080
+run:
+    cargo run --release
+
+# All tests; they start a PostgreSQL of their own
+test:
+    cargo test --workspace
+
+# What has to pass before a change lands
+ci:
+    .ci/run
+
+# Rewrite what is generated: SQL metadata, schema.graphql, config.example.toml, golden JSON of new events
+bless:
+    scripts/bless
+
+# The 61 audits of GraphQL over HTTP against a running service (needs npm)
+audit url="http://127.0.0.1:8080/graphql":
+    cd tests/graphql-http && npm ci --silent && node audit.mjs {{url}}
