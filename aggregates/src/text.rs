@@ -28,8 +28,11 @@ pub const JSON_DEPTH_MAX: usize = 32;
 pub fn name(path: &'static str, text: &str) -> Result<String, Refusal> {
     let name: String = text.trim().nfc().collect();
     let chars = name.chars().count();
-    if !name.chars().any(|c| !matches!(c, '\u{200c}' | '\u{200d}')) || chars > NAME_CHARS_MAX {
-        return Err(Refusal::input(path, format!("{path} has {chars} characters: give 1 to {NAME_CHARS_MAX}")));
+    if !name.chars().any(is_visible) || chars > NAME_CHARS_MAX {
+        return Err(Refusal::input(
+            path,
+            format!("{path} has {chars} characters: give 1 to {NAME_CHARS_MAX}, some of them visible"),
+        ));
     }
     if let Some(bad) = name.chars().find(|c| is_invisible(*c) || *c == '\n' || *c == '\t') {
         let code = u32::from(bad);
@@ -90,7 +93,9 @@ pub fn email_key(address: &str) -> String {
 
 /// Free text such as a reason: trimmed, at most 1000 characters; nothing but spaces is no text.
 pub fn reason(path: &'static str, text: Option<&str>) -> Result<Option<String>, Refusal> {
-    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = text.map(str::trim).filter(|text| text.chars().any(|c| is_visible(c) || is_invisible(c))) else {
+        return Ok(None);
+    };
     let chars = text.chars().count();
     if chars > REASON_CHARS_MAX {
         return Err(Refusal::input(path, format!("{path} has {chars} characters: give at most {REASON_CHARS_MAX}")));
@@ -152,6 +157,12 @@ fn json_content(path: &'static str, value: &Value, levels: usize) -> Result<(), 
     }
 }
 
+/// A letter, a digit, a sign or a symbol: something that a reader can see by itself.
+fn is_visible(c: char) -> bool {
+    let shown = c.is_alphanumeric() || c.is_ascii_graphic();
+    (shown || matches!(c, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')) && !is_invisible(c)
+}
+
 /// Control and format characters: what a reader cannot see but a comparison can. Joiners between letters are left
 /// alone, because several languages need them.
 fn is_invisible(c: char) -> bool {
@@ -168,7 +179,7 @@ mod tests {
     #[test]
     fn names_are_trimmed_and_composed() {
         assert_eq!(name("name", "  Cafe\u{301} Nr. 1 ").unwrap(), "Caf\u{e9} Nr. 1");
-        for good in ["Toyota トヨタ", "日本語の会社", "Компания", "O'Neill & Söhne GmbH", "東京ラーメン"]
+        for good in ["Toyota トヨタ", "日本語の会社", "Компания", "O'Neill & Söhne GmbH", "東京ラーメン", "🚀", "!?"]
         {
             assert!(name("name", good).is_ok(), "{good}");
         }

@@ -1,0 +1,147 @@
+//! What a user's small stream accepts and refuses.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aggregates::user::{Profile, UserCommand as Command, UserEvent as Event};
+use aggregates::{Effect, Personal, Refusal, Scope, User};
+use common::{check_table, digest, fold, given, user};
+
+fn own(value: &str) -> Option<Personal> {
+    Some(Personal::new(user("ada").as_ref(), value))
+}
+
+fn profile(email: Option<&str>, name: Option<&str>) -> Profile {
+    Profile { email: email.map(str::to_owned), display_name: name.map(str::to_owned) }
+}
+
+fn register(profile: Profile) -> Command {
+    Command::Register {
+        id: user("ada"),
+        issuer: "https://id.example".into(),
+        subject: "4711".into(),
+        identity_claim: digest("4711"),
+        profile,
+    }
+}
+
+fn follow(email: Option<&str>, name: Option<&str>) -> Command {
+    Command::FollowProfile { profile: profile(email, name) }
+}
+
+fn registered(email: Option<Personal>, display_name: Option<Personal>) -> Event {
+    Event::UserRegistered {
+        issuer: "https://id.example".into(),
+        subject: Personal::new(user("ada").as_ref(), "4711"),
+        identity_claim: digest("4711"),
+        email,
+        display_name,
+    }
+}
+
+/// Address and name before and after.
+fn changed(before: (Option<Personal>, Option<Personal>), after: (Option<Personal>, Option<Personal>)) -> Event {
+    let ((previous_email, previous_display_name), (email, display_name)) = (before, after);
+    Event::UserProfileChanged { email, previous_email, display_name, previous_display_name }
+}
+
+fn ada() -> Event {
+    registered(own("ada@example.com"), own("Ada"))
+}
+
+#[test]
+fn every_command_in_every_state() {
+    check_table::<User>(
+        &[("never seen", vec![]), ("registered", vec![ada()])],
+        &[
+            ("register", register(Profile::default()), &["UserRegistered", "AlreadyExists"]),
+            ("follow a new name", follow(None, Some("Ada L")), &["NotFound", "UserProfileChanged"]),
+            ("follow the same", follow(Some("ada@example.com"), Some("Ada")), &["NotFound", "nothing"]),
+        ],
+    );
+}
+
+#[test]
+fn registers_what_the_token_says() {
+    given::<User>(&[]).when(register(profile(Some("ada@example.com"), Some("Ada")))).then_expect_events(vec![ada()]);
+    let known: User = fold(&[ada()]);
+    assert_eq!((known.id, known.email, known.display_name), (Some(user("ada")), own("ada@example.com"), own("Ada")));
+}
+
+#[test]
+fn registers_nobody_twice_and_names_who_is_there() {
+    given::<User>(&[ada()]).when(register(Profile::default())).then_expect_error(Refusal::AlreadyExists {
+        path: "userId",
+        message: "this user is registered already".into(),
+        existing: user("ada").to_string(),
+    });
+}
+
+#[test]
+fn an_unusable_name_or_address_of_the_issuer_turns_nobody_away() {
+    given::<User>(&[])
+        .when(register(profile(Some("no address"), Some("a\u{202e}b"))))
+        .then_expect_events(vec![registered(None, None)]);
+}
+
+#[test]
+fn follows_a_changed_address_and_keeps_the_name() {
+    let changed = changed((own("ada@example.com"), own("Ada")), (own("ada@new.example"), own("Ada")));
+    given::<User>(&[ada()]).when(follow(Some("ada@new.example"), None)).then_expect_events(vec![changed.clone()]);
+    let known: User = fold(&[ada(), changed]);
+    assert_eq!((known.email, known.display_name), (own("ada@new.example"), own("Ada")));
+}
+
+#[test]
+fn follows_a_changed_name_and_keeps_the_address() {
+    let changed = changed((own("ada@example.com"), own("Ada")), (own("ada@example.com"), own("Ada L")));
+    given::<User>(&[ada()]).when(follow(None, Some("Ada L"))).then_expect_events(vec![changed]);
+}
+
+#[test]
+fn a_first_address_and_name_had_none_before() {
+    let first = changed((None, None), (own("ada@example.com"), own("Ada")));
+    given::<User>(&[registered(None, None)])
+        .when(follow(Some("ada@example.com"), Some("Ada")))
+        .then_expect_events(vec![first]);
+}
+
+#[test]
+fn each_change_tells_what_the_one_before_made() {
+    let (at_first, then) = ((own("ada@example.com"), own("Ada")), (own("ada@new.example"), own("Ada King")));
+    let history = [ada(), changed(at_first, then.clone())];
+    let last = (own("ada@example.com"), own("Ada L"));
+    given::<User>(&history)
+        .when(follow(Some("ada@example.com"), Some("Ada L")))
+        .then_expect_events(vec![changed(then, last)]);
+}
+
+#[test]
+fn a_token_that_says_nothing_changes_nothing() {
+    given::<User>(&[ada()]).when(follow(None, None)).then_expect_events(vec![]);
+}
+
+#[test]
+fn an_unusable_name_leaves_the_one_that_is_known() {
+    given::<User>(&[ada()]).when(follow(Some("none"), Some("\u{200b}"))).then_expect_events(vec![]);
+    given::<User>(&[ada()]).when(follow(None, Some("\u{200d}"))).then_expect_events(vec![]);
+}
+
+#[test]
+fn an_erased_profile_is_filled_by_the_next_token() {
+    let mut erased = ada();
+    aggregates::Declared::visit_personal(&mut erased, &mut |_, personal| personal.seal(|_| None));
+    given::<User>(std::slice::from_ref(&erased)).when(follow(None, None)).then_expect_events(vec![]);
+    let mut nobody = own("Ada");
+    nobody.iter_mut().for_each(|personal| personal.seal(|_| None));
+    let changed = changed((nobody.clone(), nobody), (own("ada@example.com"), own("Ada")));
+    given::<User>(&[erased]).when(follow(Some("ada@example.com"), Some("Ada"))).then_expect_events(vec![changed]);
+}
+
+#[test]
+fn a_registration_claims_the_identity_and_a_profile_claims_nothing() {
+    let claim = Effect::Claim { scope: Scope::Identity, key: digest("4711").0, until: None };
+    assert_eq!(ada().effects(), vec![claim]);
+    assert_eq!(changed((None, None), (None, None)).effects(), vec![]);
+}
