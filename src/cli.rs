@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::access::Principal;
 use crate::access::issuer::Grant;
+use crate::commands::Principal;
 use crate::config::{self, Config, Flags, Loaded, LogFormat};
 use crate::database::Database;
 use crate::database::embedded::Purpose;

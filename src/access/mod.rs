@@ -8,28 +8,16 @@ pub mod issuer;
 
 use std::sync::Arc;
 
-use aggregates::ids::UserId;
 use aggregates::user::Profile;
 use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 
-use crate::commands::{Commands, Fault};
+use crate::commands::{Commands, Fault, Principal};
 
 /// How many verified tokens are kept in memory.
 const CACHED_TOKENS_MAX: usize = 10_000;
 /// The longest token that is looked at, in bytes.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-/// A user who has shown who he is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The user.
-    pub user: UserId,
-    /// The verified address.
-    pub email: Option<String>,
-    /// Whether the user operates the service.
-    pub operator: bool,
-}
 
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq)]

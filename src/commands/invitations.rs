@@ -6,6 +6,8 @@ use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::{Actor, Digest, Invitation, Membership, Organization, Refusal, text};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use super::standing::Standing;
@@ -20,6 +22,12 @@ pub const TOKEN_PREFIX: &str = "tni_";
 pub fn invitation_of_token(token: &str) -> Option<InvitationId> {
     let (id, secret) = token.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
     (secret.len() == 43).then(|| format!("inv_{id}").parse().ok())?
+}
+
+/// A new token for an invitation: its id, and 256 random bits.
+fn new_token(invitation: &InvitationId) -> String {
+    let id = invitation.as_ref().trim_start_matches("inv_");
+    format!("{TOKEN_PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 /// A token as it is kept: a keyed hash.
@@ -61,7 +69,7 @@ impl UseCase for InviteMember {
         }
         let id: InvitationId = work.new_id();
         let before = work.load::<Invitation>(&id).await?;
-        let token = work.new_token(&id);
+        let token = new_token(&id);
         let keys = work.log().keys();
         let (email_claim, token_digest) = (email_claim(keys, &self.email), token_digest(keys, &token));
         let user = work.caller.principal.user.clone();
@@ -100,7 +108,7 @@ impl UseCase for ResendInvitation {
         let reason = self.reason.as_deref();
         let rights = standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, reason)?;
         work.expect_version(invitation.version)?;
-        let token = work.new_token(&self.invitation);
+        let token = new_token(&self.invitation);
         let events = invitation.state.decide(InvitationCommand::Resend {
             token: token_digest(work.log().keys(), &token),
             by: rights.grantor,

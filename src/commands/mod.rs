@@ -20,13 +20,12 @@ mod work;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aggregates::ids::{MembershipId, OrganizationId};
+use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::{Actor, Membership, Organization, Origin, Recorded, Refusal, Scope, StreamId};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::access::Principal;
 use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
 
 pub use standing::{Rights, Standing, sees};
@@ -57,6 +56,17 @@ pub struct Rules {
     pub default_plan: String,
     /// Plans and their limits.
     pub plans: std::collections::BTreeMap<String, aggregates::organization::Limits>,
+}
+
+/// A user who has shown who he is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// The user.
+    pub user: UserId,
+    /// The verified address.
+    pub email: Option<String>,
+    /// Whether the user operates the service.
+    pub operator: bool,
 }
 
 /// Who calls, and by which request.

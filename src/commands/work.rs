@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, ProjectId};
-use aggregates::{Digest, Event, Invitation, Membership, Organization, Project, Refusal, StreamId};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use aggregates::{Event, Invitation, Membership, Organization, Project, Refusal, StreamId};
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
@@ -200,17 +198,6 @@ impl<'a> Work<'a> {
             }
             None => I::from_uuid(self.seed),
         }
-    }
-
-    /// A new token for an invitation: its id, and 256 random bits.
-    pub fn new_token(&self, invitation: &InvitationId) -> String {
-        let id = invitation.as_ref().trim_start_matches("inv_");
-        format!("{}{id}_{}", super::invitations::TOKEN_PREFIX, URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
-    }
-
-    /// A keyed hash.
-    pub fn digest(&self, parts: &[&str]) -> Digest {
-        self.commands.log.keys().digest(parts)
     }
 
     /// From here on the caller acts as an operator, and the audit says so.

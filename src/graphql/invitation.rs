@@ -6,17 +6,17 @@ use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, Postgres, QueryBuilder};
 
-use super::audit::AuditEvent;
 use super::connection::{Created, Opaque, Slice};
-use super::errors::{UserError, bad_input, log_fault};
+use super::errors::{bad_input, log_fault};
 use super::loaders::ListFilter;
 use super::membership::{Membership, among};
 use super::organization::Organization;
-use super::scalars::{InvitationState, PositionText, Time, int};
-use super::session::{Session, conditions, id};
+use super::payload::{Answer, payloads, run};
+use super::scalars::{InvitationState, Time, int};
+use super::session::{Session, id};
 use super::user::{Actor, User, connection};
 use crate::commands::invitations::{self as cases, By};
-use crate::commands::{Entity, Receipt, UseCase};
+use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
 
 /// An invitation as the read model has it.
@@ -221,49 +221,23 @@ fn of(entities: &[Entity]) -> Option<Invitation> {
     })
 }
 
-macro_rules! payloads {
-    ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $field_doc:literal])* $field:ident: $type:ty = $value:expr,)* })*) => {$(
-        $(#[doc = $doc])*
-        #[derive(SimpleObject)]
-        pub struct $name {
-            /// The invitation after the command.
-            invitation: Option<Invitation>,
-            $($(#[doc = $field_doc])* $field: $type,)*
-            /// What was recorded.
-            events: Vec<AuditEvent>,
-            /// Where to read to see it.
-            position: Option<PositionText>,
-            /// Whether this is the outcome of an earlier, equal command.
-            replayed: bool,
-            /// Why nothing was changed.
-            errors: Vec<UserError>,
-        }
-
-        impl From<Receipt> for $name {
-            fn from(receipt: Receipt) -> Self {
-                Self {
-                    invitation: of(&receipt.entities),
-                    $($field: ($value)(&receipt),)*
-                    events: receipt.events.into_iter().map(AuditEvent::new).collect(),
-                    position: receipt.position.map(Into::into),
-                    replayed: receipt.replayed,
-                    errors: receipt.rejections.into_iter().map(Into::into).collect(),
-                }
-            }
-        }
-    )*};
-}
-
 payloads! {
     /// What became of a command on an invitation.
-    InvitationPayload {}
+    InvitationPayload {
+        /// The invitation after the command.
+        invitation: Option<Invitation> = |receipt: &Receipt| of(&receipt.entities),
+    }
     /// What became of inviting somebody.
     InviteMemberPayload {
+        /// The invitation after the command.
+        invitation: Option<Invitation> = |receipt: &Receipt| of(&receipt.entities),
         /// The token, shown this once.
         token: Option<String> = |receipt: &Receipt| receipt.secret.clone(),
     }
     /// What became of accepting an invitation.
     AcceptInvitationPayload {
+        /// The invitation after the command.
+        invitation: Option<Invitation> = |receipt: &Receipt| of(&receipt.entities),
         /// The membership after the command.
         membership: Option<Membership> = |receipt: &Receipt| among(&receipt.entities),
     }
@@ -326,27 +300,10 @@ impl InvitationTokenInput {
 #[derive(Default)]
 pub struct InvitationMutation;
 
-async fn run<U: UseCase, P: From<Receipt>>(
-    ctx: &Context<'_>,
-    key: Option<String>,
-    version: Option<i32>,
-    case: Result<U, Error>,
-) -> Option<async_graphql::Result<P>> {
-    let run = async {
-        Session::of(ctx).caller()?;
-        Ok(Session::of(ctx).execute(case?, conditions(key, version)?).await?.into())
-    };
-    Some(run.await)
-}
-
 #[Object]
 impl InvitationMutation {
     /// Invites an address; returns the token once.
-    async fn invite_member(
-        &self,
-        ctx: &Context<'_>,
-        input: InviteMemberInput,
-    ) -> Option<async_graphql::Result<InviteMemberPayload>> {
+    async fn invite_member(&self, ctx: &Context<'_>, input: InviteMemberInput) -> Answer<InviteMemberPayload> {
         let case = id("organizationId", &input.organization_id).map(|organization| cases::InviteMember {
             organization,
             email: input.email,
@@ -358,22 +315,14 @@ impl InvitationMutation {
     }
 
     /// Sends an invitation again: new token, new expiry; the old token is dead.
-    async fn resend_invitation(
-        &self,
-        ctx: &Context<'_>,
-        input: InvitationCommandInput,
-    ) -> Option<async_graphql::Result<InviteMemberPayload>> {
+    async fn resend_invitation(&self, ctx: &Context<'_>, input: InvitationCommandInput) -> Answer<InviteMemberPayload> {
         let case = id("invitationId", &input.invitation_id)
             .map(|invitation| cases::ResendInvitation { invitation, reason: input.reason });
         run(ctx, input.idempotency_key, input.expected_version, case).await
     }
 
     /// Takes an invitation back.
-    async fn revoke_invitation(
-        &self,
-        ctx: &Context<'_>,
-        input: InvitationCommandInput,
-    ) -> Option<async_graphql::Result<InvitationPayload>> {
+    async fn revoke_invitation(&self, ctx: &Context<'_>, input: InvitationCommandInput) -> Answer<InvitationPayload> {
         let case = id("invitationId", &input.invitation_id)
             .map(|invitation| cases::RevokeInvitation { invitation, reason: input.reason });
         run(ctx, input.idempotency_key, input.expected_version, case).await
@@ -384,7 +333,7 @@ impl InvitationMutation {
         &self,
         ctx: &Context<'_>,
         input: InvitationTokenInput,
-    ) -> Option<async_graphql::Result<AcceptInvitationPayload>> {
+    ) -> Answer<AcceptInvitationPayload> {
         match input.by() {
             Ok((by, key)) => run(ctx, key, None, Ok(cases::AcceptInvitation { by })).await,
             Err(error) => run(ctx, None, None, Err::<cases::AcceptInvitation, _>(error)).await,
@@ -392,11 +341,7 @@ impl InvitationMutation {
     }
 
     /// Turns an invitation down.
-    async fn decline_invitation(
-        &self,
-        ctx: &Context<'_>,
-        input: InvitationTokenInput,
-    ) -> Option<async_graphql::Result<InvitationPayload>> {
+    async fn decline_invitation(&self, ctx: &Context<'_>, input: InvitationTokenInput) -> Answer<InvitationPayload> {
         match input.by() {
             Ok((by, key)) => run(ctx, key, None, Ok(cases::DeclineInvitation { by })).await,
             Err(error) => run(ctx, None, None, Err::<cases::DeclineInvitation, _>(error)).await,

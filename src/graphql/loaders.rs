@@ -18,7 +18,7 @@ use super::membership::MembershipRow;
 use super::project::ProjectRow;
 use super::session::App;
 use super::user::UserRow;
-use crate::access::Principal;
+use crate::commands::Principal;
 use crate::commands::sees;
 use crate::log::{Loaded, Log};
 

@@ -2,20 +2,19 @@
 
 use aggregates::ids::{Id, MembershipId, OrganizationId};
 use async_graphql::connection::Connection;
-use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
+use async_graphql::{Context, ID, InputObject, Object};
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, Postgres, QueryBuilder};
 
-use super::audit::AuditEvent;
 use super::connection::{Created, Opaque, Slice};
-use super::errors::UserError;
 use super::loaders::ListFilter;
 use super::organization::{Organization, OrganizationCommandInput};
-use super::scalars::{MembershipSource, MembershipState, PositionText, Time, int};
-use super::session::{Session, conditions, id};
+use super::payload::{Answer, payloads, run};
+use super::scalars::{MembershipSource, MembershipState, Time, int};
+use super::session::{Session, id};
 use super::user::{User, connection, user};
 use crate::commands::members::{self as cases, Change};
-use crate::commands::{Entity, Receipt, UseCase};
+use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
 
 /// A membership as the read model has it.
@@ -153,21 +152,6 @@ impl Membership {
     }
 }
 
-/// What became of a command on a membership.
-#[derive(SimpleObject)]
-pub struct MembershipPayload {
-    /// The membership after the command.
-    membership: Option<Membership>,
-    /// What was recorded.
-    events: Vec<AuditEvent>,
-    /// Where to read to see it.
-    position: Option<PositionText>,
-    /// Whether this is the outcome of an earlier, equal command.
-    replayed: bool,
-    /// Why nothing was changed.
-    errors: Vec<UserError>,
-}
-
 /// The membership among what a command answers with.
 pub fn among(entities: &[Entity]) -> Option<Membership> {
     entities.iter().find_map(|entity| match entity {
@@ -176,15 +160,11 @@ pub fn among(entities: &[Entity]) -> Option<Membership> {
     })
 }
 
-impl From<Receipt> for MembershipPayload {
-    fn from(receipt: Receipt) -> Self {
-        Self {
-            membership: among(&receipt.entities),
-            events: receipt.events.into_iter().map(AuditEvent::new).collect(),
-            position: receipt.position.map(Into::into),
-            replayed: receipt.replayed,
-            errors: receipt.rejections.into_iter().map(Into::into).collect(),
-        }
+payloads! {
+    /// What became of a command on a membership.
+    MembershipPayload {
+        /// The membership after the command.
+        membership: Option<Membership> = |receipt: &Receipt| among(&receipt.entities),
     }
 }
 
@@ -235,22 +215,11 @@ pub struct MembershipCommandInput {
 #[derive(Default)]
 pub struct MembershipMutation;
 
-type Answer = Option<async_graphql::Result<MembershipPayload>>;
-
-async fn run<U: UseCase>(
+async fn change(
     ctx: &Context<'_>,
-    key: Option<String>,
-    version: Option<i32>,
-    case: Result<U, Error>,
-) -> Answer {
-    let run = async {
-        Session::of(ctx).caller()?;
-        Ok(Session::of(ctx).execute(case?, conditions(key, version)?).await?.into())
-    };
-    Some(run.await)
-}
-
-async fn change(ctx: &Context<'_>, input: MembershipCommandInput, change: fn(Option<String>) -> Change) -> Answer {
+    input: MembershipCommandInput,
+    change: fn(Option<String>) -> Change,
+) -> Answer<MembershipPayload> {
     let case = id("membershipId", &input.membership_id).map(|membership| cases::ChangeMember {
         membership,
         change: change(input.reason),
@@ -262,7 +231,7 @@ async fn change(ctx: &Context<'_>, input: MembershipCommandInput, change: fn(Opt
 #[Object]
 impl MembershipMutation {
     /// Adds a user whom the caller can already see.
-    async fn add_member(&self, ctx: &Context<'_>, input: AddMemberInput) -> Answer {
+    async fn add_member(&self, ctx: &Context<'_>, input: AddMemberInput) -> Answer<MembershipPayload> {
         let case = id("organizationId", &input.organization_id).and_then(|organization| {
             Ok(cases::AddMember {
                 organization,
@@ -276,7 +245,7 @@ impl MembershipMutation {
     }
 
     /// Gives a member other roles.
-    async fn change_member_roles(&self, ctx: &Context<'_>, input: ChangeMemberRolesInput) -> Answer {
+    async fn change_member_roles(&self, ctx: &Context<'_>, input: ChangeMemberRolesInput) -> Answer<MembershipPayload> {
         let case = id("membershipId", &input.membership_id).map(|membership| cases::ChangeMember {
             membership,
             change: Change::Roles(input.roles),
@@ -286,22 +255,26 @@ impl MembershipMutation {
     }
 
     /// Keeps a member out for a while; the seat is free.
-    async fn suspend_member(&self, ctx: &Context<'_>, input: MembershipCommandInput) -> Answer {
+    async fn suspend_member(&self, ctx: &Context<'_>, input: MembershipCommandInput) -> Answer<MembershipPayload> {
         change(ctx, input, Change::Suspend).await
     }
 
     /// Lets a suspended member in again.
-    async fn reinstate_member(&self, ctx: &Context<'_>, input: MembershipCommandInput) -> Answer {
+    async fn reinstate_member(&self, ctx: &Context<'_>, input: MembershipCommandInput) -> Answer<MembershipPayload> {
         change(ctx, input, Change::Reinstate).await
     }
 
     /// Removes a member.
-    async fn remove_member(&self, ctx: &Context<'_>, input: MembershipCommandInput) -> Answer {
+    async fn remove_member(&self, ctx: &Context<'_>, input: MembershipCommandInput) -> Answer<MembershipPayload> {
         change(ctx, input, Change::Remove).await
     }
 
     /// Leaves an organization.
-    async fn leave_organization(&self, ctx: &Context<'_>, input: OrganizationCommandInput) -> Answer {
+    async fn leave_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationCommandInput,
+    ) -> Answer<MembershipPayload> {
         let case = id("organizationId", &input.organization_id)
             .map(|organization| cases::LeaveOrganization { organization, reason: input.reason });
         run(ctx, input.idempotency_key, input.expected_version, case).await

@@ -13,6 +13,7 @@ mod membership;
 mod mutation;
 mod node;
 mod organization;
+mod payload;
 mod project;
 mod query;
 mod scalars;

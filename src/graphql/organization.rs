@@ -14,21 +14,22 @@ use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{FromRow, QueryBuilder};
 
-use super::audit::{AuditConnection, AuditEvent, AuditFilter, trail};
+use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
-use super::errors::{UserError, database_fault, forbidden, log_fault};
+use super::errors::{database_fault, forbidden, log_fault};
 use super::invitation::{Invitation, InvitationFilter};
 use super::loaders::{ListFilter, ListKey, Seen};
 use super::membership::{MemberFilter, Membership};
+use super::payload::{Answer, payloads, run};
 use super::project::{Project, ProjectFilter};
 use super::scalars::{
     InvitationState, Long, MembershipState, OrganizationCapability, OrganizationLifecycle, OrganizationVerification,
-    PositionText, ProjectState, Time, int, stored,
+    ProjectState, Time, int, stored,
 };
-use super::session::{Session, conditions, id};
+use super::session::{Session, id};
 use super::user::connection;
 use crate::commands::organizations as cases;
-use crate::commands::{Entity, Receipt, UseCase};
+use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
 
 /// What an organization may have of something.
@@ -347,34 +348,18 @@ pub async fn organizations(
     Ok(connection(Slice::new(rows, &page), place, Organization::from))
 }
 
-/// What became of a command on an organization.
-#[derive(SimpleObject)]
-pub struct OrganizationPayload {
-    /// The organization after the command.
-    organization: Option<Organization>,
-    /// What was recorded.
-    events: Vec<AuditEvent>,
-    /// Where to read to see it.
-    position: Option<PositionText>,
-    /// Whether this is the outcome of an earlier, equal command.
-    replayed: bool,
-    /// Why nothing was changed.
-    errors: Vec<UserError>,
+fn among(entities: &[Entity]) -> Option<Organization> {
+    entities.iter().find_map(|entity| match entity {
+        Entity::Organization(id, loaded) => Some(Organization::new(id.clone(), loaded)),
+        Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) => None,
+    })
 }
 
-impl From<Receipt> for OrganizationPayload {
-    fn from(receipt: Receipt) -> Self {
-        let organization = receipt.entities.into_iter().find_map(|entity| match entity {
-            Entity::Organization(id, loaded) => Some(Organization::new(id, &loaded)),
-            Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) => None,
-        });
-        Self {
-            organization,
-            events: receipt.events.into_iter().map(AuditEvent::new).collect(),
-            position: receipt.position.map(Into::into),
-            replayed: receipt.replayed,
-            errors: receipt.rejections.into_iter().map(Into::into).collect(),
-        }
+payloads! {
+    /// What became of a command on an organization.
+    OrganizationPayload {
+        /// The organization after the command.
+        organization: Option<Organization> = |receipt: &Receipt| among(&receipt.entities),
     }
 }
 
@@ -506,22 +491,7 @@ pub struct ChangeOrganizationPlanInput {
 #[derive(Default)]
 pub struct OrganizationMutation;
 
-type Answer = Option<async_graphql::Result<OrganizationPayload>>;
-
-async fn run<U: UseCase>(
-    ctx: &Context<'_>,
-    key: Option<String>,
-    version: Option<i32>,
-    case: Result<U, Error>,
-) -> Answer {
-    let run = async {
-        Session::of(ctx).caller()?;
-        Ok(Session::of(ctx).execute(case?, conditions(key, version)?).await?.into())
-    };
-    Some(run.await)
-}
-
-async fn review(ctx: &Context<'_>, input: OrganizationReviewInput, act: cases::Act) -> Answer {
+async fn review(ctx: &Context<'_>, input: OrganizationReviewInput, act: cases::Act) -> Answer<OrganizationPayload> {
     let case = id("organizationId", &input.organization_id).map(|organization| cases::ReviewOrganization {
         organization,
         act,
@@ -541,7 +511,11 @@ fn undefined_or<T>(value: MaybeUndefined<T>) -> Option<Option<T>> {
 #[Object]
 impl OrganizationMutation {
     /// Creates an organization; its owner joins in the same commit.
-    async fn create_organization(&self, ctx: &Context<'_>, input: CreateOrganizationInput) -> Answer {
+    async fn create_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: CreateOrganizationInput,
+    ) -> Answer<OrganizationPayload> {
         let owner = input.owner_id.map(|owner| id("ownerId", &owner)).transpose();
         let case = owner.map(|owner| cases::CreateOrganization {
             name: input.name,
@@ -556,7 +530,11 @@ impl OrganizationMutation {
     }
 
     /// Changes name, slug or contact address; operators also the external id.
-    async fn update_organization(&self, ctx: &Context<'_>, input: UpdateOrganizationInput) -> Answer {
+    async fn update_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateOrganizationInput,
+    ) -> Answer<OrganizationPayload> {
         let case = id("organizationId", &input.organization_id).map(|organization| cases::UpdateOrganization {
             organization,
             name: input.name,
@@ -569,7 +547,11 @@ impl OrganizationMutation {
     }
 
     /// Writes the settings document of a namespace.
-    async fn update_organization_settings(&self, ctx: &Context<'_>, input: UpdateOrganizationSettingsInput) -> Answer {
+    async fn update_organization_settings(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateOrganizationSettingsInput,
+    ) -> Answer<OrganizationPayload> {
         let case = id("organizationId", &input.organization_id).map(|organization| cases::UpdateOrganizationSettings {
             organization,
             namespace: input.namespace,
@@ -580,73 +562,125 @@ impl OrganizationMutation {
     }
 
     /// Asks for verification.
-    async fn submit_organization_for_verification(&self, ctx: &Context<'_>, input: OrganizationCommandInput) -> Answer {
+    async fn submit_organization_for_verification(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationCommandInput,
+    ) -> Answer<OrganizationPayload> {
         let case = id("organizationId", &input.organization_id)
             .map(|organization| cases::SubmitOrganization { organization, reason: input.reason });
         run(ctx, input.idempotency_key, input.expected_version, case).await
     }
 
     /// Deletes an organization; it can be restored until purgeAt.
-    async fn delete_organization(&self, ctx: &Context<'_>, input: OrganizationCommandInput) -> Answer {
+    async fn delete_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationCommandInput,
+    ) -> Answer<OrganizationPayload> {
         let case = id("organizationId", &input.organization_id)
             .map(|organization| cases::DeleteOrganization { organization, reason: input.reason });
         run(ctx, input.idempotency_key, input.expected_version, case).await
     }
 
     /// Restores a deleted organization; what an operator deleted, only an operator restores.
-    async fn restore_organization(&self, ctx: &Context<'_>, input: OrganizationCommandInput) -> Answer {
+    async fn restore_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationCommandInput,
+    ) -> Answer<OrganizationPayload> {
         let case = id("organizationId", &input.organization_id)
             .map(|organization| cases::RestoreOrganization { organization, reason: input.reason });
         run(ctx, input.idempotency_key, input.expected_version, case).await
     }
 
     /// Operators: PENDING → VERIFIED.
-    async fn verify_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn verify_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Verify).await
     }
 
     /// Operators: PENDING → REJECTED.
-    async fn reject_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn reject_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Reject).await
     }
 
     /// Operators: IN_SETUP, PENDING → WAITLISTED.
-    async fn waitlist_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn waitlist_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Waitlist).await
     }
 
     /// Operators: REJECTED, WAITLISTED, PENDING → IN_SETUP.
-    async fn reopen_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn reopen_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Reopen).await
     }
 
     /// Operators: VERIFIED → PENDING; resources stay usable.
-    async fn review_organization_again(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn review_organization_again(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::ReviewAgain).await
     }
 
     /// Operators: any → BLOCKED.
-    async fn block_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn block_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Block).await
     }
 
     /// Operators: BLOCKED → the status before the block.
-    async fn unblock_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn unblock_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Unblock).await
     }
 
     /// Operators: ACTIVE → INACTIVE.
-    async fn deactivate_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn deactivate_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Deactivate).await
     }
 
     /// Operators: INACTIVE → ACTIVE.
-    async fn activate_organization(&self, ctx: &Context<'_>, input: OrganizationReviewInput) -> Answer {
+    async fn activate_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: OrganizationReviewInput,
+    ) -> Answer<OrganizationPayload> {
         review(ctx, input, cases::Act::Activate).await
     }
 
     /// Operators: sets a limit of one organization, or gives it back to the plan.
-    async fn set_organization_limit(&self, ctx: &Context<'_>, input: SetOrganizationLimitInput) -> Answer {
+    async fn set_organization_limit(
+        &self,
+        ctx: &Context<'_>,
+        input: SetOrganizationLimitInput,
+    ) -> Answer<OrganizationPayload> {
         let value = match input.value {
             LimitValue::Maximum(Long(maximum)) => Ok((Some(maximum.unsigned_abs()), false)),
             LimitValue::Unlimited(true) => Ok((None, false)),
@@ -669,7 +703,11 @@ impl OrganizationMutation {
     }
 
     /// Operators: another plan; its limits are written into the event.
-    async fn change_organization_plan(&self, ctx: &Context<'_>, input: ChangeOrganizationPlanInput) -> Answer {
+    async fn change_organization_plan(
+        &self,
+        ctx: &Context<'_>,
+        input: ChangeOrganizationPlanInput,
+    ) -> Answer<OrganizationPayload> {
         let case = id("organizationId", &input.organization_id).map(|organization| cases::ChangeOrganizationPlan {
             organization,
             plan: input.plan,

@@ -2,21 +2,20 @@
 
 use aggregates::ids::{Id, OrganizationId, ProjectId};
 use async_graphql::connection::Connection;
-use async_graphql::{Context, Error, ID, InputObject, Json, Object, SimpleObject};
+use async_graphql::{Context, ID, InputObject, Json, Object};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{FromRow, Postgres, QueryBuilder};
 
-use super::audit::AuditEvent;
 use super::connection::{Created, Opaque, Slice};
-use super::errors::UserError;
 use super::loaders::ListFilter;
 use super::organization::Organization;
-use super::scalars::{PositionText, ProjectState, Time, int};
-use super::session::{Session, conditions, id};
+use super::payload::{Answer, payloads, run};
+use super::scalars::{ProjectState, Time, int};
+use super::session::{Session, id};
 use super::user::connection;
 use crate::commands::projects::{self as cases, Change};
-use crate::commands::{Entity, Receipt, UseCase};
+use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
 
 /// A project as the read model has it.
@@ -150,34 +149,18 @@ impl Project {
     }
 }
 
-/// What became of a command on a project.
-#[derive(SimpleObject)]
-pub struct ProjectPayload {
-    /// The project after the command.
-    project: Option<Project>,
-    /// What was recorded.
-    events: Vec<AuditEvent>,
-    /// Where to read to see it.
-    position: Option<PositionText>,
-    /// Whether this is the outcome of an earlier, equal command.
-    replayed: bool,
-    /// Why nothing was changed.
-    errors: Vec<UserError>,
+fn among(entities: &[Entity]) -> Option<Project> {
+    entities.iter().find_map(|entity| match entity {
+        Entity::Project(id, loaded) => Some(Project::new(id.clone(), loaded)),
+        Entity::Organization(..) | Entity::Membership(..) | Entity::Invitation(..) => None,
+    })
 }
 
-impl From<Receipt> for ProjectPayload {
-    fn from(receipt: Receipt) -> Self {
-        let project = receipt.entities.into_iter().find_map(|entity| match entity {
-            Entity::Project(id, loaded) => Some(Project::new(id, &loaded)),
-            Entity::Organization(..) | Entity::Membership(..) | Entity::Invitation(..) => None,
-        });
-        Self {
-            project,
-            events: receipt.events.into_iter().map(AuditEvent::new).collect(),
-            position: receipt.position.map(Into::into),
-            replayed: receipt.replayed,
-            errors: receipt.rejections.into_iter().map(Into::into).collect(),
-        }
+payloads! {
+    /// What became of a command on a project.
+    ProjectPayload {
+        /// The project after the command.
+        project: Option<Project> = |receipt: &Receipt| among(&receipt.entities),
     }
 }
 
@@ -234,22 +217,7 @@ pub struct ProjectCommandInput {
 #[derive(Default)]
 pub struct ProjectMutation;
 
-type Answer = Option<async_graphql::Result<ProjectPayload>>;
-
-async fn run<U: UseCase>(
-    ctx: &Context<'_>,
-    key: Option<String>,
-    version: Option<i32>,
-    case: Result<U, Error>,
-) -> Answer {
-    let run = async {
-        Session::of(ctx).caller()?;
-        Ok(Session::of(ctx).execute(case?, conditions(key, version)?).await?.into())
-    };
-    Some(run.await)
-}
-
-async fn change(ctx: &Context<'_>, input: ProjectCommandInput, change: Change) -> Answer {
+async fn change(ctx: &Context<'_>, input: ProjectCommandInput, change: Change) -> Answer<ProjectPayload> {
     let case = id("projectId", &input.project_id).map(|project| cases::ChangeProject {
         project,
         change,
@@ -261,7 +229,7 @@ async fn change(ctx: &Context<'_>, input: ProjectCommandInput, change: Change) -
 #[Object]
 impl ProjectMutation {
     /// Creates a project.
-    async fn create_project(&self, ctx: &Context<'_>, input: CreateProjectInput) -> Answer {
+    async fn create_project(&self, ctx: &Context<'_>, input: CreateProjectInput) -> Answer<ProjectPayload> {
         let case = id("organizationId", &input.organization_id).map(|organization| cases::CreateProject {
             organization,
             name: input.name,
@@ -273,7 +241,7 @@ impl ProjectMutation {
     }
 
     /// Changes name, slug or metadata.
-    async fn update_project(&self, ctx: &Context<'_>, input: UpdateProjectInput) -> Answer {
+    async fn update_project(&self, ctx: &Context<'_>, input: UpdateProjectInput) -> Answer<ProjectPayload> {
         let metadata = input.metadata.map(|metadata| metadata.0);
         let change = Change::Update { name: input.name, slug: input.slug, metadata };
         let case = id("projectId", &input.project_id).map(|project| cases::ChangeProject {
@@ -285,22 +253,22 @@ impl ProjectMutation {
     }
 
     /// Puts a project aside.
-    async fn archive_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer {
+    async fn archive_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer<ProjectPayload> {
         change(ctx, input, Change::Archive).await
     }
 
     /// Takes an archived project up again.
-    async fn unarchive_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer {
+    async fn unarchive_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer<ProjectPayload> {
         change(ctx, input, Change::Unarchive).await
     }
 
     /// Deletes a project; it can be restored until purgeAt.
-    async fn delete_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer {
+    async fn delete_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer<ProjectPayload> {
         change(ctx, input, Change::Delete).await
     }
 
     /// Restores a deleted project.
-    async fn restore_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer {
+    async fn restore_project(&self, ctx: &Context<'_>, input: ProjectCommandInput) -> Answer<ProjectPayload> {
         change(ctx, input, Change::Restore).await
     }
 }

@@ -18,7 +18,7 @@ use indicatif::ProgressBar;
 use uuid::Uuid;
 
 use super::peribolos::{Folder, ISSUER, Organization as Wanted, Skipped};
-use crate::access::Principal;
+use crate::commands::Principal;
 use crate::commands::organizations::{
     Act, CreateOrganization, ReviewOrganization, SubmitOrganization, UpdateOrganization,
 };

@@ -319,3 +319,6 @@ pub fn follow(partition: &mut Partition, organization: Option<&OrganizationId>, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use tenancy::access::Principal;
+use tenancy::commands::Principal;
 use tenancy::database::embedded::Purpose;
 use tenancy::import::{Options, Summary, import, peribolos};
 use tenancy::service::Core;
