@@ -67,8 +67,7 @@ impl UseCase for InviteMember {
         if !(1..=max).contains(&hours) {
             return Err(Refusal::input("expiresInHours", format!("expiresInHours is {hours}: give 1 to {max}")).into());
         }
-        let id: InvitationId = work.new_id();
-        let before = work.load::<Invitation>(&id).await?;
+        let (id, before) = work.create::<Invitation>().await?;
         let token = new_token(&id);
         let keys = work.log().keys();
         let (email_claim, token_digest) = (email_claim(keys, &self.email), token_digest(keys, &token));

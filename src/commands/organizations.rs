@@ -49,13 +49,12 @@ impl UseCase for CreateOrganization {
             return Err(Refusal::input("ownerId", "there is no user of this id").into());
         }
         let slug = organization_slug(work, &self.slug)?;
-        let id: OrganizationId = work.new_id();
+        let (id, before) = work.create::<Organization>().await?;
         work.organization = Some(id.clone());
         let rules = work.rules();
         let plan = rules.default_plan.clone();
         let limits = rules.plans.get(&plan).cloned().unwrap_or_default();
         let unverified = rules.verification_required;
-        let before = work.load::<Organization>(&id).await?;
         let events = before.state.decide(OrganizationCommand::Create {
             id: id.clone(),
             name: self.name.clone(),
@@ -71,7 +70,7 @@ impl UseCase for CreateOrganization {
         let created = work.record(&id, &before, events);
 
         let membership_id = MembershipId::of(&id, &owner);
-        let membership = work.load::<Membership>(&membership_id).await?;
+        let membership = work.expect_nothing::<Membership>(&membership_id);
         let joined = membership.state.decide(MembershipCommand::Join {
             user: owner,
             roles: vec![OWNER.to_owned()],

@@ -33,8 +33,7 @@ impl UseCase for CreateProject {
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let standing = Standing::of(work, &self.organization).await?;
         standing.require(work, Some(Capability::CreateResources), Permission::ProjectCreate, self.reason.as_deref())?;
-        let id: ProjectId = work.new_id();
-        let before = work.load::<Project>(&id).await?;
+        let (id, before) = work.create::<Project>().await?;
         let events = before.state.decide(ProjectCommand::Create {
             id: id.to_string(),
             name: self.name.clone(),

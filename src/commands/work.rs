@@ -188,16 +188,27 @@ impl<'a> Work<'a> {
         after
     }
 
-    /// The id of something that this command creates: it follows from caller, operation and idempotency key, where
-    /// there is one, so that a repeated command meets itself; else from the command alone.
-    pub fn new_id<I: Id>(&self) -> I {
-        match &self.conditions.idempotency_key {
-            Some(key) => {
-                let place = self.organization.as_ref().map_or("", AsRef::as_ref);
-                I::derived(&["created", self.caller.principal.user.as_ref(), self.operation, place, key])
-            }
-            None => I::from_uuid(self.seed),
-        }
+    /// Something that this command creates. Its id follows from caller, operation, place and idempotency key, where
+    /// there is a key, so that a repeated command meets itself; else it is random, and there is nothing to look for:
+    /// the append checks that nothing is there.
+    pub async fn create<A: Loadable>(&mut self) -> Result<(A::Id, Loaded<A>), LogError>
+    where
+        A::Id: Id,
+    {
+        let Some(key) = &self.conditions.idempotency_key else {
+            let id = A::Id::from_uuid(self.seed);
+            return Ok((id.clone(), self.expect_nothing(&id)));
+        };
+        let place = self.organization.as_ref().map_or("", AsRef::as_ref);
+        let id = A::Id::derived(&["created", self.caller.principal.user.as_ref(), self.operation, place, key]);
+        let loaded = self.load(&id).await?;
+        Ok((id, loaded))
+    }
+
+    /// An aggregate that cannot be there yet; the append holds the command to that.
+    pub fn expect_nothing<A: Loadable>(&mut self, id: &A::Id) -> Loaded<A> {
+        self.loaded.insert(id.clone().into(), 0);
+        Loaded { state: Default::default(), version: 0, organization: None }
     }
 
     /// From here on the caller acts as an operator, and the audit says so.
