@@ -195,6 +195,7 @@ impl Service {
                 commands: core.commands.clone(),
                 progress: core.runtime.progress(),
                 at_least_wait: Duration::from_millis(config.limits.at_least_wait_ms_max),
+                page_size_max: i32::try_from(config.limits.page_size_max).unwrap_or(i32::MAX),
             }),
             access: Access::new(core.commands.clone(), verifiers, operators(config)),
             limits,

@@ -146,3 +146,66 @@ impl Verifier for BuiltinIssuer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issuer(directory: &Path) -> BuiltinIssuer {
+        BuiltinIssuer::open(directory, "https://issuer", "tenancy", 30).unwrap()
+    }
+
+    fn token(issuer: &BuiltinIssuer, change: impl FnOnce(&mut Claims)) -> String {
+        let now = Utc::now().timestamp();
+        let mut claims = Claims {
+            iss: "https://issuer".into(),
+            aud: "tenancy".into(),
+            sub: "ada@example.com".into(),
+            iat: now,
+            exp: now + 3600,
+            email: Some("ada@example.com".into()),
+            email_verified: true,
+            name: None,
+            operator: false,
+        };
+        change(&mut claims);
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &issuer.signing).unwrap()
+    }
+
+    #[test]
+    fn accepts_its_own_tokens_within_the_leeway_and_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = issuer(directory.path());
+        let minted = token(&first, |_| {});
+        assert_eq!(issuer(directory.path()).verify(&minted).unwrap().subject, "ada@example.com");
+        assert!(first.verify(&token(&first, |claims| claims.exp = Utc::now().timestamp() - 20)).is_ok());
+        assert!(first.verify(&token(&first, |claims| claims.iat = Utc::now().timestamp() + 20)).is_ok());
+    }
+
+    #[test]
+    fn refuses_what_is_old_early_foreign_or_of_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = issuer(directory.path());
+        let now = Utc::now().timestamp();
+        let wrong = [
+            (token(&own, |claims| claims.exp = now - 60), "expired"),
+            (token(&own, |claims| claims.iat = now + 60), "future"),
+            (token(&own, |claims| claims.iss = "https://other".into()), "issuer"),
+            (token(&own, |claims| claims.aud = "other".into()), "made for"),
+            (token(&own, |claims| claims.sub = String::new()), "subject"),
+            (token(&issuer(tempfile::tempdir().unwrap().path()), |_| {}), "signed by a key"),
+        ];
+        for (token, why) in wrong {
+            let refused = own.verify(&token).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_verified_counts_for_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = issuer(directory.path());
+        let unverified = token(&own, |claims| claims.email_verified = false);
+        assert_eq!(own.verify(&unverified).unwrap().email, None);
+    }
+}

@@ -219,6 +219,8 @@ settings! {
         directives_max: u32 = 50, 0..=10_000;
         /// Largest complexity of a GraphQL document: fields, multiplied by the sizes of the pages around them.
         complexity_max: u64 = 20_000, 100..=10_000_000;
+        /// Largest page of a list.
+        page_size_max: u32 = 100, 1..=100;
         /// Longest time of one request, in milliseconds.
         request_timeout_ms: u64 = 15_000, 100..=600_000;
         /// Longest wait for a read model that a reader asked to be as new as a position, in milliseconds.

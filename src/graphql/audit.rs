@@ -408,7 +408,7 @@ pub async fn trail(
     page: PageArguments,
 ) -> Result<AuditConnection, Error> {
     let log = Session::of(ctx).log();
-    let page: Page<AuditCursor> = page.page()?;
+    let page: Page<AuditCursor> = page.page(Session::of(ctx).page_size_max())?;
     for cursor in [&page.after, &page.before].into_iter().flatten() {
         if matches!(cursor, AuditCursor::Sequence(_)) != organization.is_some() {
             return Err(super::errors::bad_input(

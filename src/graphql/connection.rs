@@ -9,7 +9,7 @@ use sqlx::{Postgres, QueryBuilder};
 use super::errors::bad_input;
 use crate::log::Direction;
 
-/// The largest page.
+/// The largest page of any deployment.
 pub const PAGE_MAX: i32 = 100;
 /// The page when nothing else is said.
 pub const PAGE_DEFAULT: i32 = 20;
@@ -49,8 +49,8 @@ impl<C> Page<C> {
 
 impl PageArguments {
     /// As [`Self::page`], for a list by creation of things whose ids begin with `prefix`.
-    pub fn page_of(self, prefix: &str) -> Result<Page<Created>, Error> {
-        let page = self.page::<Created>()?;
+    pub fn page_of(self, prefix: &str, size_max: i32) -> Result<Page<Created>, Error> {
+        let page = self.page::<Created>(size_max)?;
         let own = |cursor: &Created| cursor.id.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'));
         if [&page.after, &page.before].into_iter().flatten().all(own) {
             return Ok(page);
@@ -58,12 +58,12 @@ impl PageArguments {
         Err(bad_input("this cursor is of another list: pass one back exactly as the list gave it"))
     }
 
-    /// Checks the arguments: one of `first` and `last`, from 1 to 100; cursors that this list gave.
-    pub fn page<C: Cursor>(self) -> Result<Page<C>, Error> {
+    /// Checks the arguments: one of `first` and `last`, from 1 to `size_max`; cursors that this list gave.
+    pub fn page<C: Cursor>(self, size_max: i32) -> Result<Page<C>, Error> {
         let (forward, limit) = match (self.first, self.last) {
             (Some(_), Some(_)) => return Err(bad_input("first and last were both given: give one of them")),
-            (None, Some(last)) => (false, count("last", last)?),
-            (first, None) => (true, count("first", first.unwrap_or(PAGE_DEFAULT))?),
+            (None, Some(last)) => (false, count("last", last, size_max)?),
+            (first, None) => (true, count("first", first.unwrap_or(PAGE_DEFAULT.min(size_max)), size_max)?),
         };
         let cursor = |name: &str, text: Option<String>| {
             let parse = |text: String| {
@@ -78,9 +78,9 @@ impl PageArguments {
     }
 }
 
-fn count(name: &str, number: i32) -> Result<usize, Error> {
-    let valid = usize::try_from(number).ok().filter(|_| (1..=PAGE_MAX).contains(&number));
-    valid.ok_or_else(|| bad_input(format!("{name} is {number}: give 1 to {PAGE_MAX}")))
+fn count(name: &str, number: i32, size_max: i32) -> Result<usize, Error> {
+    let valid = usize::try_from(number).ok().filter(|_| (1..=size_max).contains(&number));
+    valid.ok_or_else(|| bad_input(format!("{name} is {number}: give 1 to {size_max}")))
 }
 
 /// What a page of these arguments may cost, for the engine's sum: every element costs what is asked of it.

@@ -155,7 +155,7 @@ impl Organization {
         super::loaders::ListLoader: async_graphql::dataloader::Loader<ListKey<F>, Value = Slice<F::Row>, Error = Error>,
     {
         self.allowed(ctx, permission).await?;
-        let page = page.page_of(F::PREFIX)?;
+        let page = page.page_of(F::PREFIX, Session::of(ctx).page_size_max())?;
         let key = ListKey { organization: self.id.clone(), filter, page };
         let slice = Session::of(ctx).loaders().lists.load_one(key).await?;
         Ok(slice.unwrap_or(Slice { rows: vec![], has_previous: false, has_next: false }))
@@ -321,7 +321,7 @@ pub async fn organizations(
     lifecycle: Option<OrganizationLifecycle>,
     search: Option<String>,
 ) -> Result<Connection<Opaque, Organization>, Error> {
-    let page = page.page_of(OrganizationId::PREFIX)?;
+    let page = page.page_of(OrganizationId::PREFIX, Session::of(ctx).page_size_max())?;
     let mut query = QueryBuilder::new(
         "SELECT id, slug, name, contact_email, external_id, verification, verification_reason, once_verified, lifecycle,
                 deleted_by_operator, purge_at, plan, limits, version, created_at FROM organizations WHERE true",

@@ -25,6 +25,8 @@ pub struct App {
     pub progress: watch::Receiver<Progress>,
     /// How long a reader waits for `atLeast`.
     pub at_least_wait: Duration,
+    /// The largest page of a list.
+    pub page_size_max: i32,
 }
 
 /// One request.
@@ -54,6 +56,11 @@ impl Session {
     /// Whether an operator calls.
     pub fn is_operator(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.principal.operator)
+    }
+
+    /// The largest page of a list.
+    pub fn page_size_max(&self) -> i32 {
+        self.app.page_size_max
     }
 
     /// The log.

@@ -153,7 +153,8 @@ impl Viewer {
         last: Option<i32>,
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, Membership>> {
-        let page = PageArguments { first, after, last, before }.page_of(MembershipId::PREFIX)?;
+        let page = PageArguments { first, after, last, before }
+            .page_of(MembershipId::PREFIX, Session::of(ctx).page_size_max())?;
         let mut query = QueryBuilder::new(format!("SELECT {}", MembershipRow::SELECT));
         query.push(" WHERE state <> 'REMOVED' AND user_id = ").push_bind(self.0.principal.user.to_string());
         query.push(
@@ -175,7 +176,8 @@ impl Viewer {
         last: Option<i32>,
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, Invitation>> {
-        let page = PageArguments { first, after, last, before }.page_of(InvitationId::PREFIX)?;
+        let page = PageArguments { first, after, last, before }
+            .page_of(InvitationId::PREFIX, Session::of(ctx).page_size_max())?;
         let Some(email) = &self.0.principal.email else { return Ok(Connection::new(false, false)) };
         let log = Session::of(ctx).log();
         let mut query = QueryBuilder::new(format!("SELECT {}", InvitationRow::SELECT));

@@ -110,6 +110,12 @@ async fn arguments_that_cannot_be_accepted() {
         assert_eq!(owner.fault(page, variables.clone()).await, expected, "{variables}");
     }
 
+    let small = database.serve_with(&[("TENANCY_LIMITS__PAGE_SIZE_MAX", "3")]).await;
+    let owner_there = small.user("owner@example.com");
+    owner_there.query(page, json!({"id": id, "first": 3})).await;
+    assert_eq!(owner_there.fault(page, json!({"id": id, "first": 4})).await, "BAD_USER_INPUT");
+    small.stop().await;
+
     let long = |length: usize| "x".repeat(length);
     let project = |name: &str, slug: &str, metadata: Value| json!({"organizationId": id, "name": name, "slug": slug, "metadata": metadata});
     let inputs = [
