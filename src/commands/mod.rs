@@ -32,7 +32,9 @@ pub use standing::{Rights, Standing, sees};
 pub use users::identity_claim;
 pub use work::{Entity, Stop, Work};
 
-/// For how long a command that lost a race is decided again.
+/// How often a command is decided at most: far more often than anything but an endless race needs.
+const TRIES_MAX: usize = 1_000;
+/// For how long a command that lost a race is decided again, from the first loss on.
 const RETRY_FOR: Duration = Duration::from_secs(5);
 /// How long it waits before it tries again, at most, times the tries before: another replica wants its turn too.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
@@ -273,9 +275,9 @@ impl<'a> Execution<'a> {
         let mut compared: Vec<StreamId> = vec![];
         let mut last_try = false;
         let mut turn = None;
-        let started = Instant::now();
         let mut conflicts = 0;
-        while started.elapsed() < RETRY_FOR {
+        let mut lost_at: Option<Instant> = None;
+        for _ in 0..TRIES_MAX {
             let mut work = Work::new(self.commands, self.caller, self.conditions, self.operation, self.seed);
             let decided = case.decide(&mut work).await;
             let streams = work.streams();
@@ -302,11 +304,15 @@ impl<'a> Execution<'a> {
                 }
             };
             match recorded {
-                Outcome::Accepted { events } => return Ok(self.accepted(work, events)),
+                Outcome::Accepted { events } => return self.accepted(work, events).await,
                 Outcome::Duplicate { input, outcome } => return self.replay(&input, outcome).await,
                 Outcome::Conflict { stream, .. } => {
                     if turn.is_none() {
                         turn = Some(self.commands.turn(&stream).await);
+                    }
+                    // The clock of the race, not of the command: a database that was away is no reason to give up.
+                    if lost_at.get_or_insert_with(Instant::now).elapsed() > RETRY_FOR {
+                        break;
                     }
                     conflicts += 1;
                     tokio::time::sleep(RETRY_PAUSE.mul_f64(f64::from(conflicts) * rand::random::<f64>())).await;
@@ -381,14 +387,26 @@ impl<'a> Execution<'a> {
         }
     }
 
-    fn accepted(&self, work: Work<'_>, events: Vec<Recorded>) -> Receipt {
-        Receipt {
+    async fn accepted(&self, work: Work<'_>, events: Vec<Recorded>) -> Result<Receipt, Fault> {
+        Ok(Receipt {
+            position: self.position_after(&events, work.organization.as_ref()).await?,
             entities: work.entities,
-            position: self.position(&events),
             events,
             secret: work.secret_to_show,
             replayed: false,
             rejections: vec![],
+        })
+    }
+
+    /// Where to read to see these events; where there are none, where the organization is now.
+    async fn position_after(
+        &self,
+        events: &[Recorded],
+        organization: Option<&OrganizationId>,
+    ) -> Result<Option<Position>, Fault> {
+        match self.position(events) {
+            Some(position) => Ok(Some(position)),
+            None => self.position_now(organization).await,
         }
     }
 
@@ -452,7 +470,9 @@ impl<'a> Execution<'a> {
         for (id, version) in &outcome.streams {
             entities.extend(Entity::load_at(log, id, *version).await?);
         }
-        Ok(Receipt { entities, position: self.position(&events), events, replayed: true, ..Receipt::default() })
+        let place = entities.first().and_then(Entity::organization);
+        let position = self.position_after(&events, place.as_ref()).await?;
+        Ok(Receipt { entities, position, events, replayed: true, ..Receipt::default() })
     }
 }
 

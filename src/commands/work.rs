@@ -61,6 +61,16 @@ impl Entity {
         }
     }
 
+    /// The organization that it is, or belongs to.
+    pub fn organization(&self) -> Option<OrganizationId> {
+        match self {
+            Self::Organization(id, _) => Some(id.clone()),
+            Self::Membership(_, loaded) => loaded.organization.clone(),
+            Self::Invitation(_, loaded) => loaded.organization.clone(),
+            Self::Project(_, loaded) => loaded.organization.clone(),
+        }
+    }
+
     /// Its version.
     pub fn version(&self) -> u64 {
         match self {

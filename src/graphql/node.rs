@@ -144,7 +144,7 @@ async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>,
     // Whoever is suspended sees that much, as the viewer's own memberships show it.
     let visible = match seen(session, loaded.organization.as_ref()).await? {
         Some(seen) => kept || seen.may(Permission::MemberRead),
-        None => kept && session.is_there(loaded.organization.as_ref()).await?,
+        None => kept && session.is_live(loaded.organization.as_ref()).await?,
     };
     Ok(Membership::new(id, &loaded).filter(|_| visible).map(Node::Membership))
 }

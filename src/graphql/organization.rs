@@ -213,6 +213,10 @@ impl Organization {
         let counted = match &self.limits {
             Some(limits) => limits.clone(),
             None => {
+                // What is counted is of now, also where the rest is of an earlier outcome.
+                if Session::of(ctx).see(&self.id).await?.is_none() {
+                    return Err(super::errors::not_found());
+                }
                 let tallies = Session::of(ctx).log().tallies(&self.id).await.map_err(log_fault)?;
                 tallies.into_iter().map(|(name, maximum, used)| (name, StoredLimit { maximum, used })).collect()
             }

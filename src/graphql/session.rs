@@ -87,6 +87,16 @@ impl Session {
         Ok(seen.is_some_and(|seen| seen.organization.state.is_present()))
     }
 
+    /// Whether the organization is there and not deleted, whoever may see it.
+    pub async fn is_live(&self, id: Option<&OrganizationId>) -> Result<bool, Error> {
+        let Some(id) = id else { return Ok(false) };
+        let seen = self.loaders.seen.load_one(id.clone()).await?;
+        Ok(seen.is_some_and(|seen| {
+            let state = &seen.organization.state;
+            state.is_present() && state.status.lifecycle != aggregates::status::Lifecycle::Deleted
+        }))
+    }
+
     /// Carries out a command.
     pub async fn execute<U: UseCase>(&self, case: U, conditions: Conditions) -> Result<Receipt, Error> {
         self.app.commands.execute(self.caller()?, &case, conditions).await.map_err(fault)

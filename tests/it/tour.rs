@@ -328,6 +328,26 @@ async fn concurrent_changes_of_one_organization_all_go_through() {
     two.stop().await;
 }
 
+/// A kept outcome is answered again to whoever gave the command, but nothing newer with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_shows_a_removed_member_nothing_of_now() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let owner = server.user("owner@example.com");
+    let id = server.verified("acme", &owner).await;
+    let ada = server.user("ada@example.com");
+    let membership = owner.bring_in(&id, &ada, "ada@example.com", &["admin"]).await;
+    let rename = async || {
+        let input = json!({"organizationId": id, "name": "acme", "idempotencyKey": "k"});
+        ada.run("updateOrganization", "UpdateOrganizationInput", input, "organization { name limits { used } }").await
+    };
+    let first = rename().await;
+    assert!(first.accepted() && first.at("/position").is_string(), "{first:?}");
+    assert!(owner.member("removeMember", &membership).await.accepted());
+    assert_eq!(rename().await.fault(), Some("NOT_FOUND"));
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sees_the_holder_of_a_slug_is_told_which_organization_it_is() {
     let database = Database::new().await;
