@@ -324,7 +324,19 @@ async fn import_as(
     let user = user.map_err(|fault| stopped(fault.into()))?;
     let options = import::Options { operator: Principal { user, email: Some(email), operator: true }, dry_run };
     let progress = progress_bar();
-    import::import(&core.commands, folder, &options, &progress).await.map_err(stopped)
+    let lines = tokio::spawn(progress_lines(progress.clone()));
+    let summary = import::import(&core.commands, folder, &options, &progress).await;
+    lines.abort();
+    summary.map_err(stopped)
+}
+
+/// Where there is no terminal, a plain line now and then instead of a bar.
+async fn progress_lines(bar: ProgressBar) {
+    while !std::io::stderr().is_terminal() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let line = format!("{}: {} of {}", bar.message(), bar.position(), bar.length().unwrap_or_default());
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }
 
 /// A bar on a terminal; nothing elsewhere.
