@@ -1,12 +1,15 @@
 //! The command line. Messages for people go to stderr, results to stdout; exit code 0 done, 1 failed (the reason in
 //! one line, the remedy in a second), 2 wrong usage.
 
+mod operate;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +22,9 @@ use crate::database::Database;
 use crate::database::embedded::Purpose;
 use crate::import;
 use crate::service::{self, Core, Service, builtin_issuer};
+use aggregates::ids::OrganizationId;
 use aggregates::user::Profile;
+use projections::Projection;
 
 /// Tenancy as a service: organizations, members, invitations, projects and limits on an append-only log.
 #[derive(Debug, Parser)]
@@ -34,6 +39,10 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+const RECOVER_HELP: &str = "Stop the service, restore the database, run this, start the service. Positions that clients
+kept from before are answered POSITION_UNKNOWN from then on, and keys of erased people that came back with the backup
+are destroyed again.";
 
 const EXAMPLES: &str = "Examples:
   tenancy                                      run the service on http://127.0.0.1:8080
@@ -80,6 +89,13 @@ enum Command {
         #[command(subcommand)]
         command: Projections,
     },
+    /// After the database was restored to an earlier point: begin a new epoch and check everything.
+    #[command(after_help = RECOVER_HELP)]
+    Recover {
+        /// Write claims and tallies as the log says, and rebuild read models that differ.
+        #[arg(long)]
+        repair: bool,
+    },
     /// Print the effective configuration, secrets hidden, and where each value came from.
     Config,
 }
@@ -102,8 +118,49 @@ enum Source {
 
 #[derive(Debug, Subcommand)]
 enum Projections {
-    /// How far each read model is, and what stops it.
-    Status,
+    /// How far each read model is, and what it leaves out. Exit code 1 if a stream is parked.
+    Status {
+        /// For programs: one line of JSON a projection.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make read models afresh from the log, while the old ones serve. Goes on where an earlier one was cut off.
+    #[command(after_help = "Example:\n  tenancy projections rebuild members\n  tenancy projections rebuild --all")]
+    Rebuild {
+        /// Which.
+        #[arg(required_unless_present = "all", value_parser = projection_names())]
+        name: Vec<String>,
+        /// All of them, reading the log once.
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+    /// Fold the log afresh and compare every row. Exit code 1 if anything differs.
+    #[command(after_help = "Example:\n  tenancy projections verify\n  tenancy projections verify tallies --repair")]
+    Verify {
+        /// A read model, or: log, claims, tallies. Not given: everything.
+        #[arg(value_parser = verifiable_names())]
+        name: Option<String>,
+        /// Only this organization.
+        #[arg(long, value_name = "ID")]
+        organization: Option<OrganizationId>,
+        /// Write claims and tallies as the log says where they differ.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Try parked streams again now. Exit code 1 if one stays parked.
+    Retry {
+        /// Which.
+        #[arg(value_parser = projection_names())]
+        name: String,
+    },
+}
+
+fn projection_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(Projection::ALL.map(Projection::name))
+}
+
+fn verifiable_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(Projection::ALL.map(Projection::name).into_iter().chain(["log", "claims", "tallies"]))
 }
 
 /// Why a command failed: the reason, and what to do.
@@ -198,7 +255,15 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         Command::Import { source: Source::Peribolos { folder, operator, dry_run } } => {
             import_peribolos(config, folder, operator, dry_run).await
         }
-        Command::Projections { command: Projections::Status } => projections_status(config).await,
+        Command::Projections { command } => match command {
+            Projections::Status { json } => operate::status(config, json).await,
+            Projections::Rebuild { name, all } => operate::rebuild(config, operate::named(&name, all)).await,
+            Projections::Verify { name, organization, repair } => {
+                operate::verify(config, &operate::Wanted { name, organization, repair }).await
+            }
+            Projections::Retry { name } => operate::retry(config, operate::named(&[name], false)).await,
+        },
+        Command::Recover { repair } => operate::recover(config, repair).await,
         Command::Schema | Command::Config => unreachable!("answered before anything is started"),
     }
 }
@@ -347,33 +412,6 @@ fn progress_bar() -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-async fn projections_status(config: &Config) -> Result<ExitCode, Failure> {
-    let core = Core::open(config, Purpose::Command).await?;
-    let status = projections::status(&core.database.pool).await;
-    let status = status.map_err(|error| failed(error, None))?;
-    core.close().await?;
-    let mut text = format!(
-        "{:<15} {:>7} {:>9} {:>10} {:>10} {:>6}  state\n",
-        "projection", "version", "partition", "offset", "head", "lag"
-    );
-    let mut stopped = false;
-    for row in &status {
-        stopped |= row.failure.is_some();
-        let state = row.failure.as_ref().map_or("ok".to_owned(), |failure| format!("stopped: {failure}"));
-        text.push_str(&format!(
-            "{:<15} {:>7} {:>9} {:>10} {:>10} {:>6}  {state}\n",
-            row.projection,
-            row.version,
-            row.partition,
-            row.offset,
-            row.head,
-            row.lag_events()
-        ));
-    }
-    print(&text);
-    Ok(if stopped { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A number and s, m, h or d.

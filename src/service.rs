@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use projections::{Projection, Runtime};
+use projections::rebuild::{Rebuilder, Rebuilt, Stage, unfinished};
+use projections::{Reach, Runtime, Step};
+use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +26,11 @@ use crate::http::{self, Health, Shared};
 use crate::log::{CHANNEL, Log, LogError, Sizes};
 use crate::private_file;
 
+/// How many loops of a replica apply events; they share the partitions with each other and with other replicas.
+const PROJECTION_WORKERS: usize = 2;
+const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
+const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
+const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
 /// The file of the master key, in the data directory.
 const MASTER_KEY_FILE: &str = "master.key";
 
@@ -120,10 +127,14 @@ impl Core {
 
     /// Brings all read models up to the log, beside whoever else does.
     pub async fn catch_up(&self) -> Result<(), Error> {
-        for projection in Projection::ALL {
-            while self.runtime.step(projection).await.map_err(failure)? {}
-        }
+        while self.runtime.step().await.map_err(failure)? == Step::More {}
         Ok(())
+    }
+
+    /// What rebuilds read models.
+    pub fn rebuilder(&self) -> Arc<Rebuilder<Log>> {
+        let log = self.commands.log();
+        Arc::new(Rebuilder::new(self.database.options().clone(), log.clone(), log.partitions()))
     }
 
     /// Lets the writer finish, and closes the database.
@@ -138,10 +149,13 @@ impl Core {
     }
 }
 
-fn failure(failure: projections::Failure) -> Error {
+/// A failure of projections as one of the service.
+pub fn failure(failure: projections::Failure) -> Error {
     Error::Log(match failure {
         projections::Failure::Database(error) => LogError::Database(error),
-        projections::Failure::Unreadable(reason) => LogError::Corrupt(reason),
+        failure @ (projections::Failure::Gap { .. } | projections::Failure::Superseded(_)) => {
+            LogError::Corrupt(failure.to_string())
+        }
     })
 }
 
@@ -181,6 +195,9 @@ impl Service {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         run_projections(&core, &stopping, &mut tasks);
+        run_rebuilds(&core, &stopping, &mut tasks);
+        follow_epoch(&core, &stopping, &mut tasks);
+        let filled = wait_until_filled(&core, &stopping, &mut tasks);
         let sweeper = core.commands.clone();
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
@@ -200,7 +217,7 @@ impl Service {
             access: Access::new(core.commands.clone(), verifiers, operators(config)),
             limits,
             trusted_proxies: usize::from(config.http.trusted_proxies),
-            health: Health { pool: core.database.pool.clone(), stopping: stopping.clone(), metrics },
+            health: Health { pool: core.database.pool.clone(), stopping: stopping.clone(), filled, metrics },
             in_flight: in_flight_sender,
         });
         let router = http::router(shared, config.http.graphiql).into_make_service_with_connect_info::<SocketAddr>();
@@ -242,12 +259,93 @@ impl Service {
     }
 }
 
+/// Carries on with rebuilds that somebody asked for and left behind.
+fn run_rebuilds(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    let (rebuilder, pool, mut until) = (core.rebuilder(), core.database.projections.clone(), stopping.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            _ = until.changed() => {}
+            () = carry_on_rebuilds(rebuilder, pool) => {}
+        }
+    });
+}
+
+async fn carry_on_rebuilds(rebuilder: Arc<Rebuilder<Log>>, pool: PgPool) {
+    loop {
+        tokio::time::sleep(LOOK_FOR_REBUILDS).await;
+        for projection in unfinished(&pool).await.unwrap_or_default() {
+            let name = projection.name();
+            match rebuilder.clone().run(vec![projection], watch::channel(Stage::default()).0).await {
+                Ok(Rebuilt::Elsewhere) => {}
+                Ok(Rebuilt::Done { events, .. }) => {
+                    tracing::info!(projection = name, events, "finished a rebuild that was left behind");
+                }
+                Err(error) => tracing::warn!(projection = name, %error, "a rebuild could not go on"),
+            }
+        }
+    }
+}
+
+/// Looks whether the database went back to an earlier point, and forgets then what was in memory.
+fn follow_epoch(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    let (log, runtime, mut until) = (Arc::downgrade(core.commands.log()), core.runtime.clone(), stopping.clone());
+    let mut epochs = core.commands.log().epochs();
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = until.changed() => return,
+                changed = epochs.changed() => {
+                    let (Ok(()), Some(log)) = (changed, log.upgrade()) else { return };
+                    tracing::warn!(epoch = log.epoch(), "the database is an earlier one: a new epoch began");
+                    log.forget();
+                    runtime.forget_progress();
+                }
+                () = tokio::time::sleep(LOOK_AT_EPOCH) => {
+                    let Some(log) = log.upgrade() else { return };
+                    if let Err(error) = log.look_at_epoch().await {
+                        tracing::debug!(%error, "cannot look at the epoch");
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Says when the read models show what the log holds now; new tables of a new version have to be filled first.
+fn wait_until_filled(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> watch::Receiver<bool> {
+    let (filled, wait) = watch::channel(false);
+    let (log, mut until) = (Arc::downgrade(core.commands.log()), stopping.clone());
+    tasks.spawn(async move {
+        let looked = async {
+            let mut wanted = None;
+            while let Some(log) = log.upgrade() {
+                if wanted.is_none() {
+                    wanted = log.heads_now(&[]).await.ok();
+                }
+                if let Some(heads) = &wanted
+                    && let Ok(Reach::Level | Reach::Parked) = projections::reached(log.pool(), heads).await
+                {
+                    filled.send_replace(true);
+                    return;
+                }
+                drop(log);
+                tokio::time::sleep(LOOK_IF_FILLED).await;
+            }
+        };
+        tokio::select! {
+            _ = until.changed() => {}
+            () = looked => {}
+        }
+    });
+    wait
+}
+
 /// Runs every projection, woken by this replica's commits and by other replicas' notifications.
 fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
     let (wake, woken) = watch::channel(());
-    for projection in Projection::ALL {
+    for _ in 0..PROJECTION_WORKERS {
         let (runtime, woken, stopping) = (core.runtime.clone(), woken.clone(), stopping.clone());
-        tasks.spawn(async move { runtime.run(projection, woken, stopping).await });
+        tasks.spawn(async move { runtime.run(woken, stopping).await });
     }
     let wake = Arc::new(wake);
     let mut heads = core.commands.log().heads();
@@ -276,7 +374,7 @@ fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut Jo
 }
 
 /// Passes on notifications of other replicas, for ever; while the connection is gone, the clock wakes projections.
-async fn listen(pool: sqlx::PgPool, wake: Arc<watch::Sender<()>>) {
+async fn listen(pool: PgPool, wake: Arc<watch::Sender<()>>) {
     loop {
         let listening = async {
             let mut listener = PgListener::connect_with(&pool).await?;

@@ -28,6 +28,11 @@ impl Scope {
     pub const ALL: [Self; 5] =
         [Self::OrganizationSlug, Self::ExternalId, Self::Identity, Self::OpenInvitation, Self::ProjectSlug];
 
+    /// The one of this stored name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+
     /// The stored name.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -7,20 +7,38 @@
 //! What is always so:
 //! - no command reads a read model;
 //! - a row carries the offset of the last event that it shows, and an event is not applied to a row that shows it;
-//! - a batch may be split anywhere, and applied again, without a difference.
+//! - a batch may be split anywhere, and applied again, without a difference;
+//! - an event that cannot be applied keeps back its own stream and nothing else.
 
+mod checkpoints;
+mod fold;
 mod invitations;
 mod members;
 mod organizations;
+mod parked;
 mod projects;
+pub mod rebuild;
 mod runtime;
+mod source;
+mod status;
+mod tables;
 mod users;
+mod verify;
 
 use aggregates::organization::OrganizationEvent;
 use aggregates::{Event, Recorded};
 use sqlx::PgConnection;
 
-pub use runtime::{Failure, Progress, Runtime, Source, Status, reached, status};
+pub use checkpoints::{Reach, reached};
+pub use parked::Retried;
+pub use runtime::{Progress, Runtime, Step};
+pub use source::{Entry, Failure, Range, Source, Unreadable};
+pub use status::{ParkedStream, PartitionStatus, RebuildStatus, Status, status};
+pub use tables::Difference;
+pub use verify::{Verified, verify};
+
+/// The most events in one transaction.
+const BATCH_EVENTS_MAX: i64 = 4_000;
 
 /// A read model that is made from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,13 +77,31 @@ impl Projection {
         }
     }
 
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|projection| projection.name() == name)
+    }
+
+    /// Whether events of streams of this kind change its tables.
+    fn reads(self, aggregate_type: &str) -> bool {
+        match self {
+            // Organizations count what every stream of theirs uses.
+            Self::Organizations => aggregate_type != "User",
+            // What was purged with its organization goes.
+            Self::Members => ["Organization", "Membership"].contains(&aggregate_type),
+            Self::Invitations => ["Organization", "Invitation"].contains(&aggregate_type),
+            Self::Projects => ["Organization", "Project"].contains(&aggregate_type),
+            Self::Users => aggregate_type == "User",
+        }
+    }
+
     /// The database schema that this version's tables lie in.
     pub fn schema(self) -> String {
         format!("{}_{}", self.name(), self.version())
     }
 
     /// Applies events of any partitions, those of a partition in order, to the tables.
-    async fn apply(self, connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    async fn apply(self, connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
         match self {
             Self::Organizations => organizations::apply(connection, events).await,
             Self::Members => members::apply(connection, events).await,
@@ -76,15 +112,37 @@ impl Projection {
     }
 }
 
+impl Projection {
+    /// Removes the rows of an organization, or of a user.
+    async fn forget(self, connection: &mut PgConnection, owner: &str) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Organizations => organizations::forget(connection, &[owner]).await,
+            Self::Members => members::forget(connection, &[owner]).await,
+            Self::Invitations => invitations::forget(connection, &[owner]).await,
+            Self::Projects => projects::forget(connection, &[owner]).await,
+            Self::Users => users::forget(connection, &[owner]).await,
+        }
+    }
+}
+
 /// The organizations that are gone for good by these events; whatever shows something of them lets it go.
-fn purged(events: &[Recorded]) -> Vec<&str> {
+fn purged<'a>(events: &[&'a Recorded]) -> Vec<&'a str> {
     let purged =
-        |recorded: &&Recorded| matches!(&recorded.event, Event::Organization(OrganizationEvent::OrgPurged { .. }));
+        |recorded: &&&Recorded| matches!(&recorded.event, Event::Organization(OrganizationEvent::OrgPurged { .. }));
     events.iter().filter(purged).map(|recorded| recorded.stream.id()).collect()
 }
 
 /// The search path by which a connection finds the read models of this program's versions.
 pub fn search_path() -> String {
-    let schemas = Projection::ALL.map(Projection::schema);
+    search_path_with(&[])
+}
+
+/// The search path by which a connection finds the tables of these projections that are being built, and of the
+/// others those that serve.
+fn search_path_with(rebuilt: &[Projection]) -> String {
+    let schemas = Projection::ALL.map(|projection| match rebuilt.contains(&projection) {
+        true => format!("{}_next", projection.schema()),
+        false => projection.schema(),
+    });
     format!("public,{}", schemas.join(","))
 }

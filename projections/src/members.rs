@@ -24,18 +24,24 @@ struct Row {
     offset: i64,
 }
 
-pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
     show(connection, events).await?;
     let purged = crate::purged(events);
     if !purged.is_empty() {
-        sqlx::query!("DELETE FROM members WHERE organization_id = ANY($1)", &purged as &[&str])
-            .execute(connection)
-            .await?;
+        forget(connection, &purged).await?;
     }
     Ok(())
 }
 
-async fn show(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+/// Removes what is shown of these organizations.
+pub async fn forget(connection: &mut PgConnection, organizations: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM members WHERE organization_id = ANY($1)", organizations as &[&str])
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn show(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
     let ids: Vec<&str> =
         events.iter().filter(|e| matches!(e.event, Event::Membership(_))).map(|e| e.stream.id()).collect();
     if ids.is_empty() {

@@ -54,7 +54,7 @@ struct Settings<'a> {
     offset: i64,
 }
 
-pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
     let mut rows = load(connection, events).await?;
     for recorded in events {
         let Some(organization) = &recorded.organization else { continue };
@@ -69,10 +69,11 @@ pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result
         rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
     save(connection, &kept).await?;
     save_settings(connection, events).await?;
-    remove(connection, &gone).await
+    let gone: Vec<&str> = gone.iter().map(|row| row.id.as_str()).collect();
+    forget(connection, &gone).await
 }
 
-async fn load(connection: &mut PgConnection, events: &[Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
+async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
     let mut ids: Vec<&str> = events.iter().filter_map(|event| event.organization.as_ref()).map(AsRef::as_ref).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -108,18 +109,18 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
     Ok(())
 }
 
-async fn remove(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
+/// Removes these organizations and their settings.
+pub async fn forget(connection: &mut PgConnection, ids: &[&str]) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
         return Ok(());
     }
-    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-    sqlx::query!("DELETE FROM organizations WHERE id = ANY($1)", &ids as &[&str]).execute(&mut *connection).await?;
-    sqlx::query!("DELETE FROM settings WHERE organization_id = ANY($1)", &ids as &[&str]).execute(connection).await?;
+    sqlx::query!("DELETE FROM organizations WHERE id = ANY($1)", ids as &[&str]).execute(&mut *connection).await?;
+    sqlx::query!("DELETE FROM settings WHERE organization_id = ANY($1)", ids as &[&str]).execute(connection).await?;
     Ok(())
 }
 
 /// Writes the last document of each namespace that the events name.
-async fn save_settings(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+async fn save_settings(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
     let mut last: BTreeMap<(&str, &str), (&Recorded, Option<&Value>)> = BTreeMap::new();
     for recorded in events {
         if let Event::Organization(OrganizationEvent::OrgSettingsUpdated { namespace, value, .. }) = &recorded.event {

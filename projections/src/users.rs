@@ -21,7 +21,7 @@ struct Row {
     offset: i64,
 }
 
-pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
     let ids: Vec<&str> = events.iter().filter(|e| matches!(e.event, Event::User(_))).map(|e| e.stream.id()).collect();
     if ids.is_empty() {
         return Ok(());
@@ -51,6 +51,12 @@ pub async fn apply(connection: &mut PgConnection, events: &[Recorded]) -> Result
     )
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Removes these users.
+pub async fn forget(connection: &mut PgConnection, users: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM users WHERE id = ANY($1)", users as &[&str]).execute(connection).await?;
     Ok(())
 }
 

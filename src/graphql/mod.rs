@@ -15,6 +15,7 @@ mod node;
 mod organization;
 mod payload;
 mod project;
+mod projection;
 mod query;
 mod scalars;
 mod session;

@@ -12,6 +12,7 @@ use super::invitation::{InvitationPreview, preview};
 use super::node::{Node, node, project};
 use super::organization::{Organization, organizations};
 use super::project::Project;
+use super::projection::{Projection, projections};
 use super::scalars::{OrganizationLifecycle, OrganizationVerification, PositionText};
 use super::session::{Session, id};
 use super::user::Viewer;
@@ -150,6 +151,16 @@ impl Query {
         token: String,
     ) -> Option<async_graphql::Result<InvitationPreview>> {
         found(preview(ctx, &token).await)
+    }
+
+    /// Operators: how the read models stand.
+    #[graphql(complexity = "1 + 100 * child_complexity")]
+    async fn projections(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Vec<Projection>>> {
+        let read = async {
+            operator(ctx)?;
+            projections(Session::of(ctx)).await
+        };
+        Some(read.await)
     }
 
     /// Operators: the audit trail of all organizations and of users, by time.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::{Context, Error};
-use projections::{Progress, Projection};
+use projections::{Progress, Projection, Reach};
 use tokio::sync::watch;
 
 use super::errors::{bad_input, coded, database_fault, fault, unauthenticated};
@@ -143,9 +143,13 @@ impl Session {
                     return Err(coded("UNAVAILABLE", "the service is stopping"));
                 },
                 _ = look.tick() => {
-                    let reached = projections::reached(self.log().pool(), &wanted.offsets).await;
-                    if reached.map_err(database_fault)? {
-                        return Ok(());
+                    match projections::reached(self.log().pool(), &wanted.offsets).await.map_err(database_fault)? {
+                        Reach::Level => return Ok(()),
+                        Reach::Behind => {}
+                        Reach::Parked => return Err(coded(
+                            "STALE_READ",
+                            "a read model cannot show an event of this organization; an operator has to look: read without the position",
+                        )),
                     }
                 }
             }

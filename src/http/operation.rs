@@ -23,6 +23,8 @@ pub struct Health {
     pub pool: PgPool,
     /// Whether the service is stopping.
     pub stopping: watch::Receiver<bool>,
+    /// Whether the read models have shown once what the log held when the service started.
+    pub filled: watch::Receiver<bool>,
     /// Where metrics are collected; none where somebody else collects them.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -61,10 +63,14 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         reasons.push("the writer of the log has ended".to_owned());
     }
     match tokio::time::timeout(DATABASE_WAIT, projections::status(&shared.health.pool)).await {
-        Ok(Ok(projections)) => reasons.extend(projections.iter().filter_map(|row| {
-            let failure = row.failure.as_ref()?;
-            Some(format!("projection {} is stopped in partition {}: {failure}", row.projection, row.partition))
-        })),
+        Ok(Ok(projections)) => {
+            reasons.extend(projections.iter().filter(|status| !status.parked.is_empty()).map(parked));
+            if !*shared.health.filled.borrow() {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                let behind: i64 = projections.iter().map(projections::Status::lag_events).sum();
+                reasons.push(format!("the read models are being filled: {behind} events to go"));
+            }
+        }
         Ok(Err(_)) | Err(_) => {
             status = StatusCode::SERVICE_UNAVAILABLE;
             reasons.push("the database does not answer".to_owned());
@@ -78,15 +84,24 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     (status, Json(Ready { status: text, reasons })).into_response()
 }
 
+fn parked(status: &projections::Status) -> String {
+    let first = status.parked.first();
+    let failure = first.map(|stream| format!("{}: {}", stream.aggregate_id, stream.failure)).unwrap_or_default();
+    format!("projection {} leaves out {} streams; {failure}", status.projection.name(), status.parked.len())
+}
+
 /// Metrics in Prometheus' text format.
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let Some(collector) = &shared.health.metrics else { return StatusCode::NOT_FOUND.into_response() };
     if let Ok(Ok(projections)) = tokio::time::timeout(DATABASE_WAIT, projections::status(&shared.health.pool)).await {
-        for row in projections {
-            let labels = [("projection", row.projection.clone()), ("partition", row.partition.to_string())];
-            metrics::gauge!("tenancy_projection_lag_events", &labels).set(row.lag_events() as f64);
-            let stopped = if row.failure.is_some() { 1.0 } else { 0.0 };
-            metrics::gauge!("tenancy_projection_stopped", &labels).set(stopped);
+        for status in projections {
+            let name = status.projection.name();
+            for row in &status.partitions {
+                let labels = [("projection", name.to_owned()), ("partition", row.partition.to_string())];
+                metrics::gauge!("tenancy_projection_lag_events", &labels).set(row.lag_events() as f64);
+                metrics::gauge!("tenancy_projection_lag_seconds", &labels).set(row.lag_seconds);
+            }
+            metrics::gauge!("tenancy_projection_parked_streams", "projection" => name).set(status.parked.len() as f64);
         }
     }
     metrics::gauge!("tenancy_database_connections").set(f64::from(shared.health.pool.size()));

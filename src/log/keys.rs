@@ -66,6 +66,11 @@ impl KeyRing {
         }
     }
 
+    /// Forgets what is in memory: the keys in the database are others.
+    pub fn forget(&self) {
+        self.cached.clear();
+    }
+
     /// Text by which a database recognises its master key, and nothing else.
     pub fn check(&self) -> &str {
         &self.check

@@ -18,11 +18,14 @@ mod load;
 mod look_up;
 mod position;
 mod read;
+mod source;
 mod stored;
+pub mod verify;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use aggregates::ids::{EventId, Id};
 use aggregates::{Event, Origin, StreamId};
@@ -83,7 +86,20 @@ pub struct Log {
     heads: watch::Receiver<Heads>,
     states: Arc<load::States>,
     partitions: i16,
-    epoch: i64,
+    era: Arc<Era>,
+}
+
+/// Which epoch of the database this replica knows, for everybody who gives or takes positions.
+pub(crate) struct Era(watch::Sender<i64>);
+
+impl Era {
+    fn epoch(&self) -> i64 {
+        *self.0.borrow()
+    }
+
+    fn enter(&self, epoch: i64) -> bool {
+        self.0.send_if_modified(|known| std::mem::replace(known, epoch) != epoch)
+    }
 }
 
 /// What a command wants recorded, readable; the log seals and serialises it.
@@ -123,6 +139,7 @@ impl Log {
         let (sender, queue) = mpsc::channel(sizes.queue_commands_max);
         let (heads_sender, heads) = watch::channel(Heads::new());
         let states = Arc::new(load::states());
+        let era = Arc::new(Era(watch::channel(installation.epoch).0));
         let writer = writer::Writer::new(
             options,
             installation.partitions,
@@ -130,6 +147,7 @@ impl Log {
             queue,
             heads_sender,
             states.clone(),
+            era.clone(),
         );
         let writer = tokio::spawn(writer.run());
         let log = Self {
@@ -140,7 +158,7 @@ impl Log {
             heads,
             states,
             partitions: installation.partitions,
-            epoch: installation.epoch,
+            era,
         };
         Ok((Arc::new(log), writer))
     }
@@ -152,7 +170,25 @@ impl Log {
 
     /// The epoch of the positions that this log gives and takes.
     pub fn epoch(&self) -> i64 {
-        self.epoch
+        self.era.epoch()
+    }
+
+    /// The epoch, and a change when the database went back to an earlier point.
+    pub fn epochs(&self) -> watch::Receiver<i64> {
+        self.era.0.subscribe()
+    }
+
+    /// Looks whether the database went back to an earlier point.
+    pub async fn look_at_epoch(&self) -> Result<(), LogError> {
+        let epoch = sqlx::query_scalar!("SELECT epoch FROM installation").fetch_one(&self.pool).await?;
+        self.era.enter(epoch);
+        Ok(())
+    }
+
+    /// Forgets everything that was in memory and came from the database.
+    pub fn forget(&self) {
+        self.states.clear();
+        self.keys.forget();
     }
 
     /// The keys of persons and of hashes.
@@ -210,7 +246,7 @@ impl Log {
     /// same again finds out.
     pub async fn append(&self, append: Append) -> Result<Outcome, LogError> {
         let (reply, answer) = oneshot::channel();
-        let queued = self.queue.try_send(writer::Submission { append, reply });
+        let queued = self.queue.try_send(writer::Submission { at: Instant::now(), append, reply });
         queued.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LogError::Busy("too many commands are waiting"),
             mpsc::error::TrySendError::Closed(_) => LogError::Busy("it is stopping"),

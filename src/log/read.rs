@@ -3,7 +3,7 @@
 use aggregates::Recorded;
 use aggregates::ids::{EventId, OrganizationId};
 use chrono::{DateTime, Utc};
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::stored::{COLUMNS, StoredEvent};
@@ -108,18 +108,24 @@ impl Log {
     pub async fn heads_now(&self, partitions: &[i16]) -> Result<Heads, LogError> {
         let all: Vec<i16> = (0..self.partitions).collect();
         let wanted = if partitions.is_empty() { &all } else { partitions };
-        let rows = sqlx::query!(
-            r#"SELECT p.number AS "partition!", COALESCE(e."offset", 0) AS "offset!"
-               FROM unnest($1::smallint[]) AS p(number)
-               LEFT JOIN LATERAL (
-                   SELECT "offset" FROM events WHERE partition = p.number ORDER BY "offset" DESC LIMIT 1
-               ) e ON true"#,
-            wanted
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.partition, row.offset)).collect())
+        let mut connection = self.pool.acquire().await?;
+        Ok(heads(&mut connection, wanted).await?)
     }
+}
+
+/// The last offset of each of these partitions.
+pub(super) async fn heads(connection: &mut PgConnection, partitions: &[i16]) -> Result<Heads, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT p.number AS "partition!", COALESCE(e."offset", 0) AS "offset!"
+           FROM unnest($1::smallint[]) AS p(number)
+           LEFT JOIN LATERAL (
+               SELECT "offset" FROM events WHERE partition = p.number ORDER BY "offset" DESC LIMIT 1
+           ) e ON true"#,
+        partitions
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.partition, row.offset)).collect())
 }
 
 fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter) {
@@ -142,29 +148,6 @@ fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter) {
     }
     if let Some(correlation) = filter.correlation {
         query.push(" AND correlation_id = ").push_bind(correlation);
-    }
-}
-
-impl projections::Source for Log {
-    async fn read_after(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        after: &std::collections::BTreeMap<i16, i64>,
-        limit: i64,
-    ) -> Result<Vec<Recorded>, projections::Failure> {
-        let (partitions, offsets): (Vec<i16>, Vec<i64>) = after.iter().unzip();
-        let statement = format!(
-            r#"SELECT e.* FROM unnest($1::smallint[], $2::bigint[]) AS p(number, after)
-               CROSS JOIN LATERAL (
-                   SELECT {COLUMNS} FROM events WHERE partition = p.number AND "offset" > p.after ORDER BY "offset" LIMIT $3
-               ) e"#
-        );
-        let rows =
-            sqlx::query_as(&statement).bind(&partitions).bind(&offsets).bind(limit).fetch_all(connection).await?;
-        self.reader.read(rows, &self.keys).await.map_err(|error| match error {
-            LogError::Database(error) => projections::Failure::Database(error),
-            error => projections::Failure::Unreadable(error.to_string()),
-        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Between an event as the program knows it and the row of `events` that holds it.
 
+use std::collections::HashSet;
+
 use aggregates::ids::{EventId, OrganizationId};
 use aggregates::{Actor, Effect, Event, Origin, Recorded, StreamId};
 use chrono::{DateTime, Utc};
@@ -129,28 +131,44 @@ impl Reader {
 
     /// The rows as events, in order, with what is personal opened.
     pub async fn read(&self, rows: Vec<StoredEvent>, keys: &KeyRing) -> Result<Vec<Recorded>, LogError> {
-        let mut recorded = rows.into_iter().map(|row| self.recorded(row)).collect::<Result<Vec<_>, _>>()?;
-        let mut people = vec![];
-        for item in &mut recorded {
-            subjects(&mut item.event, &mut people);
-            if item.origin.ip.is_some() || item.origin.user_agent.is_some() {
-                people.extend(origin_subject(&item.origin.actor).map(str::to_owned));
-            }
-        }
-        let keys = keys.find(people.iter().map(String::as_str)).await?;
-        for item in &mut recorded {
-            open(item, &keys);
-        }
+        let mut recorded = rows.iter().map(|row| self.recorded(row)).collect::<Result<Vec<_>, _>>()?;
+        open_all(recorded.iter_mut(), keys).await?;
         Ok(recorded)
     }
 
-    fn recorded(&self, row: StoredEvent) -> Result<Recorded, LogError> {
+    /// The rows as events, in order, with what is personal opened; those that cannot be read, each by itself.
+    pub async fn read_each(
+        &self,
+        rows: &[StoredEvent],
+        keys: &KeyRing,
+    ) -> Result<Vec<Result<Recorded, LogError>>, LogError> {
+        let mut read: Vec<_> = rows.iter().map(|row| self.recorded(row)).collect();
+        match open_all(read.iter_mut().flatten(), keys).await {
+            // One key that does not fit must not hide what the others open.
+            Err(LogError::Cipher) => {
+                for item in &mut read {
+                    let opened = match item {
+                        Ok(recorded) => open_all(std::iter::once(recorded), keys).await,
+                        Err(_) => Ok(()),
+                    };
+                    match opened {
+                        Err(LogError::Cipher) => *item = Err(LogError::Cipher),
+                        opened => opened?,
+                    }
+                }
+            }
+            opened => opened?,
+        }
+        Ok(read)
+    }
+
+    fn recorded(&self, row: &StoredEvent) -> Result<Recorded, LogError> {
         let corrupt = |reason: String| LogError::Corrupt(format!("{}: {reason}", row.event_id));
-        let event = self.parse(&row)?;
+        let event = self.parse(row)?;
         let actor = |text: &str| text.parse::<Actor>().map_err(corrupt);
         Ok(Recorded {
             id: row.event_id.parse().map_err(|e: aggregates::ids::InvalidId| corrupt(e.to_string()))?,
-            stream: Self::stream(&row)?,
+            stream: Self::stream(row)?,
             sequence: row.sequence.unsigned_abs(),
             partition: row.partition,
             offset: row.offset,
@@ -170,6 +188,32 @@ impl Reader {
             event,
         })
     }
+}
+
+/// Opens what is personal in these events.
+async fn open_all<'a>(events: impl Iterator<Item = &'a mut Recorded>, keys: &KeyRing) -> Result<(), LogError> {
+    let mut events: Vec<&mut Recorded> = events.collect();
+    let mut people = vec![];
+    let mut seen = HashSet::new();
+    for item in &mut events {
+        item.event.visit_personal(&mut |_, personal| {
+            if !seen.contains(personal.of()) {
+                seen.insert(personal.of().to_owned());
+                people.push(personal.of().to_owned());
+            }
+        });
+        if (item.origin.ip.is_some() || item.origin.user_agent.is_some())
+            && let Some(actor) = origin_subject(&item.origin.actor).filter(|actor| !seen.contains(*actor))
+        {
+            seen.insert(actor.to_owned());
+            people.push(actor.to_owned());
+        }
+    }
+    let keys = keys.find(people.iter().map(String::as_str)).await?;
+    for item in events {
+        open(item, &keys);
+    }
+    Ok(())
 }
 
 fn open(recorded: &mut Recorded, keys: &Keys) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aggregates::Effect;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, Executor};
+use sqlx::{Connection, Executor, Row};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::append::{Append, Outcome};
@@ -21,7 +21,7 @@ use super::ledger::{ClaimKey, Partition};
 use super::load::States;
 use super::look_up::look_up_outcomes;
 use super::stored::Reader;
-use super::{Heads, LogError};
+use super::{Era, Heads, LogError};
 
 /// The first half of the advisory lock of a partition; the second is its number.
 pub(super) const PARTITION_LOCKS: i32 = 0x7e9a;
@@ -37,6 +37,7 @@ const DATABASE_AWAY: Duration = Duration::from_secs(8);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Submission {
+    pub at: Instant,
     pub append: Append,
     pub reply: oneshot::Sender<Result<Outcome, LogError>>,
 }
@@ -51,6 +52,9 @@ pub(super) struct Writer {
     connection: Option<PgConnection>,
     /// The aggregates in memory, which a lost connection makes doubtful.
     states: Arc<States>,
+    era: Arc<Era>,
+    /// The era of what is in the ledger.
+    revision: i64,
     pub(super) ledger: HashMap<i16, Partition>,
     pub(super) reader: Reader,
 }
@@ -63,6 +67,7 @@ impl Writer {
         queue: mpsc::Receiver<Submission>,
         heads: watch::Sender<Heads>,
         states: Arc<States>,
+        era: Arc<Era>,
     ) -> Self {
         Self {
             options,
@@ -72,6 +77,8 @@ impl Writer {
             heads,
             connection: None,
             states,
+            era,
+            revision: 0,
             ledger: HashMap::new(),
             reader: Reader::default(),
         }
@@ -81,10 +88,11 @@ impl Writer {
     pub async fn run(mut self) {
         let mut submissions = Vec::new();
         while self.queue.recv_many(&mut submissions, self.batch_max).await > 0 {
+            let oldest = submissions.iter().map(|submission| submission.at).min().unwrap_or_else(Instant::now);
             let (appends, replies): (Vec<_>, Vec<_>) =
                 submissions.drain(..).map(|submission| (submission.append, submission.reply)).unzip();
             metrics::histogram!("tenancy_append_batch_commands").record(appends.len() as f64);
-            let outcomes = self.commit_or_retry(&appends).await;
+            let outcomes = self.commit_or_retry(&appends, oldest + DATABASE_AWAY).await;
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
                 // Whoever asked may be gone; what was recorded stays recorded.
                 let _ = reply.send(outcome);
@@ -97,8 +105,8 @@ impl Writer {
 
     /// Commits the batch, whatever it takes: while the database is away, waits for it and tries the batch again; when
     /// a command is to blame, tries each alone, so that it hurts only itself. What was in doubt is looked up first.
-    async fn commit_or_retry(&mut self, appends: &[Append]) -> Vec<Result<Outcome, LogError>> {
-        let deadline = Instant::now() + DATABASE_AWAY;
+    /// The time counts from when the commands came, so those that queued meanwhile do not wait once more.
+    async fn commit_or_retry(&mut self, appends: &[Append], deadline: Instant) -> Vec<Result<Outcome, LogError>> {
         let mut in_doubt = false;
         loop {
             let error = match self.commit(appends, in_doubt).await {
@@ -160,7 +168,14 @@ impl Writer {
     ) -> Result<Vec<Outcome>, LogError> {
         let partitions: BTreeSet<i16> = appends.iter().map(|append| append.partition(self.partitions)).collect();
         let global_keys = global_keys(appends);
-        lock(connection, &partitions, &global_keys).await?;
+        let (epoch, revision) = lock(connection, &partitions, &global_keys).await?;
+        if self.revision != revision || self.era.epoch() != epoch {
+            // The tables were repaired, or the whole database is an earlier one.
+            self.ledger.clear();
+            self.states.clear();
+            self.era.enter(epoch);
+            self.revision = revision;
+        }
         self.look_at_tails(connection, &partitions).await?;
         let mut recorded = if in_doubt { self.already_recorded(connection, appends).await? } else { HashMap::new() };
         let foreign = self.look_up_streams(connection, appends).await?;
@@ -255,12 +270,12 @@ fn global_keys(appends: &[Append]) -> BTreeSet<ClaimKey> {
 }
 
 /// Begins the transaction and takes its locks, partitions first, each kind in ascending order: all writers do so,
-/// hence none waits for another in a circle.
-async fn lock(
+/// hence none waits for another in a circle. Gives the epoch and the ledger's revision, as they are under the locks.
+pub(super) async fn lock(
     connection: &mut PgConnection,
     partitions: &BTreeSet<i16>,
     keys: &BTreeSet<ClaimKey>,
-) -> Result<(), LogError> {
+) -> Result<(i64, i64), LogError> {
     use sha2::{Digest, Sha256};
     let hash = |key: &ClaimKey| {
         let hash = Sha256::digest(format!("{}/{}", key.scope.as_str(), key.key).as_bytes());
@@ -274,6 +289,8 @@ async fn lock(
     for hash in hashes {
         script.push_str(&format!("SELECT pg_advisory_xact_lock({hash});"));
     }
-    connection.execute(sqlx::raw_sql(&script)).await?;
-    Ok(())
+    script.push_str("SELECT epoch, ledger_revision FROM installation;");
+    let rows = connection.fetch_all(sqlx::raw_sql(&script)).await?;
+    let installation = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+    Ok((installation.try_get("epoch")?, installation.try_get("ledger_revision")?))
 }

@@ -11,7 +11,7 @@ use cqrs_es::persist::{PersistedEventRepository, PersistedEventStore};
 use cqrs_es::{Aggregate, EventStore};
 use futures_util::future::join_all;
 use postgres_es::PostgresEventRepository;
-use projections::Source;
+use projections::{Entry, Range, Source};
 use serde_json::json;
 use sqlx::PgPool;
 use tenancy::database::embedded::Purpose;
@@ -349,7 +349,11 @@ async fn a_live_reader_misses_nothing_and_sees_nothing_twice() {
         let mut seen = 0;
         while seen < 2 * 40 * 6 {
             let mut connection = pool.acquire().await.unwrap();
-            for event in log.read_after(&mut connection, &cursors, 7).await.unwrap() {
+            let range =
+                |(partition, after): (&i16, &i64)| Range { partition: *partition, after: *after, until: i64::MAX };
+            let ranges: Vec<Range> = cursors.iter().map(range).collect();
+            for entry in log.read(&mut connection, &ranges, 7).await.unwrap().into_iter().flatten() {
+                let Entry::Event(event) = entry else { panic!("{entry:?}") };
                 let cursor = cursors.get_mut(&event.partition).unwrap();
                 assert_eq!(event.offset, *cursor + 1);
                 *cursor = event.offset;

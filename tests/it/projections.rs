@@ -57,42 +57,99 @@ async fn applying_everything_again_changes_nothing() {
     core.close().await.unwrap();
 }
 
+/// Puts an event at the end of an organization's partition that no program can read, in the stream of `project`.
+async fn poison(pool: &PgPool, organization: &str, project: &str, partition: i16) {
+    let inserted = sqlx::query(
+        r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
+                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+           SELECT 'Project', $3, (SELECT count(*) + 1 FROM events WHERE aggregate_id = $3), 'ProjectExploded', '1.0',
+                '{"ProjectExploded": {}}', $1, max("offset") + 1,
+                $2, (SELECT max(audit_sequence) + 1 FROM events WHERE organization_id = $2), 'evt_01h455vb4pex5vsknk084sn02q',
+                gen_random_uuid(), 'system', gen_random_uuid(), now() FROM events WHERE partition = $1"#,
+    );
+    inserted.bind(partition).bind(organization).bind(project).execute(pool).await.unwrap();
+}
+
+/// Makes the log let itself be changed, which the service never does.
+async fn change_event(pool: &PgPool, statement: &str) {
+    sqlx::raw_sql(&format!(
+        "ALTER TABLE events DISABLE TRIGGER events_are_never_changed; {statement};
+         ALTER TABLE events ENABLE TRIGGER events_are_never_changed"
+    ))
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_cannot_be_applied_stops_its_partition_and_shows() {
+async fn an_event_that_cannot_be_applied_parks_its_stream_and_nothing_else() {
     let database = Database::new().await;
     let server = database.serve().await;
     let owner = server.user("owner@example.com");
-    let id = server.organization("acme", &owner).await;
-    let log = server.service().core().commands.log().clone();
-    let partition = log.partition_of(&id);
+    let id = server.verified("acme", &owner).await;
+    let created = owner.create_project(&id, "poisoned").await;
+    let (project, seen) = (created.text("/project/id"), created.text("/position"));
+    let partition = server.service().core().commands.log().partition_of(&id);
     let pool = database.pool().await;
-    sqlx::query(
-        r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
-                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
-           SELECT 'Project', 'prj_01h455vb4pex5vsknk084sn02q', 1, 'ProjectExploded', '1.0', '{"ProjectExploded": {}}', $1, max("offset") + 1,
-                $2, (SELECT max(audit_sequence) + 1 FROM events WHERE organization_id = $2), 'evt_01h455vb4pex5vsknk084sn02q',
-                gen_random_uuid(), 'system', gen_random_uuid(), now() FROM events WHERE partition = $1"#,
-    )
-    .bind(partition)
-    .bind(&id)
-    .execute(&pool)
-    .await
-    .unwrap();
-    let stopped = || async {
+    let query = "query($id: ID!, $at: [Position!]) { organization(by: {id: $id}, atLeast: $at) { projects { nodes { slug name } } } }";
+    owner.query(query, json!({"id": id, "at": [seen]})).await;
+    poison(&pool, &id, &project, partition).await;
+    eventually("both projections that read projects park the stream", || async {
         let status = ::projections::status(&pool).await.unwrap();
-        status.iter().filter(|row| row.failure.is_some()).count() == 5
-    };
-    eventually("all five projections stop in that partition", stopped).await;
-    let status = ::projections::status(&pool).await.unwrap();
-    assert!(status.iter().all(|row| row.failure.is_none() || row.partition == partition), "{status:?}");
+        let parked: Vec<_> = status.iter().filter(|s| !s.parked.is_empty()).map(|s| s.projection.name()).collect();
+        parked == ["organizations", "projects"]
+    })
+    .await;
+
+    // Other streams go on, of the same organization too.
+    let other = server.user("other@example.com");
+    let elsewhere = server.verified("elsewhere", &other).await;
+    let there = other.create_project(&elsewhere, "fine").await.text("/position");
+    other.query(query, json!({"id": elsewhere, "at": [there]})).await;
+    let beside = owner.create_project(&id, "beside").await.text("/position");
+    eventually("another project of the organization is shown", || async {
+        let read = owner.query(query, json!({"id": id})).await;
+        read.at("/organization/projects/nodes").as_array().unwrap().len() == 2
+    })
+    .await;
+    // Whoever asks for what cannot come is told so.
+    assert_eq!(owner.fault(query, json!({"id": id, "at": [beside]})).await, "STALE_READ");
+
+    // And it shows: in health, in metrics, to operators.
     let ready: Value = reqwest::get(server.url("/health/ready")).await.unwrap().json().await.unwrap();
     assert_eq!(ready["status"], "degraded");
     assert!(ready["reasons"][0].as_str().unwrap().contains("ProjectExploded"), "{ready}");
     let metrics = reqwest::get(server.url("/metrics")).await.unwrap().text().await.unwrap();
-    let line = format!("tenancy_projection_stopped{{projection=\"members\",partition=\"{partition}\"}} 1");
-    assert!(metrics.contains(&line), "{metrics}");
-    // Whoever asks for what cannot come is told so, and other partitions go on.
-    drop(log);
+    assert!(metrics.contains("tenancy_projection_parked_streams{projection=\"projects\"} 1"), "{metrics}");
+    let listed = "{ projections { name version state lagEvents lagSeconds partitions { partition offset head } parked { stream failure } } }";
+    let shown = server.operator().query(listed, json!({})).await;
+    let projects =
+        shown.at("/projections").as_array().unwrap().iter().find(|p| p["name"] == "projects").unwrap().clone();
+    assert_eq!((&projects["state"], &projects["lagEvents"]), (&json!("PARKED"), &json!(0)));
+    assert_eq!(projects["parked"][0]["stream"], json!(project));
+    assert_eq!(owner.fault(listed, json!({})).await, "FORBIDDEN");
+
+    // After a fix it is tried again, and level: the event is one that the program can read now.
+    let renamed = r#"{"ProjectRenamed": {"name": "Mended", "previous_name": "poisoned"}}"#;
+    change_event(
+        &pool,
+        &format!("UPDATE events SET event_type = 'ProjectRenamed', payload = '{renamed}' WHERE event_type = 'ProjectExploded'"),
+    )
+    .await;
+    let runtime = server.service().core().runtime.clone();
+    for projection in [::projections::Projection::Organizations, ::projections::Projection::Projects] {
+        assert_eq!(runtime.retry(projection).await.unwrap(), ::projections::Retried { level: 1, parked: 0 });
+    }
+    let read = owner.query(query, json!({"id": id, "at": [beside]})).await;
+    let names: Vec<&str> = read
+        .at("/organization/projects/nodes")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["Mended", "beside"]);
+    drop(runtime);
     server.stop().await;
 }
 

@@ -1,0 +1,179 @@
+//! How far each projection is in each partition, kept in the database beside what it shows.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, PgPool};
+
+use crate::Projection;
+
+/// Whose checkpoints: those of the tables that serve, or of the ones that are being built beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Serving,
+    Shadow,
+}
+
+/// A checkpoint that this transaction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub projection: Projection,
+    pub partition: i16,
+    /// The last offset that is shown.
+    pub offset: i64,
+    /// Where the first stream is parked, if one is.
+    pub parked_from: Option<i64>,
+}
+
+pub(crate) fn names(projections: &[Projection]) -> (Vec<&'static str>, Vec<i32>) {
+    projections.iter().map(|projection| (projection.name(), projection.version())).unzip()
+}
+
+/// Makes the checkpoints that are missing, at the beginning of the log.
+pub(crate) async fn make(
+    connection: &mut PgConnection,
+    projections: &[Projection],
+    role: Role,
+    partitions: i16,
+) -> Result<(), sqlx::Error> {
+    let (names, versions) = names(projections);
+    sqlx::query!(
+        "INSERT INTO checkpoints (projection, version, shadow, partition)
+         SELECT p.name, p.version, $3, number
+         FROM unnest($1::text[], $2::int[]) AS p(name, version), generate_series(0, $4::int - 1) AS number
+         ON CONFLICT DO NOTHING",
+        &names as &[&str],
+        &versions,
+        role == Role::Shadow,
+        i32::from(partitions)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes the checkpoints of these partitions that are behind the log and that nobody else works on. They stay this
+/// transaction's until it ends, and so does the work: that lock is the lease. Who has nothing to do locks nothing.
+pub(crate) async fn lease(
+    connection: &mut PgConnection,
+    projections: &[Projection],
+    role: Role,
+    partitions: &[i16],
+) -> Result<Vec<Lease>, sqlx::Error> {
+    let (names, versions) = names(projections);
+    let rows = sqlx::query!(
+        r#"WITH heads AS MATERIALIZED (
+               SELECT w.number, (SELECT "offset" FROM events WHERE partition = w.number ORDER BY "offset" DESC LIMIT 1) AS head
+               FROM unnest($4::smallint[]) AS w(number)
+           )
+           SELECT c.projection, c.partition, c."offset",
+                  (SELECT min(k."offset") FROM parked k
+                   WHERE k.projection = c.projection AND k.version = c.version AND k.shadow = c.shadow
+                     AND k.partition = c.partition) AS parked_from
+           FROM checkpoints c JOIN heads h ON h.number = c.partition AND h.head > c."offset"
+           JOIN unnest($1::text[], $2::int[]) AS p(name, version) ON p.name = c.projection AND p.version = c.version
+           WHERE c.shadow = $3
+           ORDER BY c.projection, c.partition FOR UPDATE OF c SKIP LOCKED"#,
+        &names as &[&str],
+        &versions,
+        role == Role::Shadow,
+        partitions
+    )
+    .fetch_all(connection)
+    .await?;
+    let lease = |name: &str, partition, offset, parked_from| {
+        let projection = projections.iter().copied().find(|projection| projection.name() == name)?;
+        Some(Lease { projection, partition, offset, parked_from })
+    };
+    Ok(rows.iter().filter_map(|row| lease(&row.projection, row.partition, row.offset, row.parked_from)).collect())
+}
+
+/// Moves held checkpoints to these offsets.
+pub(crate) async fn save(
+    connection: &mut PgConnection,
+    role: Role,
+    reached: &[(Projection, i16, i64)],
+) -> Result<(), sqlx::Error> {
+    let names: Vec<&str> = reached.iter().map(|(projection, ..)| projection.name()).collect();
+    let versions: Vec<i32> = reached.iter().map(|(projection, ..)| projection.version()).collect();
+    let partitions: Vec<i16> = reached.iter().map(|(_, partition, _)| *partition).collect();
+    let offsets: Vec<i64> = reached.iter().map(|(.., offset)| *offset).collect();
+    sqlx::query!(
+        r#"UPDATE checkpoints c SET "offset" = r.at, updated_at = now()
+           FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[]) AS r(projection, version, partition, at)
+           WHERE c.projection = r.projection AND c.version = r.version AND c.partition = r.partition AND c.shadow = $5"#,
+        &names as &[&str],
+        &versions,
+        &partitions,
+        &offsets,
+        role == Role::Shadow
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The offsets of a projection by partition, locked or as this transaction sees them.
+pub(crate) async fn offsets(
+    connection: &mut PgConnection,
+    projection: Projection,
+    role: Role,
+    locked: bool,
+) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
+    let mut statement = r#"SELECT partition, "offset" FROM checkpoints
+        WHERE projection = $1 AND version = $2 AND shadow = $3 ORDER BY partition"#
+        .to_owned();
+    if locked {
+        statement.push_str(" FOR UPDATE");
+    }
+    let rows: Vec<(i16, i64)> = sqlx::query_as(&statement)
+        .bind(projection.name())
+        .bind(projection.version())
+        .bind(role == Role::Shadow)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// How the read models stand to a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// They show it.
+    Level,
+    /// They do not yet.
+    Behind,
+    /// They never will as things are: the stream behind it, or another one of its organization, is parked.
+    Parked,
+}
+
+/// How all read models stand to these offsets, by the database.
+pub async fn reached(pool: &PgPool, wanted: &BTreeMap<i16, i64>) -> Result<Reach, sqlx::Error> {
+    let (partitions, offsets): (Vec<i16>, Vec<i64>) = wanted.iter().unzip();
+    let (names, versions) = names(&Projection::ALL);
+    let row = sqlx::query!(
+        r#"WITH wanted AS (SELECT * FROM unnest($3::smallint[], $4::bigint[]) AS w(number, at)),
+                own AS (SELECT * FROM unnest($1::text[], $2::int[]) AS p(name, version))
+           SELECT EXISTS (
+                      SELECT FROM own CROSS JOIN wanted JOIN checkpoints c
+                          ON c.projection = own.name AND c.version = own.version AND c.partition = wanted.number
+                      WHERE NOT c.shadow AND c."offset" < wanted.at
+                  ) AS "behind!",
+                  EXISTS (
+                      SELECT FROM own CROSS JOIN wanted JOIN parked k
+                          ON k.projection = own.name AND k.version = own.version AND k.partition = wanted.number
+                      JOIN events e ON e.partition = wanted.number AND e."offset" = wanted.at
+                      WHERE NOT k.shadow AND k."offset" <= wanted.at
+                        AND k.owner = COALESCE(e.organization_id, e.aggregate_id)
+                  ) AS "parked!""#,
+        &names as &[&str],
+        &versions,
+        &partitions,
+        &offsets
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(match (row.parked, row.behind) {
+        (true, _) => Reach::Parked,
+        (false, true) => Reach::Behind,
+        (false, false) => Reach::Level,
+    })
+}

@@ -1,0 +1,178 @@
+//! Applying a page of the log to the tables of a projection.
+//!
+//! An event that cannot be applied parks its stream: what comes of that stream is left out from there on, and
+//! everything else goes on. To find the one among many that is to blame, a batch is halved until it stands alone.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aggregates::Recorded;
+use sqlx::{Connection, PgConnection};
+
+use crate::source::{Entry, Failure, Range, Source};
+use crate::{BATCH_EVENTS_MAX, Projection};
+
+/// Streams that are left out of a projection, and from which offset on.
+#[derive(Debug, Default)]
+pub(crate) struct Parking {
+    known: HashMap<String, i64>,
+    /// Those that were parked just now.
+    pub fresh: Vec<Parked>,
+}
+
+/// A stream that is left out, from the first event on that could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parked {
+    pub aggregate_type: String,
+    pub aggregate_id: String,
+    pub owner: String,
+    pub partition: i16,
+    pub offset: i64,
+    pub failure: String,
+}
+
+impl Parking {
+    pub fn new(known: impl IntoIterator<Item = (String, i64)>) -> Self {
+        Self { known: known.into_iter().collect(), fresh: vec![] }
+    }
+
+    /// How many streams are parked.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    fn holds(&self, entry: &Entry) -> bool {
+        self.known.get(entry.aggregate_id()).is_some_and(|from| entry.offset() >= *from)
+    }
+
+    fn park(&mut self, entry: &Entry, failure: String) {
+        self.known.insert(entry.aggregate_id().to_owned(), entry.offset());
+        self.fresh.push(Parked {
+            aggregate_type: entry.aggregate_type().to_owned(),
+            aggregate_id: entry.aggregate_id().to_owned(),
+            owner: entry.owner().to_owned(),
+            partition: entry.partition(),
+            offset: entry.offset(),
+            failure,
+        });
+    }
+
+    /// Where the first stream is parked in a partition.
+    pub fn first_in(&self, partition: i16) -> Option<i64> {
+        self.fresh.iter().filter(|parked| parked.partition == partition).map(|parked| parked.offset).min()
+    }
+}
+
+/// Whether an error says that the events themselves are to blame. Then trying again is of no use, while a lost
+/// connection, a time-out, a full disk or a missing table says nothing about them.
+pub(crate) fn blames_events(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            // Classes of SQLSTATE: cardinality, data exceptions, constraint violations.
+            error.code().is_some_and(|code| ["21", "22", "23"].contains(&code.get(..2).unwrap_or_default()))
+        }
+        sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
+/// Applies what concerns the projection of `entries` at once; fails if any of it cannot be applied.
+pub(crate) async fn apply_together<'a>(
+    connection: &mut PgConnection,
+    projection: Projection,
+    entries: impl Iterator<Item = &'a Entry>,
+    parking: &mut Parking,
+) -> Result<(), sqlx::Error> {
+    let events = events(&readable(projection, entries, parking));
+    if events.is_empty() {
+        return Ok(());
+    }
+    projection.apply(connection, &events).await
+}
+
+/// Applies what concerns the projection of `entries`, and parks the streams of those that cannot be applied.
+pub(crate) async fn apply_apart<'a>(
+    connection: &mut PgConnection,
+    projection: Projection,
+    entries: impl Iterator<Item = &'a Entry>,
+    parking: &mut Parking,
+) -> Result<(), sqlx::Error> {
+    let mut parts = vec![readable(projection, entries, parking)];
+    while let Some(mut part) = parts.pop() {
+        part.retain(|entry| !parking.holds(entry));
+        if part.is_empty() {
+            continue;
+        }
+        let mut attempt = connection.begin().await?;
+        match projection.apply(&mut attempt, &events(&part)).await {
+            Ok(()) => attempt.commit().await?,
+            Err(error) if blames_events(&error) => {
+                attempt.rollback().await?;
+                match part.as_slice() {
+                    [entry] => parking.park(entry, error.to_string()),
+                    _ => {
+                        let later = part.split_off(part.len() / 2);
+                        parts.extend([later, part]);
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What the projection reads of `entries`, without parked streams; what is unreadable parks its stream here.
+fn readable<'a>(
+    projection: Projection,
+    entries: impl Iterator<Item = &'a Entry>,
+    parking: &mut Parking,
+) -> Vec<&'a Entry> {
+    let mut kept = vec![];
+    for entry in entries.filter(|entry| projection.reads(entry.aggregate_type())) {
+        match entry {
+            entry if parking.holds(entry) => {}
+            Entry::Event(_) => kept.push(entry),
+            Entry::Unreadable(place) => parking.park(entry, place.failure.clone()),
+        }
+    }
+    kept
+}
+
+fn events<'a>(entries: &[&'a Entry]) -> Vec<&'a Recorded> {
+    let event = |entry: &&'a Entry| match entry {
+        Entry::Event(event) => Some(&**event),
+        Entry::Unreadable(_) => None,
+    };
+    entries.iter().filter_map(event).collect()
+}
+
+/// Checks that `entries` follow `cursor` without a gap, and says where they end.
+pub(crate) fn cursor_after(partition: i16, cursor: i64, entries: &[Entry]) -> Result<i64, Failure> {
+    entries.iter().try_fold(cursor, |cursor, entry| match entry.offset() {
+        offset if offset == cursor + 1 && entry.partition() == partition => Ok(offset),
+        found => Err(Failure::Gap { partition, cursor, found }),
+    })
+}
+
+/// Applies a whole range to the tables of a projection that `connection` finds, and says how far that came: less than
+/// asked for where the log ends before.
+pub(crate) async fn fold<S: Source>(
+    connection: &mut PgConnection,
+    source: &S,
+    projection: Projection,
+    mut range: Range,
+    parking: &mut Parking,
+    done: &AtomicU64,
+) -> Result<i64, Failure> {
+    while range.after < range.until {
+        let page = source.read(connection, &[range], BATCH_EVENTS_MAX).await?.pop().unwrap_or_default();
+        if page.is_empty() {
+            break;
+        }
+        range.after = cursor_after(range.partition, range.after, &page)?;
+        apply_apart(connection, projection, page.iter(), parking).await?;
+        done.fetch_add(page.len() as u64, Ordering::Relaxed);
+    }
+    Ok(range.after)
+}

@@ -1,0 +1,170 @@
+//! Streams that are set aside, and how they come back: by making the rows of their owner afresh from the log.
+//!
+//! A row may show several streams (an organization counts its members), and what was left out lies before what was
+//! applied since. So nothing is patched: the owner's rows are removed and folded again, in one transaction.
+
+use sqlx::{Connection, PgConnection};
+
+use crate::checkpoints::Role;
+use crate::fold::{Parked, Parking, apply_apart};
+use crate::source::{Failure, Range, Source};
+use crate::{BATCH_EVENTS_MAX, Projection};
+
+/// When a parked stream is tried again: after this long, and twice as long after each time, up to an hour.
+const RETRY_AFTER_SECONDS: f64 = 30.0;
+
+/// What became of parked streams that were tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// So many are shown again.
+    pub level: u64,
+    /// So many are still parked.
+    pub parked: u64,
+}
+
+/// The streams of a projection that are parked in these partitions.
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+    projection: Projection,
+    role: Role,
+    partitions: &[i16],
+) -> Result<Parking, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT aggregate_id, "offset" FROM parked
+           WHERE projection = $1 AND version = $2 AND shadow = $3 AND partition = ANY($4)"#,
+        projection.name(),
+        projection.version(),
+        role == Role::Shadow,
+        partitions
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(Parking::new(rows.into_iter().map(|row| (row.aggregate_id, row.offset))))
+}
+
+/// Records streams as parked.
+pub(crate) async fn keep(
+    connection: &mut PgConnection,
+    projection: Projection,
+    role: Role,
+    parked: &[Parked],
+) -> Result<(), sqlx::Error> {
+    for stream in parked {
+        tracing::error!(
+            projection = projection.name(),
+            stream = stream.aggregate_id,
+            partition = stream.partition,
+            offset = stream.offset,
+            failure = stream.failure,
+            "an event cannot be shown; its stream is parked in this projection"
+        );
+        sqlx::query!(
+            r#"INSERT INTO parked (projection, version, shadow, aggregate_type, aggregate_id, owner, partition, "offset", failure, retry_at)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10))
+               ON CONFLICT (projection, version, shadow, aggregate_type, aggregate_id) DO UPDATE
+               SET "offset" = EXCLUDED."offset", failure = EXCLUDED.failure, tries = parked.tries + 1,
+                   retry_at = now() + make_interval(secs => LEAST(3600, $10 * 2 ^ LEAST(parked.tries, 20)))"#,
+            projection.name(),
+            projection.version(),
+            role == Role::Shadow,
+            stream.aggregate_type,
+            stream.aggregate_id,
+            stream.owner,
+            stream.partition,
+            stream.offset,
+            stream.failure,
+            RETRY_AFTER_SECONDS
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Whose streams are parked: owner and partition; only those whose time has come, or all.
+pub(crate) async fn owners(
+    connection: &mut PgConnection,
+    projection: Projection,
+    due_only: bool,
+) -> Result<Vec<(String, i16)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT DISTINCT owner, partition FROM parked
+         WHERE projection = $1 AND version = $2 AND NOT shadow AND (NOT $3 OR retry_at <= now()) ORDER BY 1",
+        projection.name(),
+        projection.version(),
+        due_only
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.owner, row.partition)).collect())
+}
+
+/// Makes the rows of an owner afresh, while nobody else works on its partition; streams that still cannot be applied
+/// stay parked, and are tried again later.
+pub(crate) async fn retry<S: Source>(
+    connection: &mut PgConnection,
+    source: &S,
+    projection: Projection,
+    (owner, partition): (&str, i16),
+) -> Result<Retried, Failure> {
+    let mut transaction = connection.begin().await?;
+    let cursor = sqlx::query_scalar!(
+        r#"SELECT "offset" FROM checkpoints
+           WHERE projection = $1 AND version = $2 AND NOT shadow AND partition = $3 FOR UPDATE"#,
+        projection.name(),
+        projection.version(),
+        partition
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let before: Vec<String> = sqlx::query_scalar!(
+        "SELECT aggregate_id FROM parked
+         WHERE projection = $1 AND version = $2 AND NOT shadow AND owner = $3 AND partition = $4",
+        projection.name(),
+        projection.version(),
+        owner,
+        partition
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let range = Range { partition, after: 0, until: cursor };
+    let mut attempt = transaction.begin().await?;
+    let parking = refold(&mut attempt, source, projection, owner, range).await?;
+    // Making it worse than it is would be no help: then what is shown stays as it is.
+    if parking.fresh.iter().all(|parked| before.contains(&parked.aggregate_id)) {
+        attempt.commit().await?;
+    } else {
+        attempt.rollback().await?;
+    }
+    let still: Vec<&str> = parking.fresh.iter().map(|parked| parked.aggregate_id.as_str()).collect();
+    sqlx::query!(
+        "DELETE FROM parked WHERE projection = $1 AND version = $2 AND NOT shadow AND aggregate_id = ANY($3) AND NOT aggregate_id = ANY($4)",
+        projection.name(),
+        projection.version(),
+        &before,
+        &still as &[&str]
+    )
+    .execute(&mut *transaction)
+    .await?;
+    keep(&mut transaction, projection, Role::Serving, &parking.fresh).await?;
+    transaction.commit().await?;
+    let parked = parking.fresh.len();
+    Ok(Retried { level: before.len().saturating_sub(parked) as u64, parked: parked as u64 })
+}
+
+async fn refold<S: Source>(
+    connection: &mut PgConnection,
+    source: &S,
+    projection: Projection,
+    owner: &str,
+    mut range: Range,
+) -> Result<Parking, Failure> {
+    projection.forget(connection, owner).await?;
+    let mut parking = Parking::default();
+    loop {
+        let entries = source.read_owner(connection, owner, range, BATCH_EVENTS_MAX).await?;
+        let Some(last) = entries.last() else { return Ok(parking) };
+        range.after = last.offset();
+        apply_apart(connection, projection, entries.iter(), &mut parking).await?;
+    }
+}
