@@ -7,6 +7,7 @@ mod bad_input;
 mod contract;
 mod import;
 mod log;
+mod operate;
 mod process;
 mod projections;
 mod races;

@@ -75,19 +75,36 @@ pub struct Database {
 
 impl Database {
     pub async fn new() -> Self {
+        Self::from("template0").await
+    }
+
+    async fn from(template: &str) -> Self {
         let cluster = cluster();
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         let mut connection = cluster.options.connect().await.unwrap();
-        sqlx::query(&format!("CREATE DATABASE {name} TEMPLATE template0")).execute(&mut connection).await.unwrap();
+        // A pool that was closed may be a moment late in letting its last connection go.
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        sqlx::query(end).bind(template).execute(&mut connection).await.unwrap();
+        sqlx::query(&format!("CREATE DATABASE {name} TEMPLATE {template}")).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let (before, query) = cluster.url_base.split_once('?').unwrap_or((&cluster.url_base, ""));
         let server = before.rsplit_once('/').unwrap().0;
         Self { url: format!("{server}/{name}?{query}"), name, data_dir: tempfile::tempdir().unwrap() }
     }
 
-    /// A configuration for a service on this database, with these environment variables besides.
-    pub fn config(&self, variables: &[(&str, &str)]) -> Config {
+    /// Another one with the same content and the same keys. Nobody may be connected to this one.
+    pub async fn copy(&self) -> Self {
+        let copy = Self::from(&self.name).await;
+        for file in std::fs::read_dir(self.data_dir.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.data_dir.path().join(file.file_name())).unwrap();
+        }
+        copy
+    }
+
+    /// The environment of a service on this database, with these variables besides.
+    pub fn variables(&self, variables: &[(&str, &str)]) -> BTreeMap<String, String> {
         let fixed = [
             ("DATABASE_URL", self.url.as_str()),
             ("TENANCY_LISTEN", "127.0.0.1:0"),
@@ -98,7 +115,12 @@ impl Database {
         let mut all: BTreeMap<String, String> =
             fixed.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         all.insert("TENANCY_DATA_DIR".to_owned(), self.data_dir.path().display().to_string());
-        let surroundings = Surroundings { variables: all, root: false, home: None };
+        all
+    }
+
+    /// A configuration for a service on this database, with these environment variables besides.
+    pub fn config(&self, variables: &[(&str, &str)]) -> Config {
+        let surroundings = Surroundings { variables: self.variables(variables), root: false, home: None };
         load_from(&Flags::new(None), &surroundings).unwrap().config
     }
 
