@@ -197,7 +197,7 @@ impl Service {
         run_projections(&core, &stopping, &mut tasks);
         run_rebuilds(&core, &stopping, &mut tasks);
         follow_epoch(&core, &stopping, &mut tasks);
-        let filled = wait_until_filled(&core, &stopping, &mut tasks);
+        let filled = wait_until_filled(&core, &stopping, &mut tasks).await?;
         let sweeper = core.commands.clone();
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
@@ -312,32 +312,29 @@ fn follow_epoch(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinS
 }
 
 /// Says when the read models show what the log holds now; new tables of a new version have to be filled first.
-fn wait_until_filled(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> watch::Receiver<bool> {
-    let (filled, wait) = watch::channel(false);
-    let (log, mut until) = (Arc::downgrade(core.commands.log()), stopping.clone());
+async fn wait_until_filled(
+    core: &Core,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<watch::Receiver<bool>, Error> {
+    let (log, pool) = (core.commands.log(), core.database.pool.clone());
+    let heads = log.heads_now(&[]).await?;
+    let is_filled = async move || matches!(projections::reached(&pool, &heads).await, Ok(Reach::Level | Reach::Parked));
+    let (filled, wait) = watch::channel(is_filled().await);
+    let mut until = stopping.clone();
     tasks.spawn(async move {
         let looked = async {
-            let mut wanted = None;
-            while let Some(log) = log.upgrade() {
-                if wanted.is_none() {
-                    wanted = log.heads_now(&[]).await.ok();
-                }
-                if let Some(heads) = &wanted
-                    && let Ok(Reach::Level | Reach::Parked) = projections::reached(log.pool(), heads).await
-                {
-                    filled.send_replace(true);
-                    return;
-                }
-                drop(log);
+            while !is_filled().await {
                 tokio::time::sleep(LOOK_IF_FILLED).await;
             }
+            filled.send_replace(true);
         };
         tokio::select! {
             _ = until.changed() => {}
             () = looked => {}
         }
     });
-    wait
+    Ok(wait)
 }
 
 /// Runs every projection, woken by this replica's commits and by other replicas' notifications.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
+use crate::{column, list, name};
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
     id: String,
@@ -44,20 +46,12 @@ pub async fn forget(connection: &mut PgConnection, organizations: &[&str]) -> Re
 }
 
 async fn show(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
-    let ids: Vec<&str> =
-        events.iter().filter(|e| matches!(e.event, Event::Invitation(_))).map(|e| e.stream.id()).collect();
-    if ids.is_empty() {
+    let own: Vec<&Recorded> = events.iter().copied().filter(|e| matches!(e.event, Event::Invitation(_))).collect();
+    if own.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query_scalar!(
-        r#"SELECT to_json(i) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
-           CROSS JOIN LATERAL (SELECT * FROM invitations WHERE id = w.id) i"#,
-        &ids as &[&str]
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut rows: HashMap<String, Row> = rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect();
-    for recorded in events {
+    let mut rows = load(connection, &own).await?;
+    for recorded in own {
         if let (Event::Invitation(event), Some(organization)) = (&recorded.event, &recorded.organization) {
             let row = rows.entry(recorded.stream.id().to_owned()).or_default();
             if row.offset < recorded.offset {
@@ -66,14 +60,54 @@ async fn show(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(),
             }
         }
     }
+    // What still happens in a purged organization has no row to show it.
+    save(connection, &rows.into_values().filter(|row| !row.id.is_empty()).collect::<Vec<_>>()).await
+}
+
+async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
+    let ids = crate::begun_before(events.iter().copied());
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query_scalar!(
+        r#"SELECT to_json(i) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM invitations WHERE id = w.id) i"#,
+        &ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect())
+}
+
+async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
-        r#"INSERT INTO invitations SELECT * FROM jsonb_populate_recordset(NULL::invitations, $1)
+        r#"INSERT INTO invitations
+           SELECT id, organization_id, email, email_claim, roles::text[], state, invited_by, accepted_by, expires_at, version,
+                  created_at, partition, at
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                       $9::timestamptz[], $10::bigint[], $11::timestamptz[], $12::smallint[], $13::bigint[])
+                AS r(id, organization_id, email, email_claim, roles, state, invited_by, accepted_by, expires_at, version,
+                     created_at, partition, at)
            ON CONFLICT (id) DO UPDATE SET
                email = EXCLUDED.email, state = EXCLUDED.state, accepted_by = EXCLUDED.accepted_by,
                expires_at = EXCLUDED.expires_at, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
            WHERE invitations."offset" < EXCLUDED."offset""#,
-        // What still happens in a purged organization has no row to show it.
-        Json(rows.into_values().filter(|row| !row.id.is_empty()).collect::<Vec<_>>()) as _
+        column!(rows, |row| row.id.as_str()) as &[&str],
+        column!(rows, |row| row.organization_id.as_str()) as &[&str],
+        column!(rows, |row| row.email.as_deref()) as &[Option<&str>],
+        column!(rows, |row| row.email_claim.as_str()) as &[&str],
+        column!(rows, |row| list(&row.roles)),
+        column!(rows, |row| name(row.state)),
+        column!(rows, |row| row.invited_by.as_str()) as &[&str],
+        column!(rows, |row| row.accepted_by.as_deref()) as &[Option<&str>],
+        column!(rows, |row| row.expires_at),
+        column!(rows, |row| row.version),
+        column!(rows, |row| row.created_at),
+        column!(rows, |row| row.partition),
+        column!(rows, |row| row.offset)
     )
     .execute(connection)
     .await?;

@@ -1,6 +1,6 @@
 //! Organizations, with limits and their use, and settings.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aggregates::guard::Effect;
 use aggregates::organization::{LIMITS, OrganizationEvent};
@@ -9,9 +9,11 @@ use aggregates::status::{Lifecycle, Verification};
 use aggregates::{Event, Recorded};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use sqlx::types::Json;
+
+use crate::{column, name};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
@@ -45,15 +47,6 @@ struct Limit {
     used: i64,
 }
 
-#[derive(Debug, Serialize)]
-struct Settings<'a> {
-    organization_id: &'a str,
-    namespace: &'a str,
-    value: &'a Value,
-    partition: i16,
-    offset: i64,
-}
-
 pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
     let mut rows = load(connection, events).await?;
     for recorded in events {
@@ -74,9 +67,18 @@ pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Resul
 }
 
 async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
-    let mut ids: Vec<&str> = events.iter().filter_map(|event| event.organization.as_ref()).map(AsRef::as_ref).collect();
-    ids.sort_unstable();
-    ids.dedup();
+    let mut begun = HashSet::new();
+    let mut ids = vec![];
+    for recorded in events {
+        let Some(organization) = &recorded.organization else { continue };
+        let begins = matches!(recorded.event, Event::Organization(OrganizationEvent::OrgCreated { .. }));
+        if begun.insert(organization) && !begins {
+            ids.push(organization.as_ref());
+        }
+    }
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
     let rows = sqlx::query_scalar!(
         r#"SELECT to_json(o) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
            CROSS JOIN LATERAL (SELECT * FROM organizations WHERE id = w.id) o"#,
@@ -92,7 +94,16 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
         return Ok(());
     }
     sqlx::query!(
-        r#"INSERT INTO organizations SELECT * FROM jsonb_populate_recordset(NULL::organizations, $1)
+        r#"INSERT INTO organizations
+           SELECT id, slug, name, contact_email, external_id, verification, verification_reason, before_block, once_verified,
+                  lifecycle, before_deletion, deleted_by_operator, purge_at, plan, limits::json, version, created_at,
+                  partition, at
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[],
+                       $10::text[], $11::text[], $12::boolean[], $13::timestamptz[], $14::text[], $15::text[], $16::bigint[],
+                       $17::timestamptz[], $18::smallint[], $19::bigint[])
+                AS r(id, slug, name, contact_email, external_id, verification, verification_reason, before_block,
+                     once_verified, lifecycle, before_deletion, deleted_by_operator, purge_at, plan, limits, version,
+                     created_at, partition, at)
            ON CONFLICT (id) DO UPDATE SET
                slug = EXCLUDED.slug, name = EXCLUDED.name, contact_email = EXCLUDED.contact_email,
                external_id = EXCLUDED.external_id, verification = EXCLUDED.verification,
@@ -102,7 +113,25 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
                purge_at = EXCLUDED.purge_at, plan = EXCLUDED.plan, limits = EXCLUDED.limits,
                version = EXCLUDED.version, "offset" = EXCLUDED."offset"
            WHERE organizations."offset" < EXCLUDED."offset""#,
-        Json(rows) as _
+        column!(rows, |row| row.id.as_str()) as &[&str],
+        column!(rows, |row| row.slug.as_str()) as &[&str],
+        column!(rows, |row| row.name.as_str()) as &[&str],
+        column!(rows, |row| row.contact_email.as_deref()) as &[Option<&str>],
+        column!(rows, |row| row.external_id.as_deref()) as &[Option<&str>],
+        column!(rows, |row| name(row.verification)),
+        column!(rows, |row| row.verification_reason.as_deref()) as &[Option<&str>],
+        column!(rows, |row| name(row.before_block)),
+        column!(rows, |row| row.once_verified),
+        column!(rows, |row| name(row.lifecycle)),
+        column!(rows, |row| name(row.before_deletion)),
+        column!(rows, |row| row.deleted_by_operator),
+        column!(rows, |row| row.purge_at) as &[Option<DateTime<Utc>>],
+        column!(rows, |row| row.plan.as_str()) as &[&str],
+        column!(rows, |row| json!(row.limits).to_string()),
+        column!(rows, |row| row.version),
+        column!(rows, |row| row.created_at),
+        column!(rows, |row| row.partition),
+        column!(rows, |row| row.offset)
     )
     .execute(connection)
     .await?;
@@ -127,21 +156,27 @@ async fn save_settings(connection: &mut PgConnection, events: &[&Recorded]) -> R
             last.insert((recorded.stream.id(), namespace), (recorded, value.as_ref()));
         }
     }
-    let written: Vec<Settings<'_>> = last
+    let written: Vec<(&str, &str, &Recorded, &Value)> = last
         .iter()
-        .filter_map(|((organization_id, namespace), (recorded, value))| {
-            let value = (*value)?;
-            Some(Settings { organization_id, namespace, value, partition: recorded.partition, offset: recorded.offset })
+        .filter_map(|((organization, namespace), (recorded, value))| {
+            Some((*organization, *namespace, *recorded, (*value)?))
         })
         .collect();
     let cleared: (Vec<&str>, Vec<&str>) =
         last.iter().filter(|(_, (_, value))| value.is_none()).map(|(key, _)| *key).unzip();
     if !written.is_empty() {
         sqlx::query!(
-            r#"INSERT INTO settings SELECT * FROM jsonb_populate_recordset(NULL::settings, $1)
+            r#"INSERT INTO settings
+               SELECT organization_id, namespace, value::json, partition, at
+               FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bigint[])
+                    AS r(organization_id, namespace, value, partition, at)
                ON CONFLICT (organization_id, namespace) DO UPDATE SET value = EXCLUDED.value, "offset" = EXCLUDED."offset"
                WHERE settings."offset" < EXCLUDED."offset""#,
-            Json(&written) as _
+            column!(written, |(organization, ..)| *organization) as &[&str],
+            column!(written, |(_, namespace, ..)| *namespace) as &[&str],
+            column!(written, |(.., value)| value.to_string()),
+            column!(written, |(_, _, recorded, _)| recorded.partition),
+            column!(written, |(_, _, recorded, _)| recorded.offset)
         )
         .execute(&mut *connection)
         .await?;

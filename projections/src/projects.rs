@@ -10,6 +10,8 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
+use crate::{column, name};
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
     id: String,
@@ -47,20 +49,12 @@ pub async fn forget(connection: &mut PgConnection, organizations: &[&str]) -> Re
 }
 
 async fn show(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
-    let ids: Vec<&str> =
-        events.iter().filter(|e| matches!(e.event, Event::Project(_))).map(|e| e.stream.id()).collect();
-    if ids.is_empty() {
+    let own: Vec<&Recorded> = events.iter().copied().filter(|e| matches!(e.event, Event::Project(_))).collect();
+    if own.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query_scalar!(
-        r#"SELECT to_json(p) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
-           CROSS JOIN LATERAL (SELECT * FROM projects WHERE id = w.id) p"#,
-        &ids as &[&str]
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut rows: HashMap<String, Row> = rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect();
-    for recorded in events {
+    let mut rows = load(connection, &own).await?;
+    for recorded in own {
         if let (Event::Project(event), Some(organization)) = (&recorded.event, &recorded.organization) {
             let row = rows.entry(recorded.stream.id().to_owned()).or_default();
             if row.offset < recorded.offset {
@@ -69,27 +63,62 @@ async fn show(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(),
             }
         }
     }
+    // What still happens in a purged organization has no row to show it.
     let (gone, kept): (Vec<Row>, Vec<Row>) =
         rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
-    save(connection, kept, gone).await
+    save(connection, &kept).await?;
+    let gone: Vec<String> = gone.into_iter().map(|row| row.id).collect();
+    if !gone.is_empty() {
+        sqlx::query!("DELETE FROM projects WHERE id = ANY($1)", &gone).execute(connection).await?;
+    }
+    Ok(())
 }
 
-async fn save(connection: &mut PgConnection, kept: Vec<Row>, gone: Vec<Row>) -> Result<(), sqlx::Error> {
+async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
+    let ids = crate::begun_before(events.iter().copied());
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query_scalar!(
+        r#"SELECT to_json(p) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM projects WHERE id = w.id) p"#,
+        &ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect())
+}
+
+async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
-        r#"INSERT INTO projects SELECT * FROM jsonb_populate_recordset(NULL::projects, $1)
+        r#"INSERT INTO projects
+           SELECT id, organization_id, slug, name, metadata::json, state, before_deletion, purge_at, version, created_at, partition, at
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
+                       $9::bigint[], $10::timestamptz[], $11::smallint[], $12::bigint[])
+                AS r(id, organization_id, slug, name, metadata, state, before_deletion, purge_at, version, created_at, partition, at)
            ON CONFLICT (id) DO UPDATE SET
                slug = EXCLUDED.slug, name = EXCLUDED.name, metadata = EXCLUDED.metadata, state = EXCLUDED.state,
                before_deletion = EXCLUDED.before_deletion, purge_at = EXCLUDED.purge_at,
                version = EXCLUDED.version, "offset" = EXCLUDED."offset"
            WHERE projects."offset" < EXCLUDED."offset""#,
-        Json(kept) as _
+        column!(rows, |row| row.id.as_str()) as &[&str],
+        column!(rows, |row| row.organization_id.as_str()) as &[&str],
+        column!(rows, |row| row.slug.as_str()) as &[&str],
+        column!(rows, |row| row.name.as_str()) as &[&str],
+        column!(rows, |row| row.metadata.to_string()),
+        column!(rows, |row| name(row.state)),
+        column!(rows, |row| name(row.before_deletion)),
+        column!(rows, |row| row.purge_at) as &[Option<DateTime<Utc>>],
+        column!(rows, |row| row.version),
+        column!(rows, |row| row.created_at),
+        column!(rows, |row| row.partition),
+        column!(rows, |row| row.offset)
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    let gone: Vec<String> = gone.into_iter().map(|row| row.id).collect();
-    if !gone.is_empty() {
-        sqlx::query!("DELETE FROM projects WHERE id = ANY($1)", &gone).execute(connection).await?;
-    }
     Ok(())
 }
 

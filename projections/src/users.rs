@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
+use crate::column;
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
     id: String,
@@ -22,19 +24,12 @@ struct Row {
 }
 
 pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
-    let ids: Vec<&str> = events.iter().filter(|e| matches!(e.event, Event::User(_))).map(|e| e.stream.id()).collect();
-    if ids.is_empty() {
+    let own: Vec<&Recorded> = events.iter().copied().filter(|e| matches!(e.event, Event::User(_))).collect();
+    if own.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query_scalar!(
-        r#"SELECT to_json(u) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
-           CROSS JOIN LATERAL (SELECT * FROM users WHERE id = w.id) u"#,
-        &ids as &[&str]
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut rows: HashMap<String, Row> = rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect();
-    for recorded in events {
+    let mut rows = load(connection, &own).await?;
+    for recorded in own {
         if let Event::User(event) = &recorded.event {
             let row = rows.entry(recorded.stream.id().to_owned()).or_default();
             if row.offset < recorded.offset {
@@ -42,12 +37,38 @@ pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Resul
             }
         }
     }
+    save(connection, &rows.into_values().collect::<Vec<_>>()).await
+}
+
+async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
+    let ids = crate::begun_before(events.iter().copied());
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query_scalar!(
+        r#"SELECT to_json(u) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM users WHERE id = w.id) u"#,
+        &ids as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect())
+}
+
+async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        r#"INSERT INTO users SELECT * FROM jsonb_populate_recordset(NULL::users, $1)
+        r#"INSERT INTO users
+           SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::smallint[], $7::bigint[])
            ON CONFLICT (id) DO UPDATE SET
                email = EXCLUDED.email, name = EXCLUDED.name, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
            WHERE users."offset" < EXCLUDED."offset""#,
-        Json(rows.into_values().collect::<Vec<_>>()) as _
+        column!(rows, |row| row.id.as_str()) as &[&str],
+        column!(rows, |row| row.email.as_deref()) as &[Option<&str>],
+        column!(rows, |row| row.name.as_deref()) as &[Option<&str>],
+        column!(rows, |row| row.version),
+        column!(rows, |row| row.created_at),
+        column!(rows, |row| row.partition),
+        column!(rows, |row| row.offset)
     )
     .execute(connection)
     .await?;
