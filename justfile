@@ -8,6 +8,11 @@ run:
 test:
     cargo test --workspace
 
+# Services under faults, and a checker of what is left: kill -9, cut connections, full disks, clocks that jump
+faults seconds="60":
+    cargo build --release -p tenancy -p faults
+    target/release/faults --seconds {{seconds}}
+
 # What has to pass before a change lands
 ci:
     .ci/run

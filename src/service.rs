@@ -26,8 +26,6 @@ use crate::http::{self, Health, Shared};
 use crate::log::{CHANNEL, Log, LogError, Sizes};
 use crate::private_file;
 
-/// How many loops of a replica apply events; they share the partitions with each other and with other replicas.
-const PROJECTION_WORKERS: usize = 2;
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
 const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
 const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
@@ -340,10 +338,10 @@ async fn wait_until_filled(
 /// Runs every projection, woken by this replica's commits and by other replicas' notifications.
 fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
     let (wake, woken) = watch::channel(());
-    for _ in 0..PROJECTION_WORKERS {
-        let (runtime, woken, stopping) = (core.runtime.clone(), woken.clone(), stopping.clone());
-        tasks.spawn(async move { runtime.run(woken, stopping).await });
-    }
+    let (runtime, until) = (core.runtime.clone(), stopping.clone());
+    tasks.spawn(async move { runtime.run(woken, until).await });
+    let (runtime, until) = (core.runtime.clone(), stopping.clone());
+    tasks.spawn(async move { runtime.help(until).await });
     let wake = Arc::new(wake);
     let mut heads = core.commands.log().heads();
     let (pool, sender, mut until) = (core.database.projections.clone(), wake.clone(), stopping.clone());

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::{PgConnection, PgPool};
@@ -52,7 +52,7 @@ pub struct Runtime<S> {
     batch_events: AtomicI64,
     batch_events_max: i64,
     /// Whether the last step left something: then others should have their share.
-    backlog: AtomicBool,
+    backlog: watch::Sender<bool>,
 }
 
 impl<S: Source> Runtime<S> {
@@ -83,7 +83,7 @@ impl<S: Source> Runtime<S> {
             progress: watch::channel(Progress::new()).0,
             batch_events: AtomicI64::new(batch_events_max),
             batch_events_max,
-            backlog: AtomicBool::new(false),
+            backlog: watch::channel(false).0,
         }
     }
 
@@ -95,6 +95,22 @@ impl<S: Source> Runtime<S> {
     /// Forgets how far they are: the database went back to an earlier point.
     pub fn forget_progress(&self) {
         self.progress.send_replace(Progress::new());
+    }
+
+    /// Helps out while there is a backlog, until `stop` says so: on a machine with cores to spare, a second loop has
+    /// the other half of the partitions.
+    pub async fn help(&self, mut stop: watch::Receiver<bool>) {
+        let mut backlog = self.backlog.subscribe();
+        while !*stop.borrow_and_update() {
+            if *backlog.borrow_and_update() && self.step().await.is_ok_and(|step| step != Step::Idle) {
+                continue;
+            }
+            tokio::select! {
+                _ = stop.changed() => {}
+                _ = backlog.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
     }
 
     /// Runs until `stop` says so. `wake` changes whenever there may be something new. Several may run beside each
@@ -131,7 +147,6 @@ impl<S: Source> Runtime<S> {
         let leases =
             checkpoints::lease(&mut transaction, &self.projections, self.role, &self.some_partitions()).await?;
         if leases.is_empty() {
-            self.backlog.store(false, Ordering::Relaxed);
             return Ok(Step::Idle);
         }
         match self.apply(&mut transaction, &leases, Care::Together).await {
@@ -167,7 +182,7 @@ impl<S: Source> Runtime<S> {
     /// workers find something to do.
     fn some_partitions(&self) -> Vec<i16> {
         let mut all: Vec<i16> = (0..self.partitions).collect();
-        if self.backlog.load(Ordering::Relaxed) {
+        if *self.backlog.borrow() {
             let start = rand::random_range(0..all.len());
             all.rotate_left(start);
             all.truncate(all.len().div_ceil(2));
@@ -231,7 +246,7 @@ impl<S: Source> Runtime<S> {
     fn settle(&self, applied: Applied) -> Step {
         let batch = self.batch_events.load(Ordering::Relaxed);
         self.batch_events.store((batch * 2).min(self.batch_events_max), Ordering::Relaxed);
-        self.backlog.store(applied.more, Ordering::Relaxed);
+        self.backlog.send_if_modified(|backlog| std::mem::replace(backlog, applied.more) != applied.more);
         self.progress.send_if_modified(|progress| {
             let mut changed = false;
             for (projection, partition, offset) in &applied.shown {
