@@ -44,6 +44,9 @@ const RECOVER_HELP: &str = "Stop the service, restore the database, run this, st
 kept from before are answered POSITION_UNKNOWN from then on, and keys of erased people that came back with the backup
 are destroyed again.";
 
+/// How long the end of the program waits for what cannot be broken off.
+const BLOCKED_WAIT_MAX: Duration = Duration::from_millis(500);
+
 const EXAMPLES: &str = "Examples:
   tenancy                                      run the service on http://127.0.0.1:8080
   tenancy token --email you@example.com --operator
@@ -211,7 +214,11 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start: {error}"), None),
     };
-    match runtime.block_on(dispatch(command, &loaded)) {
+    let done = runtime.block_on(dispatch(command, &loaded));
+    // All that matters has been waited for. Looking up a name that nobody answers for cannot be broken off, and would
+    // keep a command from ending after it has given up.
+    runtime.shutdown_timeout(BLOCKED_WAIT_MAX);
+    match done {
         Ok(code) => code,
         Err(failure) => complain(&failure.reason, failure.remedy.as_deref()),
     }
@@ -234,8 +241,9 @@ fn print(text: &str) -> ExitCode {
 
 fn log_to_stderr(config: &Config, serving: bool) -> Result<(), String> {
     let explicit = std::env::var_os("TENANCY_LOG").is_some();
-    // A short command speaks for itself; what the service would log is of no interest, unless asked for.
-    let filter = if serving || explicit { config.log.as_str() } else { "warn" };
+    // A short command speaks for itself; what the service would log is of no interest, unless asked for. Only that it
+    // fetches PostgreSQL takes its time and should be known.
+    let filter = if serving || explicit { config.log.as_str() } else { "warn,tenancy::database::embedded::fetch=info" };
     let filter =
         EnvFilter::try_new(filter).map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

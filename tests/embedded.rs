@@ -37,7 +37,7 @@ impl Home {
     }
 
     fn settings(&self) -> Settings {
-        Settings { data_dir: self.data_dir.clone(), bin_dir: None }
+        Settings::new(&self.data_dir)
     }
 
     async fn open(&self, purpose: Purpose) -> Embedded {
@@ -130,6 +130,13 @@ async fn show(embedded: &Embedded, setting: &str) -> String {
     sqlx::query_scalar(&format!("SHOW {setting}")).fetch_one(&mut connection).await.unwrap()
 }
 
+/// Since PostgreSQL 16 it is no setting any more.
+async fn collation(embedded: &Embedded) -> String {
+    let mut connection = connect(embedded).await;
+    let query = "SELECT datcollate::text FROM pg_database WHERE datname = current_database()";
+    sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
+}
+
 /// Connects again and again until the supervisor has brought the server back.
 async fn eventually_reachable(embedded: &Embedded) {
     let since = Instant::now();
@@ -149,7 +156,7 @@ async fn holds_the_server_for_another_test() {
         Ok("serve") => Purpose::Serve,
         _ => Purpose::Command,
     };
-    let settings = Settings { data_dir: data_dir.into(), bin_dir: None };
+    let settings = Settings::new(data_dir);
     match Embedded::open(&settings, purpose).await {
         Ok(embedded) => {
             println!("answer: ready");
@@ -170,7 +177,7 @@ async fn makes_and_keeps_a_database_with_full_durability() {
     assert_eq!(show(&embedded, "listen_addresses").await, "");
     assert_eq!(show(&embedded, "data_checksums").await, "on");
     assert_eq!(show(&embedded, "server_encoding").await, "UTF8");
-    assert_eq!(show(&embedded, "lc_collate").await, "C");
+    assert_eq!(collation(&embedded).await, "C");
     assert_eq!(show(&embedded, "max_connections").await, "200");
     assert_has_its_own_process_group(home.postmaster().unwrap());
     write(&embedded, 1).await;
@@ -400,9 +407,9 @@ async fn says_which_major_version_made_the_data() {
         fs::set_permissions(home.data_dir.join("postgres"), fs::Permissions::from_mode(0o700)).unwrap();
     }
     let error = Embedded::open(&home.settings(), Purpose::Serve).await.unwrap_err();
-    assert!(error.to_string().contains("made by PostgreSQL 99; installed: "), "{error}");
+    assert!(error.to_string().contains("made by PostgreSQL 99; at hand: "), "{error}");
     let remedy = error.remedy().unwrap();
-    assert!(remedy.contains("install PostgreSQL 99") && remedy.contains("pg_dumpall"), "{remedy}");
+    assert!(remedy.contains("Go on with PostgreSQL 99") && remedy.contains("pg_dump"), "{remedy}");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use reference::reference;
 pub use settings::{Access, Config, Database, Http, Limits, Organizations, Secrets};
 pub use sources::{Error, Flags, Source, Surroundings};
-pub use values::{DatabaseUrl, LogFormat, MasterKey, Operator, Plan, PlanName};
+pub use values::{DatabaseUrl, FetchUrl, LogFormat, MasterKey, Operator, Plan, PlanName};
 
 use sources::Layers;
 

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::sources::{Error, Layers};
-use super::values::{DatabaseUrl, LogFormat, MasterKey, Operator, Plan, PlanName, Setting};
+use super::values::{DatabaseUrl, FetchUrl, LogFormat, MasterKey, Operator, Plan, PlanName, Setting};
 
 /// What is known of a key without a value.
 pub(super) struct Key {
@@ -180,8 +180,16 @@ settings! {
         /// Longest time of one statement, in milliseconds.
         statement_timeout_ms: u64 = 10_000, 100..=600_000;
         /// Folder of the programs (initdb, postgres) for the private database.
-        /// Not set: searched for in the usual places.
+        /// Not set: searched for in the usual places, then among those that were fetched.
         postgres_bin_dir: Option<PathBuf> = None;
+        /// Whether PostgreSQL's programs may be those that are installed on this machine.
+        /// If not, only fetched ones are used, so that every machine has the same.
+        postgres_installed: bool = true;
+        /// Whether the programs may be fetched, once, where none that fit are found. They are checked and kept in data_dir.
+        postgres_fetch: bool = true;
+        /// Where they are fetched from: a folder with <version>/postgresql-<version>-<target>.tar.gz and, beside each,
+        /// the same name with ".sha256". What another place than this one has is believed by that file alone.
+        postgres_fetch_url: FetchUrl = FetchUrl::default();
         /// Number of partitions of the log. Counts only when a database is first set up; it cannot be changed later.
         partitions: u16 = 16, 1..=1_024;
     }

@@ -124,6 +124,17 @@ fn every_key_can_be_set_from_the_environment() {
 }
 
 #[test]
+fn takes_an_address_to_fetch_from_and_repeats_no_password() {
+    let given = |address: &str| Given::file(format!("[database]\npostgres_fetch_url = '{address}'"));
+    let loaded = given("https://mirror.example.com/postgresql/").load().unwrap();
+    assert_eq!(loaded.config.database.postgres_fetch_url.as_str(), "https://mirror.example.com/postgresql");
+    for address in ["mirror.example.com", "file:///etc", "https://", "http://h/a b", "https://me:hunter2@h/x"] {
+        let error = given(address).error();
+        assert!(error.contains("database.postgres_fetch_url") && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
 fn suggests_the_nearest_name_for_an_unknown_one() {
     for (file, nearest) in [
         ("lisen = '127.0.0.1:1'", "listen"),

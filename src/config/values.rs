@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use toml::Value;
 
 use super::settings::Shown;
+use crate::database::embedded::RELEASES;
 
 /// The largest number that GraphQL's `Long` carries: JSON readers lose digits beyond it.
 pub(super) const LONG_MAX: u64 = (1 << 53) - 1;
@@ -234,6 +235,42 @@ impl Setting for DatabaseUrl {
 
     fn shown(&self) -> Shown {
         Some(Value::String(self.without_password()))
+    }
+}
+
+/// Where builds of PostgreSQL are fetched from; without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchUrl(String);
+
+impl FetchUrl {
+    /// The address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for FetchUrl {
+    fn default() -> Self {
+        Self(RELEASES.to_owned())
+    }
+}
+
+/// Messages repeat the address when nothing can be fetched from it, so it has no password in it.
+impl Setting for FetchUrl {
+    const SECRET: bool = true;
+
+    fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
+        let right = "an address such as \"https://mirror.example.com/postgresql\", without a name or password";
+        let known = |text: &&str| text.starts_with("https://") || text.starts_with("http://");
+        let plain = |text: &&str| !text.contains(|c: char| c.is_control() || c.is_whitespace() || "@?#".contains(c));
+        // Without the slashes at its end an address without a host is not known any more.
+        let text = value.as_str().map(|text| text.trim().trim_end_matches('/')).filter(known).filter(plain);
+        text.map(|text| Self(text.to_owned())).ok_or_else(|| right.to_owned())
+    }
+
+    fn shown(&self) -> Shown {
+        Some(Value::String(self.0.clone()))
     }
 }
 

@@ -58,8 +58,13 @@ impl Database {
         let (embedded, options) = match &config.database.url {
             Some(url) => (None, url.expose().parse::<PgConnectOptions>()?),
             None => {
-                let settings =
-                    Settings { data_dir: config.data_dir.clone(), bin_dir: config.database.postgres_bin_dir.clone() };
+                let database = &config.database;
+                let settings = Settings {
+                    data_dir: config.data_dir.clone(),
+                    bin_dir: database.postgres_bin_dir.clone(),
+                    installed: database.postgres_installed,
+                    fetch_from: database.postgres_fetch.then(|| database.postgres_fetch_url.as_str().to_owned()),
+                };
                 let embedded = Embedded::open(&settings, purpose).await?;
                 let options = embedded.connect_options();
                 (Some(embedded), options)

@@ -48,7 +48,7 @@ async fn open_cluster() -> Cluster {
     unsafe {
         libc::atexit(stop_cluster);
     }
-    let settings = Settings { data_dir: data_dir.clone(), bin_dir: None };
+    let settings = Settings::new(&data_dir);
     let embedded = Embedded::open(&settings, Purpose::Command).await.unwrap();
     let options = embedded.connect_options();
     let socket = options.get_socket().unwrap().display().to_string();

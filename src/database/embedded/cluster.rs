@@ -28,7 +28,14 @@ pub(super) struct Site {
     /// The cluster: PostgreSQL's own "data directory".
     pub cluster: PathBuf,
     pub log: PathBuf,
+    /// The only directory of programs that counts, if one is configured.
     pub bin_dir: Option<PathBuf>,
+    /// Whether programs that are installed on this machine may be used.
+    pub installed: bool,
+    /// Builds that were fetched: a directory for each version.
+    pub fetched: PathBuf,
+    /// Where builds are fetched from, if that is allowed.
+    pub fetch_from: Option<String>,
     pub account: Account,
 }
 
@@ -43,7 +50,16 @@ impl Site {
         let cluster = data_dir.join("postgres");
         let account = Account::for_cluster(&cluster)?;
         account.ensure_reaches(&data_dir)?;
-        Ok(Self { log: data_dir.join("postgres.log"), bin_dir: settings.bin_dir.clone(), data_dir, cluster, account })
+        Ok(Self {
+            log: data_dir.join("postgres.log"),
+            fetched: data_dir.join("postgresql"),
+            bin_dir: settings.bin_dir.clone(),
+            installed: settings.installed,
+            fetch_from: settings.fetch_from.clone(),
+            data_dir,
+            cluster,
+            account,
+        })
     }
 
     /// Makes the cluster unless it is there. It is made under another name and

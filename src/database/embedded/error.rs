@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::find::OLDEST_MAJOR;
+use super::ways_on::{self, Situation};
 
 /// Why the private PostgreSQL cannot be used. The message says what was wrong,
 /// [`Error::remedy`] what to do.
@@ -35,10 +36,12 @@ pub enum Error {
         data_dir: PathBuf,
     },
     /// No server programs that are new enough.
-    #[error("no PostgreSQL {OLDEST_MAJOR} or newer on this machine{}", found(.older))]
+    #[error("no PostgreSQL {OLDEST_MAJOR} or newer on this machine{}{}", found(.older), although(.not_fetched.as_deref()))]
     NoPrograms {
         /// Versions that were found, but are too old.
         older: Vec<String>,
+        /// Why none was fetched.
+        not_fetched: Option<Box<NotFetched>>,
     },
     /// The configured directory of server programs is of no use.
     #[error("the configured directory {} {reason}", .dir.display())]
@@ -49,14 +52,20 @@ pub enum Error {
         reason: String,
     },
     /// The cluster needs another major version than those at hand.
-    #[error("the data in {} was made by PostgreSQL {made}; {}", .cluster.display(), at_hand(.found))]
+    #[error("the data in {} was made by PostgreSQL {made}; {}{}", .cluster.display(), at_hand(.found), although(.not_fetched.as_deref()))]
     WrongMajor {
         /// The cluster's directory.
         cluster: PathBuf,
         /// The major version that made the data.
         made: u32,
-        /// The versions that are installed.
+        /// The versions that are at hand.
         found: Vec<String>,
+        /// Where the programs of a newer major are, to which the data could be moved.
+        newer: Option<PathBuf>,
+        /// The account that PostgreSQL's programs have to run as, if that is another one.
+        account: Option<String>,
+        /// Why the version that would fit was not fetched.
+        not_fetched: Option<Box<NotFetched>>,
     },
     /// Root has no unprivileged account to give the server to.
     #[error("PostgreSQL refuses to run as root, and this machine has neither an account `postgres` nor `nobody`")]
@@ -141,7 +150,119 @@ pub enum Error {
     },
 }
 
+/// Why no build of PostgreSQL was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFetched {
+    /// It is not allowed.
+    #[error("fetching one is switched off")]
+    Forbidden,
+    /// A directory of programs is configured.
+    #[error("the configured directory of programs counts alone")]
+    Configured,
+    /// No build is known for this major version.
+    #[error("no build of PostgreSQL {major} is known to this program")]
+    NoBuild {
+        /// The major version in question.
+        major: u32,
+    },
+    /// Nobody builds for this kind of machine.
+    #[error("no build is published for {machine}")]
+    NoMachine {
+        /// System and processor.
+        machine: String,
+    },
+    /// The data directory is not ours, so nothing is written there on behalf of others.
+    #[error("{} belongs to another account, for which none is fetched", .data_dir.display())]
+    ForeignDir {
+        /// The data directory in question.
+        data_dir: PathBuf,
+    },
+    /// The other side cannot be reached, does not have it, or broke off.
+    #[error("{url} cannot be fetched: {reason}")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// What came is not what it should be. Nothing of it was kept.
+    #[error("{url} was fetched and is refused: {reason}")]
+    Refused {
+        /// What was asked for.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is there, but this machine cannot run it.
+    #[error("the one that was fetched into {} does not run here: {reason}", .dir.display())]
+    DoesNotRun {
+        /// Where it lies.
+        dir: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+    /// Something of this machine was in the way.
+    #[error(transparent)]
+    Here(Box<Error>),
+}
+
+impl NotFetched {
+    pub(super) fn no_machine() -> Self {
+        Self::NoMachine { machine: format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH) }
+    }
+
+    /// What would make fetching work, as the end of a sentence on other ways.
+    fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::Forbidden => "let it be fetched: TENANCY_DATABASE__POSTGRES_FETCH=true".into(),
+            Self::Configured => {
+                "leave TENANCY_DATABASE__POSTGRES_BIN_DIR out, so that it is searched for, and fetched if need be"
+                    .into()
+            }
+            Self::Unreachable { .. } | Self::Refused { .. } => {
+                "name a mirror of the builds in TENANCY_DATABASE__POSTGRES_FETCH_URL".into()
+            }
+            Self::DoesNotRun { .. } => "install the libraries that it misses".into(),
+            Self::ForeignDir { data_dir } => {
+                format!("start it once as the account that owns {}", data_dir.display())
+            }
+            Self::NoBuild { .. } | Self::NoMachine { .. } | Self::Here(_) => return None,
+        })
+    }
+}
+
+impl From<Error> for NotFetched {
+    fn from(error: Error) -> Self {
+        Self::Here(Box::new(error))
+    }
+}
+
 impl Error {
+    /// Whether a build of PostgreSQL would help.
+    pub(super) fn lacks_programs(&self) -> bool {
+        matches!(self, Self::NoPrograms { .. } | Self::WrongMajor { .. })
+    }
+
+    /// The major version that made the data, if it is that one which is missing.
+    pub(super) fn made_by(&self) -> Option<u32> {
+        match self {
+            Self::WrongMajor { made, .. } => Some(*made),
+            _ => None,
+        }
+    }
+
+    /// The same, with the reason why fetching did not help.
+    pub(super) fn although_fetching(mut self, why: NotFetched) -> Self {
+        match (&mut self, why) {
+            (_, NotFetched::Here(error)) => return *error,
+            (Self::NoPrograms { not_fetched, .. } | Self::WrongMajor { not_fetched, .. }, why) => {
+                *not_fetched = Some(why.into());
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// What the reader can do about it, if there is something.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
@@ -154,12 +275,21 @@ impl Error {
                  if it was killed, its last statements are still running: try again soon"
                     .into()
             }
-            Self::NoPrograms { .. } => super::find::how_to_install(),
+            Self::NoPrograms { not_fetched, .. } => {
+                let fetch = not_fetched.as_deref().and_then(NotFetched::remedy).map(|remedy| format!("; or {remedy}"));
+                format!("{}{}", super::find::how_to_install(), fetch.unwrap_or_default())
+            }
             Self::BadProgramDir { .. } => format!(
                 "name the directory that holds `postgres` and `initdb` of PostgreSQL {OLDEST_MAJOR} or newer, \
                  or leave the setting out to have them searched"
             ),
-            Self::WrongMajor { cluster, made, .. } => wrong_major_remedy(cluster, *made),
+            Self::WrongMajor { cluster, made, newer, account, not_fetched, .. } => ways_on::both(&Situation {
+                cluster,
+                made: *made,
+                newer: newer.as_deref(),
+                account: account.as_deref(),
+                to_fetch: not_fetched.as_deref().and_then(NotFetched::remedy),
+            }),
             Self::NoAccount => "create an account `postgres`, or run as an ordinary user".into(),
             Self::NotTraversable { dir, .. } => {
                 format!("set TENANCY_DATA_DIR to a directory that is open to it, or `chmod o+x {}`", dir.display())
@@ -197,14 +327,6 @@ pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { doing, source }
 }
 
-fn wrong_major_remedy(cluster: &std::path::Path, made: u32) -> String {
-    let dump = format!(
-        "dump it with PostgreSQL {made} (pg_dumpall), move {} away, start afresh and load the dump",
-        cluster.display()
-    );
-    if made < OLDEST_MAJOR { dump } else { format!("install PostgreSQL {made} beside the others; or {dump}") }
-}
-
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "pid not known".into(), |pid| format!("pid {pid}"))
 }
@@ -214,5 +336,9 @@ fn found(older: &[String]) -> String {
 }
 
 fn at_hand(found: &[String]) -> String {
-    if found.is_empty() { "no version is installed".into() } else { format!("installed: {}", found.join(", ")) }
+    if found.is_empty() { "no version is at hand".into() } else { format!("at hand: {}", found.join(", ")) }
+}
+
+fn although(not_fetched: Option<&NotFetched>) -> String {
+    not_fetched.map(|why| format!(", and {why}")).unwrap_or_default()
 }

@@ -1,5 +1,7 @@
 //! Finds PostgreSQL's server programs on this machine.
 //!
+//! Those that are installed come first, those that were fetched second (`fetch`).
+//!
 //! Distributions keep them out of PATH, each in its own place, and often
 //! several major versions side by side. A cluster can only be opened by the
 //! major version that made it.
@@ -12,7 +14,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::account::Account;
-use super::error::{Error, io};
+use super::cluster::Site;
+use super::error::{Error, NotFetched, io};
 
 /// The oldest major version that the service is tested with.
 pub(super) const OLDEST_MAJOR: u32 = 15;
@@ -29,13 +32,13 @@ const VERSIONED: [(&str, &str); 6] = [
     ("/usr/libexec", "postgresql"), // Alpine (the programs lie without `bin`)
 ];
 
-/// How each packager installs PostgreSQL; the first that the machine has is named.
-const PACKAGERS: [(&str, &str); 5] = [
-    ("apt-get", "apt-get install postgresql"),
-    ("dnf", "dnf install postgresql-server"),
-    ("brew", "brew install postgresql@17"),
-    ("apk", "apk add postgresql"),
-    ("pacman", "pacman -S postgresql"),
+/// How each packager installs PostgreSQL, and a certain major of it ("%"); the first that the machine has is named.
+const PACKAGERS: [(&str, &str, Option<&str>); 5] = [
+    ("apt-get", "apt-get install postgresql", Some("apt-get install postgresql-%")),
+    ("dnf", "dnf install postgresql-server", Some("dnf install postgresql%-server")),
+    ("brew", "brew install postgresql@17", Some("brew install postgresql@%")),
+    ("apk", "apk add postgresql", Some("apk add postgresql%")),
+    ("pacman", "pacman -S postgresql", None),
 ];
 
 /// One installation.
@@ -51,48 +54,91 @@ impl Programs {
         self.dir.join(program)
     }
 
+    /// Small installations have the server alone.
+    fn upgrades(&self, made: u32) -> bool {
+        self.major > made && self.path("pg_upgrade").is_file()
+    }
+
     fn version(&self) -> String {
         format!("{}.{}", self.major, self.minor)
     }
 }
 
-/// The newest installation that fits: of the major that made the cluster, if
-/// there is one; else 15 or newer.
-pub(super) async fn find(configured: Option<&Path>, cluster: &Path, account: &Account) -> Result<Programs, Error> {
-    let made_by = major_of_cluster(cluster)?;
-    let installed = match configured {
-        Some(dir) => BTreeSet::from([probe_configured(dir, account).await?]),
-        None => probe_all(account).await,
+/// The newest programs that fit: of the major that made the cluster, if there is one; else 15 or newer. What is
+/// configured counts alone; what is installed goes before what was fetched.
+pub(super) async fn find(site: &Site) -> Result<Programs, Error> {
+    let made_by = major_of_cluster(&site.cluster)?;
+    let fits =
+        |programs: &&Programs| programs.major >= OLDEST_MAJOR && made_by.is_none_or(|made| programs.major == made);
+    let mut found = match &site.bin_dir {
+        Some(dir) => BTreeSet::from([probe_configured(dir, &site.account).await?]),
+        None if site.installed => probe_installed(&site.account).await,
+        None => BTreeSet::new(),
     };
-    let versions = || installed.iter().map(Programs::version).collect();
-    if let Some(made) = made_by {
-        let fitting = installed.iter().rfind(|programs| programs.major == made && made >= OLDEST_MAJOR);
-        return fitting.cloned().ok_or_else(|| Error::WrongMajor {
-            cluster: cluster.to_path_buf(),
-            made,
-            found: versions(),
-        });
+    if site.bin_dir.is_none() && !found.iter().any(|programs| fits(&programs)) {
+        found.extend(probe_all(&fetched(site), &site.account).await);
     }
-    match (installed.last(), configured) {
-        (Some(newest), _) if newest.major >= OLDEST_MAJOR => Ok(newest.clone()),
-        (Some(old), Some(dir)) => Err(Error::BadProgramDir {
-            dir: dir.to_path_buf(),
+    let fitting = found.iter().rfind(fits).cloned();
+    fitting.ok_or_else(|| missing(site, made_by, &found))
+}
+
+/// Nothing that was found fits.
+fn missing(site: &Site, made_by: Option<u32>, found: &BTreeSet<Programs>) -> Error {
+    let versions = found.iter().map(Programs::version).collect();
+    match (made_by, found.last(), &site.bin_dir) {
+        (Some(made), ..) => Error::WrongMajor {
+            cluster: site.cluster.clone(),
+            made,
+            found: versions,
+            newer: found.iter().rfind(|programs| programs.upgrades(made)).map(|programs| programs.dir.clone()),
+            account: site.account.drops.then(|| site.account.name.clone()),
+            not_fetched: site.bin_dir.as_ref().map(|_| NotFetched::Configured.into()),
+        },
+        (None, Some(old), Some(dir)) => Error::BadProgramDir {
+            dir: dir.clone(),
             reason: format!("holds PostgreSQL {}, which is too old", old.version()),
-        }),
-        _ => Err(Error::NoPrograms { older: versions() }),
+        },
+        _ => Error::NoPrograms { older: versions, not_fetched: None },
+    }
+}
+
+/// The major version of the programs in this directory, if the account can run them; else why not.
+pub(super) async fn try_out(dir: &Path, account: &Account) -> Result<u32, String> {
+    let mut command = account.command(dir.join("postgres"));
+    let output = timeout(PROBE_TIME_MAX, command.arg("--version").kill_on_drop(true).output()).await;
+    match output {
+        Err(_) => Err(format!("no answer in {} s", PROBE_TIME_MAX.as_secs())),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(output)) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            parse_version(&said).map(|(major, _)| major).ok_or_else(|| format!("it calls itself {}", said.trim()))
+        }
+        Ok(Ok(output)) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(said.lines().next().map_or_else(|| output.status.to_string(), str::to_owned))
+        }
     }
 }
 
 /// One line on how to get PostgreSQL on this machine.
 pub(super) fn how_to_install() -> String {
-    let command = PACKAGERS.iter().find(|(program, _)| in_path(program).next().is_some());
-    let install = match command {
-        Some((_, command)) => {
+    let install = match packager() {
+        Some((_, command, _)) => {
             format!("install it with `{command}` (version {OLDEST_MAJOR} or newer)")
         }
         None => format!("install the PostgreSQL server, version {OLDEST_MAJOR} or newer"),
     };
     format!("{install}, or set DATABASE_URL to a PostgreSQL that runs elsewhere")
+}
+
+/// How to get a certain major version, where the packager of this machine has several.
+pub(super) fn install_command(major: u32) -> Option<String> {
+    let (_, _, command) = packager()?;
+    Some(command.as_ref()?.replace('%', &major.to_string()))
+}
+
+fn packager() -> Option<&'static (&'static str, &'static str, Option<&'static str>)> {
+    PACKAGERS.iter().find(|(program, ..)| in_path(program).next().is_some())
 }
 
 fn major_of_cluster(cluster: &Path) -> Result<Option<u32>, Error> {
@@ -114,13 +160,17 @@ async fn probe_configured(dir: &Path, account: &Account) -> Result<Programs, Err
     probe(&dir, account).await.ok_or_else(|| bad(&reason))
 }
 
-async fn probe_all(account: &Account) -> BTreeSet<Programs> {
+async fn probe_installed(account: &Account) -> BTreeSet<Programs> {
     let mut dirs: BTreeSet<PathBuf> = in_path("postgres").filter_map(|path| real_dir_of(&path)).collect();
     for pg_config in in_path("pg_config") {
         let bindir = output(account, &pg_config, "--bindir").await;
         dirs.extend(bindir.and_then(|dir| real_dir_of(&Path::new(dir.trim()).join("postgres"))));
     }
     dirs.extend(usual_places().iter().filter_map(|dir| real_dir_of(&dir.join("postgres"))));
+    probe_all(&dirs, account).await
+}
+
+async fn probe_all(dirs: &BTreeSet<PathBuf>, account: &Account) -> BTreeSet<Programs> {
     let mut found = BTreeSet::new();
     for dir in dirs.iter().filter(|dir| holds_server(dir)) {
         found.extend(probe(dir, account).await);
@@ -145,13 +195,20 @@ fn usual_places() -> Vec<PathBuf> {
     places
 }
 
+/// The directories of fetched builds; one in the making starts with a dot.
+fn fetched(site: &Site) -> BTreeSet<PathBuf> {
+    let children = fs::read_dir(&site.fetched).into_iter().flatten().flatten();
+    let whole = children.filter(|child| !child.file_name().to_string_lossy().starts_with('.'));
+    whole.map(|child| child.path().join("bin")).collect()
+}
+
 fn in_path(program: &str) -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
     dirs.into_iter().map(move |dir| dir.join(program)).filter(|path| path.is_file())
 }
 
-fn holds_server(dir: &Path) -> bool {
+pub(super) fn holds_server(dir: &Path) -> bool {
     ["postgres", "initdb"].iter().all(|program| dir.join(program).is_file())
 }
 

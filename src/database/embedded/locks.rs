@@ -10,6 +10,8 @@
 //! * `server.lock`, exclusive: the server, all its processes. They inherit it at the
 //!   start, so it tells that one of them lives also where their numbers do not: in
 //!   other containers, and when only the first process was killed.
+//! * `fetch.lock`, exclusive: held while a build of PostgreSQL is fetched, which may take
+//!   minutes; so not together with the next one.
 //! * `start.lock`, exclusive: held while starting and stopping, and around every
 //!   change of `users.lock`, so that nobody enters while the last one leaves.
 
@@ -47,11 +49,20 @@ pub(super) fn serve(data_dir: &Path) -> Result<Held, Error> {
 
 /// Waits for the lock around starting and stopping.
 pub(super) async fn start(data_dir: &Path) -> Result<Held, Error> {
-    let mut file = open(data_dir, "start.lock")?;
+    wait_for(data_dir, "start.lock", START_LOCK_WAIT_MAX).await
+}
+
+/// Waits for the lock around fetching a build of PostgreSQL.
+pub(super) async fn fetch(data_dir: &Path, wait_max: Duration) -> Result<Held, Error> {
+    wait_for(data_dir, "fetch.lock", wait_max).await
+}
+
+async fn wait_for(data_dir: &Path, name: &str, wait_max: Duration) -> Result<Held, Error> {
+    let mut file = open(data_dir, name)?;
     let since = Instant::now();
     while !try_exclusive(&file)? {
         let waited = since.elapsed();
-        if waited > START_LOCK_WAIT_MAX {
+        if waited > wait_max {
             return Err(Error::Busy { data_dir: data_dir.to_path_buf(), pid: read_pid(&mut file), waited });
         }
         sleep(POLL_INTERVAL).await;

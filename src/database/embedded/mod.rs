@@ -11,19 +11,23 @@
 //! * What is made, is made under another name and renamed (`cluster`).
 //!
 //! In the data directory lie `postgres/` (the cluster), `postgres.log`, the lock
-//! files and, for an ordinary user, `socket/`. There is no TCP. Whoever
+//! files, for an ordinary user `socket/` and, where the machine has no PostgreSQL,
+//! `postgresql/` (its programs, which were fetched; `fetch`). There is no TCP. Whoever
 //! can enter the socket's directory is let in, and that is the account of the
 //! server and root (`socket`, `account`).
 
 mod account;
 mod cluster;
 mod error;
+mod fetch;
 mod find;
 mod locks;
 mod postmaster;
 mod server;
 mod socket;
 mod tuning;
+mod unpack;
+mod ways_on;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,7 +37,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep};
 
-pub use error::Error;
+pub use error::{Error, NotFetched};
+pub use fetch::RELEASES;
 
 use cluster::{NAME, Site};
 use locks::{Held, Users};
@@ -52,6 +57,19 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where `postgres` and `initdb` are; searched in the usual places if not given.
     pub bin_dir: Option<PathBuf>,
+    /// Whether to search this machine for them; if not, only what was fetched counts.
+    pub installed: bool,
+    /// Where they are fetched from if they are not found: [`RELEASES`] or a mirror of it, without a slash at the
+    /// end. Not at all if not given.
+    pub fetch_from: Option<String>,
+}
+
+impl Settings {
+    /// What is installed on this machine and nothing else.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), bin_dir: None, installed: true, fetch_from: None }
+    }
 }
 
 /// What the server is opened for.
@@ -89,7 +107,8 @@ impl Embedded {
     /// Adopts the server that runs on the data directory, or starts one.
     ///
     /// Takes at most about two minutes (a new database, a recovery), a fraction of a
-    /// second as a rule. Has to be called within a tokio runtime.
+    /// second as a rule; where PostgreSQL has to be fetched, as long as that takes, at most
+    /// half an hour. Has to be called within a tokio runtime.
     ///
     /// # Errors
     ///
@@ -101,7 +120,14 @@ impl Embedded {
             Purpose::Command => None,
         };
         let users = Users::open(&site.data_dir)?;
-        let server = enter(&site, &users).await?;
+        let server = match enter(&site, &users).await {
+            // Others wait for a start as long as a start may take, and fetching takes longer: so it comes between.
+            Err(missing) if missing.lacks_programs() && site.bin_dir.is_none() => {
+                fetch::fetch(&site, missing.made_by()).await.map_err(|why| missing.although_fetching(why))?;
+                enter(&site, &users).await?
+            }
+            result => result?,
+        };
         let (socket_dir, version) = (server.socket_dir.clone(), server.version.clone());
         let server = match purpose {
             Purpose::Command => Keeper::Unwatched(Box::new(server)),

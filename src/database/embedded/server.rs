@@ -101,7 +101,7 @@ impl Server {
 
     /// Starts a server, and makes cluster and database first where they are missing.
     async fn start(site: &Site, lock: File, socket_dir: Option<&Path>) -> Result<Self, Error> {
-        let programs = find::find(site.bin_dir.as_deref(), &site.cluster, &site.account).await?;
+        let programs = find::find(site).await?;
         site.init(&programs).await?;
         let killed = remove_stale(site)?;
         let known = socket_dir.map(Path::to_path_buf);
