@@ -131,8 +131,8 @@ enum Answer {
     HalfAndWait(Vec<u8>),
     /// Says a length and sends nothing of it.
     Sized(u64),
-    /// Goes on as long as somebody takes it.
-    Endless,
+    /// Says no length, and goes on for 300 MiB.
+    Unsized,
 }
 
 /// A place with builds, that counts what it is asked for.
@@ -193,12 +193,14 @@ fn answer(mut stream: TcpStream, answers: &HashMap<String, Answer>, log: &Mutex<
         Some(Answer::Half(body) | Answer::HalfAndWait(body)) => (sized(body.len() as u64), half(&body)),
         Some(Answer::HalfUnsized(body)) => (open, half(&body)),
         Some(Answer::Sized(length)) => (sized(length), Vec::new()),
-        Some(Answer::Endless) => (open, Vec::new()),
+        Some(Answer::Unsized) => (open, Vec::new()),
     };
     // Who has heard enough hangs up.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     match answers.get(&path) {
-        Some(Answer::Endless) => while stream.write_all(&[0; 65_536]).is_ok() {},
+        Some(Answer::Unsized) => {
+            let _ = (0..300 * 16).try_for_each(|_| stream.write_all(&[0; 65_536]));
+        }
         Some(Answer::HalfAndWait(_)) => std::thread::sleep(Duration::from_secs(60)),
         _ => {}
     }
@@ -461,7 +463,7 @@ async fn refuses_what_broke_off() {
 #[tokio::test]
 async fn refuses_what_is_too_large() {
     let home = Home::new();
-    for answer in [Answer::Sized(257 * 1024 * 1024), Answer::Endless] {
+    for answer in [Answer::Sized(257 * 1024 * 1024), Answer::Unsized] {
         let mirror = Mirror::serve([checksum(FRESH, b""), (path(FRESH), answer)]);
         let message = home.refusal(&mirror).await;
         assert!(message.contains("it is larger than 256.00 MiB"), "{message}");
