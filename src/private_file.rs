@@ -32,7 +32,7 @@ pub enum Error {
     },
 }
 
-/// Reads a private file, or makes it with mode 0600. Two processes that start at once end with the same content,
+/// Reads a private file, or makes it with mode 0600. Whoever starts at the same time ends with the same content,
 /// and a process that is killed leaves a whole file or none.
 pub fn read_or_create(path: &Path, make: impl FnOnce() -> Result<Vec<u8>, String>) -> Result<Vec<u8>, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
@@ -52,7 +52,7 @@ pub fn read_or_create(path: &Path, make: impl FnOnce() -> Result<Vec<u8>, String
 fn create(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.new", std::process::id()));
+    name.push(format!(".{}-{:016x}.new", std::process::id(), rand::random::<u64>()));
     let temporary = directory.join(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
@@ -63,5 +63,24 @@ fn create(path: &Path, content: &[u8]) -> std::io::Result<()> {
     match linked {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         _ => File::open(directory)?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn many_that_start_at_once_end_with_the_same_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let read = |number: usize| read_or_create(&path, || Ok(number.to_string().into_bytes())).unwrap();
+        let contents: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..32).map(|number| scope.spawn(move || read(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(contents.iter().all(|content| *content == contents[0]), "{contents:?}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 }

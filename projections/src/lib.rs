@@ -43,7 +43,7 @@ const BATCH_EVENTS_MAX: i64 = 4_000;
 /// A read model that is made from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Projection {
-    /// Organizations with their limits, and their settings.
+    /// Organizations and their settings.
     Organizations,
     /// Members.
     Members,
@@ -85,8 +85,7 @@ impl Projection {
     /// Whether events of streams of this kind change its tables.
     fn reads(self, aggregate_type: &str) -> bool {
         match self {
-            // Organizations count what every stream of theirs uses.
-            Self::Organizations => aggregate_type != "User",
+            Self::Organizations => aggregate_type == "Organization",
             // What was purged with its organization goes.
             Self::Members => ["Organization", "Membership"].contains(&aggregate_type),
             Self::Invitations => ["Organization", "Invitation"].contains(&aggregate_type),

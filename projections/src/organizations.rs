@@ -1,15 +1,14 @@
-//! Organizations, with limits and their use, and settings.
+//! Organizations and their settings.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use aggregates::guard::Effect;
-use aggregates::organization::{LIMITS, OrganizationEvent};
+use aggregates::organization::OrganizationEvent;
 use aggregates::personal::readable;
 use aggregates::status::{Lifecycle, Verification};
 use aggregates::{Event, Recorded};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
@@ -31,7 +30,6 @@ struct Row {
     deleted_by_operator: bool,
     purge_at: Option<DateTime<Utc>>,
     plan: String,
-    limits: BTreeMap<String, Limit>,
     version: i64,
     created_at: DateTime<Utc>,
     partition: i16,
@@ -41,41 +39,27 @@ struct Row {
     purged: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Limit {
-    maximum: Option<u64>,
-    used: i64,
-}
-
 pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
-    let mut rows = load(connection, events).await?;
-    for recorded in events {
-        let Some(organization) = &recorded.organization else { continue };
-        let row = rows.entry(organization.to_string()).or_default();
-        let begins = matches!(recorded.event, Event::Organization(OrganizationEvent::OrgCreated { .. }));
-        // What still happens in a purged organization (an invitation's time runs out) has no row to show it.
-        if row.offset < recorded.offset && (begins || !row.id.is_empty()) {
-            row.apply(recorded);
+    let own: Vec<&Recorded> = events.iter().copied().filter(|e| matches!(e.event, Event::Organization(_))).collect();
+    let mut rows = load(connection, &own).await?;
+    for recorded in &own {
+        if let Event::Organization(event) = &recorded.event {
+            let row = rows.entry(recorded.stream.id().to_owned()).or_default();
+            if row.offset < recorded.offset {
+                row.apply(recorded, event);
+            }
         }
     }
     let (gone, kept): (Vec<Row>, Vec<Row>) =
         rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
     save(connection, &kept).await?;
-    save_settings(connection, events).await?;
+    save_settings(connection, &own).await?;
     let gone: Vec<&str> = gone.iter().map(|row| row.id.as_str()).collect();
     forget(connection, &gone).await
 }
 
 async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
-    let mut begun = HashSet::new();
-    let mut ids = vec![];
-    for recorded in events {
-        let Some(organization) = &recorded.organization else { continue };
-        let begins = matches!(recorded.event, Event::Organization(OrganizationEvent::OrgCreated { .. }));
-        if begun.insert(organization) && !begins {
-            ids.push(organization.as_ref());
-        }
-    }
+    let ids = crate::begun_before(events.iter().copied());
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -96,13 +80,13 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
     sqlx::query!(
         r#"INSERT INTO organizations
            SELECT id, slug, name, contact_email, external_id, verification, verification_reason, before_block, once_verified,
-                  lifecycle, before_deletion, deleted_by_operator, purge_at, plan, limits::json, version, created_at,
+                  lifecycle, before_deletion, deleted_by_operator, purge_at, plan, version, created_at,
                   partition, at
            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[],
-                       $10::text[], $11::text[], $12::boolean[], $13::timestamptz[], $14::text[], $15::text[], $16::bigint[],
-                       $17::timestamptz[], $18::smallint[], $19::bigint[])
+                       $10::text[], $11::text[], $12::boolean[], $13::timestamptz[], $14::text[], $15::bigint[],
+                       $16::timestamptz[], $17::smallint[], $18::bigint[])
                 AS r(id, slug, name, contact_email, external_id, verification, verification_reason, before_block,
-                     once_verified, lifecycle, before_deletion, deleted_by_operator, purge_at, plan, limits, version,
+                     once_verified, lifecycle, before_deletion, deleted_by_operator, purge_at, plan, version,
                      created_at, partition, at)
            ON CONFLICT (id) DO UPDATE SET
                slug = EXCLUDED.slug, name = EXCLUDED.name, contact_email = EXCLUDED.contact_email,
@@ -110,7 +94,7 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
                verification_reason = EXCLUDED.verification_reason, before_block = EXCLUDED.before_block,
                once_verified = EXCLUDED.once_verified, lifecycle = EXCLUDED.lifecycle,
                before_deletion = EXCLUDED.before_deletion, deleted_by_operator = EXCLUDED.deleted_by_operator,
-               purge_at = EXCLUDED.purge_at, plan = EXCLUDED.plan, limits = EXCLUDED.limits,
+               purge_at = EXCLUDED.purge_at, plan = EXCLUDED.plan,
                version = EXCLUDED.version, "offset" = EXCLUDED."offset"
            WHERE organizations."offset" < EXCLUDED."offset""#,
         column!(rows, |row| row.id.as_str()) as &[&str],
@@ -127,7 +111,6 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
         column!(rows, |row| row.deleted_by_operator),
         column!(rows, |row| row.purge_at) as &[Option<DateTime<Utc>>],
         column!(rows, |row| row.plan.as_str()) as &[&str],
-        column!(rows, |row| json!(row.limits).to_string()),
         column!(rows, |row| row.version),
         column!(rows, |row| row.created_at),
         column!(rows, |row| row.partition),
@@ -195,33 +178,10 @@ async fn save_settings(connection: &mut PgConnection, events: &[&Recorded]) -> R
 }
 
 impl Row {
-    fn apply(&mut self, recorded: &Recorded) {
-        self.offset = recorded.offset;
-        for effect in recorded.event.effects() {
-            self.count(&effect);
-        }
-        if let Event::Organization(event) = &recorded.event {
-            self.version = recorded.sequence.cast_signed();
-            self.change(recorded, event);
-        }
-    }
-
-    fn count(&mut self, effect: &Effect) {
-        match effect {
-            Effect::Tally { name, by } if LIMITS.contains(name) => {
-                self.limits.entry((*name).to_owned()).or_default().used += by;
-            }
-            Effect::Maximum { name, maximum } => self.limits.entry(name.clone()).or_default().maximum = *maximum,
-            Effect::Tally { .. }
-            | Effect::Claim { .. }
-            | Effect::Release { .. }
-            | Effect::Floor { .. }
-            | Effect::Reached { .. } => {}
-        }
-    }
-
-    fn change(&mut self, recorded: &Recorded, event: &OrganizationEvent) {
+    fn apply(&mut self, recorded: &Recorded, event: &OrganizationEvent) {
         use OrganizationEvent as E;
+        self.offset = recorded.offset;
+        self.version = recorded.sequence.cast_signed();
         match event {
             E::OrgCreated { name, slug, contact_email, external_id, plan, created_at, limits: _, reason: _ } => {
                 self.id = recorded.stream.id().to_owned();
@@ -265,7 +225,7 @@ impl Row {
             }
             E::OrgPurged { .. } => self.purged = true,
             E::OrgPlanChanged { plan, .. } => self.plan = plan.clone(),
-            // Settings have a table of their own; limits are counted by their effects.
+            // Settings have a table of their own; limits are read where commands are held against them.
             E::OrgSettingsUpdated { .. } | E::OrgLimitSet { .. } | E::LimitReached { .. } => {}
         }
     }

@@ -16,6 +16,8 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The oldest PostgreSQL that will do.
 const SERVER_VERSION_MIN: i32 = 150_000;
+/// A connection that rested for so long is asked whether it lives before it is used.
+const PING_AFTER: Duration = Duration::from_secs(1);
 /// How long a request waits for a connection.
 const ACQUIRE_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the projections: one a projection, and some for looking.
@@ -76,6 +78,13 @@ impl Database {
         let settings = [
             ("search_path", projections::search_path()),
             ("statement_timeout", statement_timeout),
+            // Small statements that are prepared once: planning them again each time costs more than running them, and
+            // compiling them costs a hundred times as much. They look things up by arrays, of whose size the planner
+            // knows nothing: without these settings it hashes whole tables where it should probe an index.
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
+            ("jit", "off".to_owned()),
+            ("enable_hashjoin", "off".to_owned()),
+            ("enable_mergejoin", "off".to_owned()),
             // Whoever holds locks and does not answer is cut off, so that a lease ends with its holder.
             ("idle_in_transaction_session_timeout", "10000".to_owned()),
             ("tcp_keepalives_idle", "5".to_owned()),
@@ -85,6 +94,14 @@ impl Database {
         let configured = options.clone().options(settings).application_name("tenancy");
         let pool = |connections: u32| {
             let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_WAIT);
+            // A round trip before each use would double those of most requests; only a connection that nobody used for
+            // a while is asked whether it still lives.
+            let options = options.test_before_acquire(false).before_acquire(|connection, use_so_far| {
+                Box::pin(async move {
+                    let rested = use_so_far.idle_for > PING_AFTER;
+                    Ok(!rested || connection.ping().await.is_ok())
+                })
+            });
             options.connect_lazy_with(configured.clone())
         };
         let connections_max = config.database.connections_max;

@@ -9,6 +9,7 @@ use sqlx::{FromRow, Postgres, QueryBuilder};
 use super::connection::{Created, Opaque, Slice};
 use super::errors::{bad_input, log_fault};
 use super::loaders::ListFilter;
+use super::loaders::{Lists, Loaders};
 use super::membership::{Membership, among};
 use super::organization::Organization;
 use super::payload::{Answer, payloads, run};
@@ -52,6 +53,10 @@ impl ListFilter for InvitationFilter {
     type Row = InvitationRow;
     const PREFIX: &'static str = InvitationId::PREFIX;
     const SELECT: &'static str = InvitationRow::SELECT;
+    fn lists(loaders: &Loaders) -> &Lists<Self> {
+        &loaders.invitations
+    }
+
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         // By the clock an open invitation past its time is expired, before that is recorded.
         match self.state.as_deref() {

@@ -2,34 +2,39 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::roles::Permission;
 use aggregates::{Membership, Organization, StreamId, User};
 use async_graphql::Error;
-use async_graphql::dataloader::{DataLoader, Loader};
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 
+use super::batch::{Batcher, Load};
 use super::connection::{Created, Page, Slice, push_page};
 use super::errors::{database_fault, log_fault};
-use super::invitation::InvitationRow;
-use super::membership::MembershipRow;
-use super::project::ProjectRow;
+use super::invitation::InvitationFilter;
+use super::membership::MemberFilter;
+use super::project::ProjectFilter;
 use super::session::App;
 use super::user::UserRow;
 use crate::commands::Principal;
 use crate::commands::sees;
-use crate::log::{Loaded, Log};
+use crate::log::{Loaded, Log, NamedTally};
 
 /// All loaders of a request.
 pub struct Loaders {
     /// Organizations and the caller's standing in them, as the log has them now.
-    pub seen: DataLoader<SeenLoader>,
+    pub seen: Batcher<OrganizationId, SeenLoader>,
     /// Users, for names and addresses.
-    pub users: DataLoader<UserLoader>,
-    /// Lists of organizations.
-    pub lists: DataLoader<ListLoader>,
+    pub users: Batcher<String, UserLoader>,
+    /// What organizations use.
+    pub tallies: Batcher<OrganizationId, TallyLoader>,
+    /// Lists of members.
+    pub members: Lists<MemberFilter>,
+    /// Lists of invitations.
+    pub invitations: Lists<InvitationFilter>,
+    /// Lists of projects.
+    pub projects: Lists<ProjectFilter>,
 }
 
 impl Loaders {
@@ -38,17 +43,18 @@ impl Loaders {
         let log = app.commands.log().clone();
         let pool = log.pool().clone();
         Self {
-            users: loader(UserLoader { log: log.clone() }),
-            seen: loader(SeenLoader { log, principal }),
-            lists: loader(ListLoader { pool }),
+            users: Batcher::new(UserLoader { log: log.clone() }),
+            tallies: Batcher::new(TallyLoader { log: log.clone() }),
+            seen: Batcher::new(SeenLoader { log, principal }),
+            members: Batcher::new(ListLoader { pool: pool.clone() }),
+            invitations: Batcher::new(ListLoader { pool: pool.clone() }),
+            projects: Batcher::new(ListLoader { pool }),
         }
     }
 }
 
-/// A level's resolvers run before the loader does, so it need not wait for them by the clock.
-fn loader<L: 'static>(loader: L) -> DataLoader<L> {
-    DataLoader::new(loader, tokio::spawn).delay(Duration::ZERO)
-}
+/// Lists of one kind, of many organizations.
+pub type Lists<F> = Batcher<ListKey<F>, ListLoader>;
 
 /// An organization and how the caller stands in it.
 #[derive(Debug, Clone)]
@@ -80,9 +86,8 @@ pub struct SeenLoader {
     principal: Option<Principal>,
 }
 
-impl Loader<OrganizationId> for SeenLoader {
+impl Load<OrganizationId> for SeenLoader {
     type Value = Seen;
-    type Error = Error;
 
     async fn load(&self, keys: &[OrganizationId]) -> Result<HashMap<OrganizationId, Seen>, Error> {
         let user = self.principal.as_ref().map(|principal| &principal.user);
@@ -107,9 +112,8 @@ pub struct UserLoader {
     log: Arc<Log>,
 }
 
-impl Loader<String> for UserLoader {
+impl Load<String> for UserLoader {
     type Value = UserRow;
-    type Error = Error;
 
     /// From the read model; who is not in it yet, because he has just called for the first time, from the log.
     async fn load(&self, keys: &[String]) -> Result<HashMap<String, UserRow>, Error> {
@@ -151,6 +155,8 @@ pub trait ListFilter: Clone + Eq + std::hash::Hash + Send + Sync + 'static {
     const PREFIX: &'static str;
     /// The columns of a row, and the table, after `SELECT`.
     const SELECT: &'static str;
+    /// Where its lists are loaded.
+    fn lists(loaders: &Loaders) -> &Lists<Self>;
     /// Adds ` AND …` for each condition.
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>);
 }
@@ -196,20 +202,23 @@ impl ListLoader {
     }
 }
 
-macro_rules! lists {
-    ($($filter:ty => $row:ty;)*) => {$(
-        impl Loader<ListKey<$filter>> for ListLoader {
-            type Value = Slice<$row>;
-            type Error = Error;
-            async fn load(&self, keys: &[ListKey<$filter>]) -> Result<HashMap<ListKey<$filter>, Slice<$row>>, Error> {
-                self.lists(keys).await
-            }
-        }
-    )*};
+impl<F: ListFilter> Load<ListKey<F>> for ListLoader {
+    type Value = Slice<F::Row>;
+
+    async fn load(&self, keys: &[ListKey<F>]) -> Result<HashMap<ListKey<F>, Slice<F::Row>>, Error> {
+        self.lists(keys).await
+    }
 }
 
-lists! {
-    super::membership::MemberFilter => MembershipRow;
-    super::invitation::InvitationFilter => InvitationRow;
-    super::project::ProjectFilter => ProjectRow;
+/// Loads what organizations use, as commands are held against it.
+pub struct TallyLoader {
+    log: Arc<Log>,
+}
+
+impl Load<OrganizationId> for TallyLoader {
+    type Value = Vec<NamedTally>;
+
+    async fn load(&self, keys: &[OrganizationId]) -> Result<HashMap<OrganizationId, Vec<NamedTally>>, Error> {
+        self.log.tallies(keys).await.map_err(log_fault)
+    }
 }

@@ -8,6 +8,7 @@ use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use super::connection::{Created, Opaque, Slice};
 use super::loaders::ListFilter;
+use super::loaders::{Lists, Loaders};
 use super::organization::{Organization, OrganizationCommandInput};
 use super::payload::{Answer, payloads, run};
 use super::scalars::{MembershipSource, MembershipState, Time, int};
@@ -50,6 +51,10 @@ impl ListFilter for MemberFilter {
     type Row = MembershipRow;
     const PREFIX: &'static str = MembershipId::PREFIX;
     const SELECT: &'static str = MembershipRow::SELECT;
+    fn lists(loaders: &Loaders) -> &Lists<Self> {
+        &loaders.members
+    }
+
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         match &self.state {
             Some(state) => query.push(" AND state = ").push_bind(state.clone()),

@@ -5,6 +5,7 @@
 //! `audit` makes the audit types from the event declarations.
 
 mod audit;
+mod batch;
 mod connection;
 mod errors;
 mod invitation;

@@ -1,7 +1,5 @@
 //! Organizations.
 
-use std::collections::BTreeMap;
-
 use aggregates::ids::{Id, OrganizationId};
 use aggregates::membership::MembershipSource;
 use aggregates::organization::LIMITS;
@@ -16,7 +14,7 @@ use sqlx::{FromRow, QueryBuilder};
 
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
-use super::errors::{database_fault, forbidden, log_fault};
+use super::errors::{database_fault, forbidden};
 use super::invitation::{Invitation, InvitationFilter};
 use super::loaders::{ListFilter, ListKey, Seen};
 use super::membership::{MemberFilter, Membership};
@@ -55,16 +53,8 @@ pub struct Organization {
     verification_reason: Option<String>,
     purge_at: Option<DateTime<Utc>>,
     plan: String,
-    /// As the read model counted them; else they are read where commands are decided.
-    limits: Option<BTreeMap<String, StoredLimit>>,
     version: u64,
     created_at: DateTime<Utc>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct StoredLimit {
-    maximum: Option<i64>,
-    used: i64,
 }
 
 /// An organization as the read model has it.
@@ -82,8 +72,6 @@ pub struct OrganizationRow {
     deleted_by_operator: bool,
     purge_at: Option<DateTime<Utc>>,
     plan: String,
-    #[sqlx(json)]
-    limits: BTreeMap<String, StoredLimit>,
     version: i64,
     created_at: DateTime<Utc>,
 }
@@ -109,7 +97,6 @@ impl From<OrganizationRow> for Organization {
             verification_reason: row.verification_reason,
             purge_at: row.purge_at,
             plan: row.plan,
-            limits: Some(row.limits),
             version: row.version.unsigned_abs(),
             created_at: row.created_at,
         }
@@ -130,7 +117,6 @@ impl Organization {
             verification_reason: state.verification_reason.clone(),
             purge_at: state.purge_at,
             plan: state.plan.clone(),
-            limits: None,
             version: loaded.version,
             created_at: state.created_at,
         }
@@ -150,14 +136,11 @@ impl Organization {
         permission: Permission,
         filter: F,
         page: PageArguments,
-    ) -> Result<Slice<F::Row>, Error>
-    where
-        super::loaders::ListLoader: async_graphql::dataloader::Loader<ListKey<F>, Value = Slice<F::Row>, Error = Error>,
-    {
+    ) -> Result<Slice<F::Row>, Error> {
         self.allowed(ctx, permission).await?;
         let page = page.page_of(F::PREFIX, Session::of(ctx).page_size_max())?;
         let key = ListKey { organization: self.id.clone(), filter, page };
-        let slice = Session::of(ctx).loaders().lists.load_one(key).await?;
+        let slice = F::lists(Session::of(ctx).loaders()).load_one(key).await?;
         Ok(slice.unwrap_or(Slice { rows: vec![], has_previous: false, has_next: false }))
     }
 }
@@ -210,20 +193,15 @@ impl Organization {
     }
     /// What it may have and what it uses; always holds members and projects.
     async fn limits(&self, ctx: &Context<'_>) -> async_graphql::Result<Vec<Limit>> {
-        let counted = match &self.limits {
-            Some(limits) => limits.clone(),
-            None => {
-                // What is counted is of now, also where the rest is of an earlier outcome.
-                if Session::of(ctx).see(&self.id).await?.is_none() {
-                    return Err(super::errors::not_found());
-                }
-                let tallies = Session::of(ctx).log().tallies(&self.id).await.map_err(log_fault)?;
-                tallies.into_iter().map(|(name, maximum, used)| (name, StoredLimit { maximum, used })).collect()
-            }
-        };
+        // What is counted is of now, also where the rest is of an earlier outcome.
+        if Session::of(ctx).see(&self.id).await?.is_none() {
+            return Err(super::errors::not_found());
+        }
+        let counted = Session::of(ctx).loaders().tallies.load_one(self.id.clone()).await?.unwrap_or_default();
         let limit = |name: &str| {
-            let counted = counted.get(name).copied().unwrap_or(StoredLimit { maximum: None, used: 0 });
-            Limit { name: name.to_owned(), maximum: counted.maximum.map(Long), used: Long(counted.used.max(0)) }
+            let tally =
+                counted.iter().find(|(counted, _)| counted == name).map(|(_, tally)| *tally).unwrap_or_default();
+            Limit { name: name.to_owned(), maximum: tally.maximum.map(Long), used: Long(tally.used.max(0)) }
         };
         Ok(LIMITS.map(limit).to_vec())
     }
@@ -328,7 +306,7 @@ pub async fn organizations(
     let page = page.page_of(OrganizationId::PREFIX, Session::of(ctx).page_size_max())?;
     let mut query = QueryBuilder::new(
         "SELECT id, slug, name, contact_email, external_id, verification, verification_reason, once_verified, lifecycle,
-                deleted_by_operator, purge_at, plan, limits, version, created_at FROM organizations WHERE true",
+                deleted_by_operator, purge_at, plan, version, created_at FROM organizations WHERE true",
     );
     if let Some(verification) = verification {
         query.push(" AND verification = ").push_bind(stored(verification));

@@ -9,6 +9,7 @@ use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use super::connection::{Created, Opaque, Slice};
 use super::loaders::ListFilter;
+use super::loaders::{Lists, Loaders};
 use super::organization::Organization;
 use super::payload::{Answer, payloads, run};
 use super::scalars::{ProjectState, Time, int};
@@ -44,6 +45,10 @@ impl ListFilter for ProjectFilter {
     const PREFIX: &'static str = ProjectId::PREFIX;
     const SELECT: &'static str =
         "id, organization_id, slug, name, metadata, state, purge_at, version, created_at FROM projects";
+    fn lists(loaders: &Loaders) -> &Lists<Self> {
+        &loaders.projects
+    }
+
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         match &self.state {
             Some(state) => query.push(" AND state = ").push_bind(state.clone()),

@@ -37,7 +37,7 @@ pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_o
 pub use keys::KeyRing;
 pub use load::{Current, Loadable, Loaded};
 pub use position::{InvalidPosition, Position};
-pub use read::{AuditCursor, AuditFilter, AuditPage, Direction};
+pub use read::{AuditCursor, AuditFilter, AuditPage, Direction, NamedTally};
 pub use stored::{COLUMNS, Reader, StoredEvent};
 
 /// The last offset of each partition, as far as this process has heard.

@@ -1,11 +1,14 @@
 //! Reading the log itself: by partition and offset, and as an audit trail.
 
+use std::collections::HashMap;
+
 use aggregates::Recorded;
 use aggregates::ids::{EventId, OrganizationId};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
+use super::ledger::Tally;
 use super::stored::{COLUMNS, StoredEvent};
 use super::{Heads, Log, LogError};
 
@@ -60,6 +63,9 @@ pub enum AuditCursor {
     /// Over all.
     Time(DateTime<Utc>, EventId),
 }
+
+/// A tally with its name.
+pub type NamedTally = (String, Tally);
 
 impl Log {
     /// The event of this id.
@@ -160,13 +166,27 @@ impl Log {
         Ok(holder.fetch_optional(&self.pool).await?)
     }
 
-    /// What an organization uses, by name: maximum and used.
-    pub async fn tallies(&self, organization: &OrganizationId) -> Result<Vec<(String, Option<i64>, i64)>, LogError> {
-        let rows =
-            sqlx::query!("SELECT name, maximum, used FROM tallies WHERE organization_id = $1", organization.as_ref())
-                .fetch_all(&self.pool)
-                .await?;
-        Ok(rows.into_iter().map(|row| (row.name, row.maximum, row.used)).collect())
+    /// What organizations use, by name.
+    pub async fn tallies(
+        &self,
+        organizations: &[OrganizationId],
+    ) -> Result<HashMap<OrganizationId, Vec<NamedTally>>, LogError> {
+        let ids: Vec<&str> = organizations.iter().map(AsRef::as_ref).collect();
+        let rows = sqlx::query!(
+            "SELECT t.* FROM unnest($1::text[]) AS o(id)
+             CROSS JOIN LATERAL (SELECT * FROM tallies WHERE organization_id = o.id) t",
+            &ids as &[&str]
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut found: HashMap<OrganizationId, Vec<NamedTally>> = HashMap::new();
+        for row in rows {
+            let organization: OrganizationId =
+                row.organization_id.parse().map_err(|_| LogError::Corrupt(row.organization_id.clone()))?;
+            let tally = Tally { used: row.used, maximum: row.maximum, floor: row.floor, reached: row.reached };
+            found.entry(organization).or_default().push((row.name, tally));
+        }
+        Ok(found)
     }
 
     /// The kept outcome of a command: the keyed hash of its input, and what it recorded.

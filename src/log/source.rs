@@ -17,6 +17,11 @@ struct Wanted {
     event: StoredEvent,
 }
 
+/// What projections read. No read model shows from where or with which program a command came, so nobody need open it.
+fn columns() -> String {
+    COLUMNS.replace("ip, user_agent", "NULL::text AS ip, NULL::text AS user_agent")
+}
+
 impl Source for Log {
     async fn read(
         &self,
@@ -27,11 +32,12 @@ impl Source for Log {
         let partitions: Vec<i16> = ranges.iter().map(|range| range.partition).collect();
         let after: Vec<i64> = ranges.iter().map(|range| range.after).collect();
         let until: Vec<i64> = ranges.iter().map(|range| range.until).collect();
+        let columns = columns();
         let statement = format!(
             r#"SELECT r.ordinality, e.* FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
                    AS r(number, after, until, ordinality)
                CROSS JOIN LATERAL (
-                   SELECT {COLUMNS} FROM events
+                   SELECT {columns} FROM events
                    WHERE partition = r.number AND "offset" > r.after AND "offset" <= r.until ORDER BY "offset" LIMIT $4
                ) e"#
         );
@@ -55,15 +61,16 @@ impl Source for Log {
         range: Range,
         limit: i64,
     ) -> Result<Vec<Entry>, Failure> {
+        let columns = columns();
         // Offsets rise with the sequences by which the indexes find what belongs to one.
         let statement = match owner.starts_with(OrganizationId::PREFIX) {
             true => format!(
-                r#"SELECT {COLUMNS} FROM events WHERE organization_id = $1 AND partition = $2 AND "offset" <= $4
+                r#"SELECT {columns} FROM events WHERE organization_id = $1 AND partition = $2 AND "offset" <= $4
                    AND audit_sequence > COALESCE((SELECT audit_sequence FROM events WHERE partition = $2 AND "offset" = $3), 0)
                    ORDER BY audit_sequence LIMIT $5"#
             ),
             false => format!(
-                r#"SELECT {COLUMNS} FROM events WHERE aggregate_type = 'User' AND aggregate_id = $1 AND partition = $2
+                r#"SELECT {columns} FROM events WHERE aggregate_type = 'User' AND aggregate_id = $1 AND partition = $2
                    AND "offset" > $3 AND "offset" <= $4 ORDER BY sequence LIMIT $5"#
             ),
         };

@@ -21,7 +21,9 @@ pub fn apply(model: &mut Model, event: &Event, findings: &mut Findings) {
         _ => findings.add("streams are of known kinds", || event.place()),
     }
     if let Some(organization) = event.organization.as_ref().and_then(|id| model.organizations.get_mut(id)) {
-        organization.offset = event.offset;
+        if event.kind == "Organization" {
+            organization.offset = event.offset;
+        }
     }
 }
 

@@ -135,10 +135,6 @@ fn organizations(model: &Model) -> Rows {
             "verification_reason": o.verification_reason, "before_block": o.before_block,
             "once_verified": o.once_verified, "lifecycle": o.lifecycle, "before_deletion": o.before_deletion,
             "deleted_by_operator": o.deleted_by_operator, "purge_at": o.purge_at, "plan": o.plan,
-            "limits": {
-                "members": {"maximum": o.members_limit.maximum, "used": o.used.members},
-                "projects": {"maximum": o.projects_limit.maximum, "used": o.used.projects},
-            },
             "version": o.version, "created_at": o.created_at, "partition": o.partition, "offset": o.offset,
         })
     };

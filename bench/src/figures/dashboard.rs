@@ -1,0 +1,206 @@
+//! The page that people look at most: an organization with its limits, first 10 members with names, first 5
+//! projects, open invitations, last 10 audit events with who acted.
+//!
+//! Ours: one GraphQL query over HTTP, 128 connections to the service's process, each with the token of the owner of
+//! the organization that it asks for: a random one among 1,000. It authenticates, looks at the caller's standing in
+//! the log, holds every list against permissions, and opens what is encrypted in the events.
+//!
+//! The reference: one SQL statement that makes the same JSON from the same tables in the same database, prepared, by
+//! pgbench, for a random organization; it authenticates nobody. Before anything is measured, the answers of both are
+//! compared for some organizations, and have to be equal (times as points in time). pgbench runs with several numbers
+//! of clients first, and the best is taken: 128 processes on a small machine would slow the reference down.
+
+use std::time::Duration;
+
+use aggregates::descriptors;
+use chrono::{DateTime, Utc};
+use rand::Rng;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::http::{Connection, Counted, body, find, load};
+use crate::pgbench::Run;
+use crate::process::Service;
+use crate::report::{Figure, Goal};
+use crate::run::Context;
+use crate::world::World;
+
+const GROUP: &str = "dashboard";
+const CONNECTIONS: usize = 128;
+/// Numbers of clients that the reference is tried with.
+const CLIENTS: [u32; 4] = [4, 8, 32, 128];
+const COMPARED: usize = 20;
+
+const QUERY: &str = "query Dashboard($id: ID!) { organization(by: {id: $id}) {
+    id slug name verification lifecycle plan version createdAt limits { name maximum used }
+    members(first: 10) { nodes { id roles state source joinedAt user { id name email } } pageInfo { hasNextPage } }
+    projects(first: 5) { nodes { id slug name state metadata createdAt version } pageInfo { hasNextPage } }
+    invitations(first: 10, state: PENDING) { nodes { id email roles state expiresAt } pageInfo { hasNextPage } }
+    auditTrail(last: 10) { nodes { id action subjectId sequence auditSequence recordedAt actor { id label } } } } }";
+
+const STATEMENT: &str = r#"
+SELECT json_build_object('data', json_build_object('organization', json_build_object(
+    'id', o.id, 'slug', o.slug, 'name', o.name, 'verification', o.verification, 'lifecycle', o.lifecycle,
+    'plan', o.plan, 'version', o.version, 'createdAt', o.created_at,
+    'limits', json_build_array(
+        json_build_object('name', 'members', 'maximum', tm.maximum, 'used', tm.used),
+        json_build_object('name', 'projects', 'maximum', tp.maximum, 'used', coalesce(tp.used, 0))),
+    'members', m.list, 'projects', p.list, 'invitations', i.list, 'auditTrail', json_build_object('nodes', e.nodes)
+)))
+FROM bench_picks k JOIN organizations o ON o.id = k.id
+LEFT JOIN tallies tm ON tm.organization_id = o.id AND tm.name = 'members'
+LEFT JOIN tallies tp ON tp.organization_id = o.id AND tp.name = 'projects'
+CROSS JOIN LATERAL (
+    SELECT json_build_object(
+        'nodes', coalesce(json_agg(json_build_object('id', r.id, 'roles', r.roles, 'state', r.state, 'source', r.source,
+            'joinedAt', r.joined_at, 'user', json_build_object('id', u.id, 'name', u.name, 'email', u.email))
+            ORDER BY r.created_at, r.id) FILTER (WHERE r.place <= 10), '[]'),
+        'pageInfo', json_build_object('hasNextPage', count(*) > 10)) AS list
+    FROM (SELECT *, row_number() OVER (ORDER BY created_at, id) AS place FROM members
+          WHERE organization_id = o.id AND state <> 'REMOVED' ORDER BY created_at, id LIMIT 11) r
+    LEFT JOIN users u ON u.id = r.user_id
+) m
+CROSS JOIN LATERAL (
+    SELECT json_build_object(
+        'nodes', coalesce(json_agg(json_build_object('id', r.id, 'slug', r.slug, 'name', r.name, 'state', r.state,
+            'metadata', r.metadata, 'createdAt', r.created_at, 'version', r.version)
+            ORDER BY r.created_at, r.id) FILTER (WHERE r.place <= 5), '[]'),
+        'pageInfo', json_build_object('hasNextPage', count(*) > 5)) AS list
+    FROM (SELECT *, row_number() OVER (ORDER BY created_at, id) AS place FROM projects
+          WHERE organization_id = o.id AND state <> 'DELETED' ORDER BY created_at, id LIMIT 6) r
+) p
+CROSS JOIN LATERAL (
+    SELECT json_build_object(
+        'nodes', coalesce(json_agg(json_build_object('id', r.id, 'email', r.email, 'roles', r.roles, 'state', r.state,
+            'expiresAt', r.expires_at) ORDER BY r.created_at, r.id) FILTER (WHERE r.place <= 10), '[]'),
+        'pageInfo', json_build_object('hasNextPage', count(*) > 10)) AS list
+    FROM (SELECT *, row_number() OVER (ORDER BY created_at, id) AS place FROM invitations
+          WHERE organization_id = o.id AND state = 'PENDING' AND expires_at > now()
+          ORDER BY created_at, id LIMIT 11) r
+) i
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_agg(json_build_object('id', r.event_id, 'action', a.action, 'subjectId', r.aggregate_id,
+        'sequence', r.sequence, 'auditSequence', r.audit_sequence, 'recordedAt', r.recorded_at,
+        'actor', json_build_object('id', split_part(r.actor, ':', 2), 'label', coalesce(u.name, u.email, u.id)))
+        ORDER BY r.audit_sequence), '[]') AS nodes
+    FROM (SELECT * FROM events WHERE organization_id = o.id ORDER BY audit_sequence DESC LIMIT 10) r
+    JOIN bench_actions a ON a.event_type = r.event_type
+    LEFT JOIN users u ON u.id = split_part(r.actor, ':', 2)
+) e
+WHERE k.number = "#;
+
+/// Everything of this group.
+pub async fn measure(context: &mut Context) -> Vec<Figure> {
+    let world = context.world().await;
+    let pool = world.database.pool(1).await;
+    prepare(&pool, &world).await;
+    let service = Service::start(&context.program, &world.database).await;
+    compare(&pool, &service, &world).await;
+    let script = script(&world);
+    let clients = best_clients(context, &world, &script).await;
+    let time = context.options.time();
+    let (mut ours, mut costs, mut reference) = (vec![], vec![], Ok(vec![]));
+    for round in 0..context.options.rounds {
+        let before = context.spent(Some(&service));
+        let counted = rate(&service, &world, time).await;
+        costs.push(before.each(context.spent(Some(&service)), counted.all));
+        ours.push(counted.rate);
+        if let (Ok(known), Ok(clients)) = (&mut reference, &clients) {
+            match sql(context, &world, &script, *clients, time).await {
+                Ok(rate) => known.push(rate),
+                Err(why) => reference = Err(why),
+            }
+        }
+        context.say(&format!("dashboard, round {}: {:.0}/s", round + 1, ours[round]));
+    }
+    let memory = vec![service.memory("VmHWM")];
+    service.stop().await;
+    let note = clients.map_or_else(|why| why, |clients| format!("pgbench had {clients} clients, the best of several"));
+    vec![
+        Figure::alone(GROUP, "dashboard over HTTP, 128 connections", "/s", ours, Goal::Times(0.7, 1.0))
+            .beside("one SQL statement", &reference)
+            .noted(note),
+        context.cost(GROUP, &costs),
+        Figure::alone(GROUP, "resident memory, most with dashboards", "MiB", memory, Goal::AtMost(250.0)),
+    ]
+}
+
+/// The organizations by number, and the actions of events: what the statement needs and the service knows by itself.
+async fn prepare(pool: &PgPool, world: &World) {
+    let ids: Vec<&str> = world.tenants.iter().map(|tenant| tenant.id.as_ref()).collect();
+    let (types, actions): (Vec<&str>, Vec<String>) =
+        descriptors().map(|descriptor| (descriptor.name, descriptor.action())).unzip();
+    let make = |text| sqlx::query(text).execute(pool);
+    make("CREATE TABLE IF NOT EXISTS bench_picks (number int PRIMARY KEY, id text COLLATE \"C\" NOT NULL)")
+        .await
+        .unwrap();
+    make("CREATE TABLE IF NOT EXISTS bench_actions (event_type text COLLATE \"C\" PRIMARY KEY, action text NOT NULL)")
+        .await
+        .unwrap();
+    let picks = "INSERT INTO bench_picks SELECT n, id FROM unnest($1::text[]) WITH ORDINALITY AS o(id, n)";
+    sqlx::query(picks).bind(&ids).execute(pool).await.unwrap();
+    let kinds = "INSERT INTO bench_actions SELECT * FROM unnest($1::text[], $2::text[])";
+    sqlx::query(kinds).bind(&types).bind(&actions).execute(pool).await.unwrap();
+    make("VACUUM ANALYZE").await.unwrap();
+}
+
+fn script(world: &World) -> String {
+    let statement = STATEMENT.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A colon before a letter would be a variable of pgbench; there is none in the statement.
+    format!("\\set number random(1, {})\n{statement} :number;\n", world.tenants.len())
+}
+
+/// Both have to answer the same.
+async fn compare(pool: &PgPool, service: &Service, world: &World) {
+    crate::figures::audit::wait_for_read_models(pool).await;
+    let mut connection = Connection::open(service.address).await;
+    for (place, tenant) in world.tenants.iter().enumerate().take(COMPARED) {
+        let ask = body(QUERY, &json!({"id": tenant.id.as_ref()}));
+        let ours: Value = serde_json::from_slice(connection.post(&tenant.token, &ask).await).unwrap();
+        let statement = format!("{STATEMENT}$1");
+        let number = i32::try_from(place + 1).unwrap_or(i32::MAX);
+        let theirs: Value = sqlx::query_scalar(&statement).bind(number).fetch_one(pool).await.unwrap();
+        assert_eq!(normal(ours), normal(theirs), "the reference does not answer the same");
+    }
+}
+
+/// The same point in time as the same text.
+fn normal(value: Value) -> Value {
+    match value {
+        Value::String(text) => match text.parse::<DateTime<Utc>>() {
+            Ok(time) => time.timestamp_micros().into(),
+            Err(_) => text.into(),
+        },
+        Value::Array(values) => values.into_iter().map(normal).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, normal(value))).collect(),
+        value => value,
+    }
+}
+
+async fn rate(service: &Service, world: &std::sync::Arc<World>, time: Duration) -> Counted {
+    let world = world.clone();
+    let next = move |random: &mut rand::rngs::StdRng| {
+        let tenant = &world.tenants[random.random_range(0..world.tenants.len())];
+        (tenant.token.clone(), body(QUERY, &json!({"id": tenant.id.as_ref()})))
+    };
+    load(service.address, CONNECTIONS, time, next, |answer| find(answer, b"\"auditTrail\":{\"nodes\":[{").is_some())
+        .await
+}
+
+async fn sql(context: &Context, world: &World, script: &str, clients: u32, time: Duration) -> Result<f64, String> {
+    let (database, scripts) = (&world.database, &[script.to_owned()]);
+    context.bench(Run { database, scripts, clients, seconds: time.as_secs_f64(), define: &[] }).await
+}
+
+async fn best_clients(context: &Context, world: &World, script: &str) -> Result<u32, String> {
+    let (mut best, mut why) = ((0, 0.0), String::new());
+    for clients in CLIENTS {
+        match sql(context, world, script, clients, Duration::from_secs(1)).await {
+            Ok(rate) if rate > best.1 => best = (clients, rate),
+            Ok(_) => {}
+            // On a busy machine a second may be too short for many clients; others were long enough.
+            Err(error) => why = error,
+        }
+    }
+    if best.0 == 0 { Err(why) } else { Ok(best.0) }
+}

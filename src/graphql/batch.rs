@@ -1,0 +1,67 @@
+//! One statement for what the resolvers of a level ask for at the same time.
+//!
+//! async-graphql's own loader waits by a timer of another thread, which costs two switches between threads for every
+//! batch. Resolvers of a level run within one task, so it suffices that each lets the others come first, once.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_graphql::Error;
+use tokio::sync::OnceCell;
+
+/// Finds many things at once.
+pub trait Load<K: Hash + Eq>: Send + Sync {
+    /// What is found.
+    type Value: Clone + Send + Sync;
+
+    /// What there is of these.
+    fn load(&self, keys: &[K]) -> impl Future<Output = Result<HashMap<K, Self::Value>, Error>> + Send;
+}
+
+/// Collects keys, and has them loaded together. Nothing is kept for later: a command may come between.
+pub struct Batcher<K: Hash + Eq, L: Load<K>> {
+    loader: L,
+    open: Mutex<Option<Arc<Batch<K, L::Value>>>>,
+}
+
+/// Keys that are loaded together, and what was found.
+struct Batch<K, V> {
+    keys: Mutex<HashSet<K>>,
+    found: OnceCell<Result<HashMap<K, V>, Error>>,
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync, L: Load<K>> Batcher<K, L> {
+    /// Over this loader.
+    pub fn new(loader: L) -> Self {
+        Self { loader, open: Mutex::new(None) }
+    }
+
+    /// What there is of `key`, loaded with what others ask for meanwhile.
+    pub async fn load_one(&self, key: K) -> Result<Option<L::Value>, Error> {
+        let batch = self.join(key.clone());
+        tokio::task::yield_now().await;
+        self.close(&batch);
+        let found = batch.found.get_or_init(|| async {
+            let keys: Vec<K> = batch.keys.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+            self.loader.load(&keys).await
+        });
+        found.await.as_ref().map(|found| found.get(&key).cloned()).map_err(Clone::clone)
+    }
+
+    fn join(&self, key: K) -> Arc<Batch<K, L::Value>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Batch { keys: Mutex::default(), found: OnceCell::new() });
+        let batch = open.get_or_insert_with(new);
+        batch.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        batch.clone()
+    }
+
+    /// Whoever comes from now on has a batch of his own.
+    fn close(&self, batch: &Arc<Batch<K, L::Value>>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.as_ref().is_some_and(|open| Arc::ptr_eq(open, batch)) {
+            *open = None;
+        }
+    }
+}
