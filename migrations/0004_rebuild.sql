@@ -30,6 +30,8 @@ CREATE TABLE rebuilds (
     projection   text COLLATE "C" NOT NULL,
     version      integer          NOT NULL,
     requested_at timestamptz      NOT NULL DEFAULT now(),
+    -- Which program filled what there is of the new tables; another one begins anew.
+    program      text             NOT NULL DEFAULT '',
     PRIMARY KEY (projection, version)
 );
 

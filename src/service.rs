@@ -151,9 +151,9 @@ impl Core {
 pub fn failure(failure: projections::Failure) -> Error {
     Error::Log(match failure {
         projections::Failure::Database(error) => LogError::Database(error),
-        failure @ (projections::Failure::Gap { .. } | projections::Failure::Superseded(_)) => {
-            LogError::Corrupt(failure.to_string())
-        }
+        failure @ (projections::Failure::Gap { .. }
+        | projections::Failure::Worse { .. }
+        | projections::Failure::Superseded(_)) => LogError::Corrupt(failure.to_string()),
     })
 }
 
@@ -275,7 +275,10 @@ async fn carry_on_rebuilds(rebuilder: Arc<Rebuilder<Log>>, pool: PgPool) {
             let name = projection.name();
             match rebuilder.clone().run(vec![projection], watch::channel(Stage::default()).0).await {
                 Ok(Rebuilt::Elsewhere) => {}
-                Ok(Rebuilt::Done { events, .. }) => {
+                Ok(Rebuilt::Done { events, differences, .. }) => {
+                    for difference in differences {
+                        tracing::warn!(projection = name, %difference, "the old read model was different");
+                    }
                     tracing::info!(projection = name, events, "finished a rebuild that was left behind");
                 }
                 Err(error) => tracing::warn!(projection = name, %error, "a rebuild could not go on"),
@@ -342,6 +345,8 @@ fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut Jo
     tasks.spawn(async move { runtime.run(woken, until).await });
     let (runtime, until) = (core.runtime.clone(), stopping.clone());
     tasks.spawn(async move { runtime.help(until).await });
+    let (runtime, until) = (core.runtime.clone(), stopping.clone());
+    tasks.spawn(async move { runtime.run_retries(until).await });
     let wake = Arc::new(wake);
     let mut heads = core.commands.log().heads();
     let (pool, sender, mut until) = (core.database.projections.clone(), wake.clone(), stopping.clone());

@@ -20,8 +20,6 @@ pub(crate) struct Lease {
     pub partition: i16,
     /// The last offset that is shown.
     pub offset: i64,
-    /// Where the first stream is parked, if one is.
-    pub parked_from: Option<i64>,
 }
 
 pub(crate) fn names(projections: &[Projection]) -> (Vec<&'static str>, Vec<i32>) {
@@ -65,11 +63,7 @@ pub(crate) async fn lease(
                SELECT w.number, (SELECT "offset" FROM events WHERE partition = w.number ORDER BY "offset" DESC LIMIT 1) AS head
                FROM unnest($4::smallint[]) AS w(number)
            )
-           SELECT c.projection, c.partition, c."offset",
-                  (SELECT min(k."offset") FROM parked k
-                   WHERE k.projection = c.projection AND k.version = c.version AND k.shadow = c.shadow
-                     AND k.partition = c.partition) AS parked_from
-           FROM checkpoints c JOIN heads h ON h.number = c.partition AND h.head > c."offset"
+           SELECT c.projection, c.partition, c."offset" FROM checkpoints c JOIN heads h ON h.number = c.partition AND h.head > c."offset"
            JOIN unnest($1::text[], $2::int[]) AS p(name, version) ON p.name = c.projection AND p.version = c.version
            WHERE c.shadow = $3
            ORDER BY c.projection, c.partition FOR UPDATE OF c SKIP LOCKED"#,
@@ -80,11 +74,11 @@ pub(crate) async fn lease(
     )
     .fetch_all(connection)
     .await?;
-    let lease = |name: &str, partition, offset, parked_from| {
+    let lease = |name: &str, partition, offset| {
         let projection = projections.iter().copied().find(|projection| projection.name() == name)?;
-        Some(Lease { projection, partition, offset, parked_from })
+        Some(Lease { projection, partition, offset })
     };
-    Ok(rows.iter().filter_map(|row| lease(&row.projection, row.partition, row.offset, row.parked_from)).collect())
+    Ok(rows.iter().filter_map(|row| lease(&row.projection, row.partition, row.offset)).collect())
 }
 
 /// Moves held checkpoints to these offsets.

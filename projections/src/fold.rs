@@ -15,7 +15,8 @@ use crate::{BATCH_EVENTS_MAX, Projection};
 /// Streams that are left out of a projection, and from which offset on.
 #[derive(Debug, Default)]
 pub(crate) struct Parking {
-    known: HashMap<String, i64>,
+    /// By stream: its partition, and the first offset that is left out.
+    known: HashMap<String, (i16, i64)>,
     /// Those that were parked just now.
     pub fresh: Vec<Parked>,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Parked {
 }
 
 impl Parking {
-    pub fn new(known: impl IntoIterator<Item = (String, i64)>) -> Self {
+    pub fn new(known: impl IntoIterator<Item = (String, (i16, i64))>) -> Self {
         Self { known: known.into_iter().collect(), fresh: vec![] }
     }
 
@@ -42,11 +43,11 @@ impl Parking {
     }
 
     fn holds(&self, entry: &Entry) -> bool {
-        self.known.get(entry.aggregate_id()).is_some_and(|from| entry.offset() >= *from)
+        self.known.get(entry.aggregate_id()).is_some_and(|(_, from)| entry.offset() >= *from)
     }
 
     fn park(&mut self, entry: &Entry, failure: String) {
-        self.known.insert(entry.aggregate_id().to_owned(), entry.offset());
+        self.known.insert(entry.aggregate_id().to_owned(), (entry.partition(), entry.offset()));
         self.fresh.push(Parked {
             aggregate_type: entry.aggregate_type().to_owned(),
             aggregate_id: entry.aggregate_id().to_owned(),
@@ -59,7 +60,7 @@ impl Parking {
 
     /// Where the first stream is parked in a partition.
     pub fn first_in(&self, partition: i16) -> Option<i64> {
-        self.fresh.iter().filter(|parked| parked.partition == partition).map(|parked| parked.offset).min()
+        self.known.values().filter(|(of, _)| *of == partition).map(|(_, offset)| *offset).min()
     }
 }
 

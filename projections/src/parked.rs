@@ -30,7 +30,7 @@ pub(crate) async fn load(
     partitions: &[i16],
 ) -> Result<Parking, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT aggregate_id, "offset" FROM parked
+        r#"SELECT aggregate_id, partition, "offset" FROM parked
            WHERE projection = $1 AND version = $2 AND shadow = $3 AND partition = ANY($4)"#,
         projection.name(),
         projection.version(),
@@ -39,7 +39,24 @@ pub(crate) async fn load(
     )
     .fetch_all(connection)
     .await?;
-    Ok(Parking::new(rows.into_iter().map(|row| (row.aggregate_id, row.offset))))
+    Ok(Parking::new(rows.into_iter().map(|row| (row.aggregate_id, (row.partition, row.offset)))))
+}
+
+/// How many streams of an owner are parked.
+pub(crate) async fn of_owner(
+    connection: &mut PgConnection,
+    projection: Projection,
+    owner: &str,
+) -> Result<usize, sqlx::Error> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM parked WHERE projection = $1 AND version = $2 AND NOT shadow AND owner = $3"#,
+        projection.name(),
+        projection.version(),
+        owner
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// Records streams as parked.
@@ -127,15 +144,21 @@ pub(crate) async fn retry<S: Source>(
     )
     .fetch_all(&mut *transaction)
     .await?;
+    if before.is_empty() {
+        // Somebody else was faster.
+        return Ok(Retried::default());
+    }
     let range = Range { partition, after: 0, until: cursor };
     let mut attempt = transaction.begin().await?;
     let parking = refold(&mut attempt, source, projection, owner, range).await?;
-    // Making it worse than it is would be no help: then what is shown stays as it is.
-    if parking.fresh.iter().all(|parked| before.contains(&parked.aggregate_id)) {
-        attempt.commit().await?;
-    } else {
+    // Making it worse than it is would be no help: then what is shown, and what is parked, stays as it is.
+    if !parking.fresh.iter().all(|parked| before.contains(&parked.aggregate_id)) {
         attempt.rollback().await?;
+        put_off(&mut transaction, projection, &before).await?;
+        transaction.commit().await?;
+        return Ok(Retried { level: 0, parked: before.len() as u64 });
     }
+    attempt.commit().await?;
     let still: Vec<&str> = parking.fresh.iter().map(|parked| parked.aggregate_id.as_str()).collect();
     sqlx::query!(
         "DELETE FROM parked WHERE projection = $1 AND version = $2 AND NOT shadow AND aggregate_id = ANY($3) AND NOT aggregate_id = ANY($4)",
@@ -150,6 +173,21 @@ pub(crate) async fn retry<S: Source>(
     transaction.commit().await?;
     let parked = parking.fresh.len();
     Ok(Retried { level: before.len().saturating_sub(parked) as u64, parked: parked as u64 })
+}
+
+/// Puts off the next try of these streams.
+async fn put_off(connection: &mut PgConnection, projection: Projection, streams: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE parked SET tries = tries + 1, retry_at = now() + make_interval(secs => LEAST(3600, $4 * 2 ^ LEAST(tries, 20)))
+         WHERE projection = $1 AND version = $2 AND NOT shadow AND aggregate_id = ANY($3)",
+        projection.name(),
+        projection.version(),
+        streams,
+        RETRY_AFTER_SECONDS
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn refold<S: Source>(

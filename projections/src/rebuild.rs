@@ -21,7 +21,9 @@ use crate::tables::{Difference, Rows, copy_indexes, copy_layout, difference, tab
 use crate::{Projection, search_path_with};
 
 /// The first half of the advisory lock of a projection's rebuild; the second is the projection.
-const REBUILD_LOCKS: i32 = 0x7e9b;
+pub(crate) const REBUILD_LOCKS: i32 = 0x7e9b;
+/// Which program fills the new tables.
+const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 /// How many connections there are for filling the new tables: each of three workers has partitions of its own.
 const CONNECTIONS: u32 = 3;
 /// New tables that are behind by no more events than these are level enough to be compared and taken.
@@ -100,6 +102,7 @@ impl<S: Source> Rebuilder<S> {
             // What is lost with the server is made again: its checkpoint is lost with it.
             ("synchronous_commit", "off".to_owned()),
             ("statement_timeout", "0".to_owned()),
+            ("idle_session_timeout", "0".to_owned()),
             ("idle_in_transaction_session_timeout", "60000".to_owned()),
             ("maintenance_work_mem", "256MB".to_owned()),
             ("tcp_keepalives_idle", "5".to_owned()),
@@ -128,6 +131,10 @@ impl<S: Source> Rebuilder<S> {
                 .fetch_one(&mut control)
                 .await?;
             if !locked {
+                // Asked for is asked for: whoever is free does it.
+                for projection in &projections {
+                    request(&mut control, *projection).await?;
+                }
                 return Ok(Rebuilt::Elsewhere);
             }
         }
@@ -158,14 +165,12 @@ impl<S: Source> Rebuilder<S> {
 async fn prepare(connection: &mut PgConnection, projection: Projection, partitions: i16) -> Result<(), Failure> {
     let (serving, next, old) = schemas(projection);
     let mut transaction = connection.begin().await?;
-    sqlx::query("INSERT INTO rebuilds (projection, version) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(projection.name())
-        .bind(projection.version())
-        .execute(&mut *transaction)
-        .await?;
+    let begun_by = request(&mut transaction, projection).await?;
     sqlx::query(&format!("DROP SCHEMA IF EXISTS {old} CASCADE")).execute(&mut *transaction).await?;
     let begun = checkpoints::offsets(&mut transaction, projection, Role::Shadow, false).await?;
-    let fits = begun.len() == usize::from(partitions.unsigned_abs())
+    // What another program filled may be what its successor is to mend.
+    let fits = begun_by == PROGRAM
+        && begun.len() == usize::from(partitions.unsigned_abs())
         && tables(&mut transaction, &serving).await? == tables(&mut transaction, &next).await?;
     if !fits {
         sqlx::query(&format!("DROP SCHEMA IF EXISTS {next} CASCADE")).execute(&mut *transaction).await?;
@@ -179,9 +184,27 @@ async fn prepare(connection: &mut PgConnection, projection: Projection, partitio
                 .await?;
         }
         checkpoints::make(&mut transaction, &[projection], Role::Shadow, partitions).await?;
+        sqlx::query("UPDATE rebuilds SET program = $3 WHERE projection = $1 AND version = $2")
+            .bind(projection.name())
+            .bind(projection.version())
+            .bind(PROGRAM)
+            .execute(&mut *transaction)
+            .await?;
     }
     transaction.commit().await?;
     Ok(())
+}
+
+/// Puts on record that a rebuild is wanted, and says which program began it.
+async fn request(connection: &mut PgConnection, projection: Projection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO rebuilds (projection, version) VALUES ($1, $2)
+         ON CONFLICT (projection, version) DO UPDATE SET program = rebuilds.program RETURNING program",
+    )
+    .bind(projection.name())
+    .bind(projection.version())
+    .fetch_one(connection)
+    .await
 }
 
 fn schemas(projection: Projection) -> (String, String, String) {
@@ -256,6 +279,9 @@ impl<S: Source> Work<S> {
         let mut done = of;
         for projection in &self.projections {
             let offsets = checkpoints::offsets(connection, *projection, Role::Shadow, false).await?;
+            if offsets.is_empty() {
+                return Err(Failure::Superseded(projection.name()));
+            }
             done = done.min(offsets.values().sum());
         }
         Ok((done, of))
@@ -332,7 +358,19 @@ impl<S: Source> Work<S> {
         if made.is_empty() || !fits {
             return Err(Failure::Superseded(projection.name()));
         }
+        // Whoever has leased the new checkpoints by the time that the names are others waits for this lock, and hears of
+        // the new names before it is given. Readers do not wait.
+        for table in tables(&mut transaction, &serving).await? {
+            let statement = format!("LOCK TABLE {serving}.{} IN SHARE ROW EXCLUSIVE MODE", table.name);
+            sqlx::query(&statement).execute(&mut *transaction).await?;
+        }
         self.runtime.bring_to(&mut transaction, projection, &made, &shown).await?;
+        let worse = self.parked_anew(&mut transaction, projection).await?;
+        if worse > 0 {
+            transaction.rollback().await?;
+            self.give_up(projection).await?;
+            return Err(Failure::Worse { projection: projection.name(), streams: worse });
+        }
         for statement in
             [format!("ALTER SCHEMA {serving} RENAME TO {old}"), format!("ALTER SCHEMA {next} RENAME TO {serving}")]
         {
@@ -354,6 +392,38 @@ impl<S: Source> Work<S> {
         let events = checkpoints::offsets(&mut transaction, projection, Role::Serving, false).await?.values().sum();
         transaction.commit().await?;
         Ok(events)
+    }
+}
+
+impl<S: Source> Work<S> {
+    /// Removes new tables that would be no gain; trying again by itself would make the same ones.
+    async fn give_up(&self, projection: Projection) -> Result<(), Failure> {
+        let (_, next, _) = schemas(projection);
+        let mut transaction = self.pool.begin().await?;
+        for statement in [
+            "DELETE FROM checkpoints WHERE projection = $1 AND version = $2 AND shadow",
+            "DELETE FROM parked WHERE projection = $1 AND version = $2 AND shadow",
+            "DELETE FROM rebuilds WHERE projection = $1 AND version = $2",
+        ] {
+            let query = sqlx::query(statement).bind(projection.name()).bind(projection.version());
+            query.execute(&mut *transaction).await?;
+        }
+        sqlx::query(&format!("DROP SCHEMA IF EXISTS {next} CASCADE")).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// How many streams the new tables leave out that the old ones show.
+    async fn parked_anew(&self, connection: &mut PgConnection, projection: Projection) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM parked n WHERE n.projection = $1 AND n.version = $2 AND n.shadow AND NOT EXISTS (
+                 SELECT FROM parked o WHERE o.projection = $1 AND o.version = $2 AND NOT o.shadow AND o.aggregate_id = n.aggregate_id
+             )",
+        )
+        .bind(projection.name())
+        .bind(projection.version())
+        .fetch_one(connection)
+        .await
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
@@ -113,19 +113,25 @@ impl<S: Source> Runtime<S> {
         }
     }
 
+    /// Tries parked streams again when their time has come, until `stop` says so.
+    pub async fn run_retries(&self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow_and_update() {
+            if let Err(error) = self.retry_due().await {
+                tracing::warn!(%error, "parked streams could not be tried again");
+            }
+            tokio::select! {
+                _ = stop.changed() => {}
+                () = tokio::time::sleep(LOOK_FOR_PARKED) => {}
+            }
+        }
+    }
+
     /// Runs until `stop` says so. `wake` changes whenever there may be something new. Several may run beside each
     /// other, in this process and in others.
     pub async fn run<W: Clone + Send + Sync>(&self, mut wake: watch::Receiver<W>, mut stop: watch::Receiver<bool>) {
-        let mut looked: Option<Instant> = None;
         while !*stop.borrow_and_update() {
             wake.mark_unchanged();
-            let mut result = self.step().await;
-            if matches!(result, Ok(Step::Idle | Step::Level)) && looked.is_none_or(|at| at.elapsed() > LOOK_FOR_PARKED)
-            {
-                looked = Some(Instant::now());
-                result = self.retry_due().await.and(result);
-            }
-            let pause = match result {
+            let pause = match self.step().await {
                 Ok(Step::More) => continue,
                 Ok(Step::Idle | Step::Level) => POLL,
                 Err(error) => {
@@ -141,11 +147,29 @@ impl<S: Source> Runtime<S> {
         }
     }
 
-    /// Applies what is new, once.
+    /// Applies what is new, once: of all projections together; each alone where that fails, so that one that is broken
+    /// keeps back no other.
     pub async fn step(&self) -> Result<Step, Failure> {
+        match self.step_together(&self.projections).await {
+            Err(Failure::Database(error)) if is_connection(&error) => Err(error.into()),
+            Err(first) => {
+                let mut some = false;
+                for projection in &self.projections {
+                    some |= self.step_together(&[*projection]).await.is_ok_and(|step| step != Step::Idle);
+                }
+                // What went on is told by the next step; what did not is told here.
+                if some {
+                    tracing::warn!(error = %first, "not all projections could go on together");
+                }
+                Err(first)
+            }
+            stepped => stepped,
+        }
+    }
+
+    async fn step_together(&self, projections: &[Projection]) -> Result<Step, Failure> {
         let mut transaction = self.pool.begin().await?;
-        let leases =
-            checkpoints::lease(&mut transaction, &self.projections, self.role, &self.some_partitions()).await?;
+        let leases = checkpoints::lease(&mut transaction, projections, self.role, &self.some_partitions()).await?;
         if leases.is_empty() {
             return Ok(Step::Idle);
         }
@@ -157,7 +181,7 @@ impl<S: Source> Runtime<S> {
             Err(Failure::Database(error)) if blames_events(&error) => {
                 transaction.rollback().await?;
                 tracing::debug!(%error, "a batch is applied again with care");
-                self.step_with_care().await
+                self.step_with_care(projections).await
             }
             Err(error) => {
                 // It may have been too much at once: for the time of a statement, or for the memory of either side.
@@ -169,10 +193,9 @@ impl<S: Source> Runtime<S> {
     }
 
     /// After a batch failed by its events: again, parking the streams that are to blame.
-    async fn step_with_care(&self) -> Result<Step, Failure> {
+    async fn step_with_care(&self, projections: &[Projection]) -> Result<Step, Failure> {
         let mut transaction = self.pool.begin().await?;
-        let leases =
-            checkpoints::lease(&mut transaction, &self.projections, self.role, &self.some_partitions()).await?;
+        let leases = checkpoints::lease(&mut transaction, projections, self.role, &self.some_partitions()).await?;
         let applied = self.apply(&mut transaction, &leases, Care::Apart).await?;
         transaction.commit().await?;
         Ok(self.settle(applied))
@@ -205,11 +228,14 @@ impl<S: Source> Runtime<S> {
         let mut applied = Applied { more: pages.values().any(|page| page.len() as i64 >= each), ..Applied::default() };
         for projection in &self.projections {
             let leases: Vec<&Lease> = leases.iter().filter(|lease| lease.projection == *projection).collect();
+            if leases.is_empty() {
+                continue;
+            }
             let parking = self.apply_one(connection, *projection, &leases, &pages, care).await?;
             for lease in leases {
                 let to = reached[&lease.range()];
                 applied.reached.push((*projection, lease.partition, to));
-                let parked = lease.parked_from.into_iter().chain(parking.first_in(lease.partition)).min();
+                let parked = parking.first_in(lease.partition);
                 applied.shown.push((*projection, lease.partition, parked.map_or(to, |from| to.min(from - 1))));
             }
         }
@@ -225,12 +251,9 @@ impl<S: Source> Runtime<S> {
         pages: &HashMap<Range, &Vec<Entry>>,
         care: Care,
     ) -> Result<Parking, Failure> {
-        let holding: Vec<i16> =
-            leases.iter().filter(|lease| lease.parked_from.is_some()).map(|lease| lease.partition).collect();
-        let mut parking = match holding.as_slice() {
-            [] => Parking::default(),
-            partitions => parked::load(connection, projection, self.role, partitions).await?,
-        };
+        // A statement of its own, after the leases: theirs may have begun before another loop parked a stream.
+        let partitions: Vec<i16> = leases.iter().map(|lease| lease.partition).collect();
+        let mut parking = parked::load(connection, projection, self.role, &partitions).await?;
         let entries = leases.iter().flat_map(|lease| pages[&lease.range()].iter());
         let count = leases.iter().map(|lease| pages[&lease.range()].len()).sum::<usize>();
         match care {
@@ -303,6 +326,11 @@ impl<S: Source> Runtime<S> {
         checkpoints::save(connection, self.role, &reached).await?;
         Ok(())
     }
+}
+
+/// Whether the database could not be reached or was cut off; then nothing else will go better.
+fn is_connection(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
 }
 
 /// Whether a batch is applied as a whole, or so that it survives events that cannot be applied.

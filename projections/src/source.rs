@@ -21,6 +21,14 @@ pub enum Failure {
         /// The one that came next.
         found: i64,
     },
+    /// A rebuilt read model would leave out what the old one shows.
+    #[error("the new {projection} leaves out {streams} streams that the old one shows; the old one stays")]
+    Worse {
+        /// Which.
+        projection: &'static str,
+        /// How many streams.
+        streams: i64,
+    },
     /// What a rebuild works on was changed or taken away meanwhile.
     #[error("the rebuild of {0} was ended by somebody else")]
     Superseded(&'static str),

@@ -37,7 +37,7 @@ pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Resul
             }
         }
     }
-    save(connection, &rows.into_values().collect::<Vec<_>>()).await
+    save(connection, &rows.into_values().filter(|row| !row.id.is_empty()).collect::<Vec<_>>()).await
 }
 
 async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::checkpoints::{self, Role};
 use crate::fold::{Parking, apply_apart, fold};
+use crate::rebuild::REBUILD_LOCKS;
 use crate::source::{Failure, Range, Source};
 use crate::tables::{Difference, Rows, copy_layout, difference, tables};
 use crate::{BATCH_EVENTS_MAX, Projection, parked, search_path};
@@ -49,6 +50,12 @@ pub async fn verify<S: Source>(
     ];
     let options = options.clone().options(settings).application_name("tenancy verify");
     let mut connection = options.connect().await?;
+    // A rebuild that swaps meanwhile would put tables under the names that this snapshot does not show.
+    sqlx::query("SELECT pg_advisory_lock_shared($1, $2)")
+        .bind(REBUILD_LOCKS)
+        .bind(projection as i32)
+        .execute(&mut connection)
+        .await?;
     let mut snapshot = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
     let verified = in_snapshot(&mut snapshot, &**source, projection, organization, done).await?;
     snapshot.rollback().await?;
@@ -68,7 +75,10 @@ async fn in_snapshot<S: Source>(
     let partitions: Vec<i16> = shown.keys().copied().collect();
     // What is parked is left out here too, from the same event on: it is known, and no difference.
     let mut parking = parked::load(snapshot, projection, Role::Serving, &partitions).await?;
-    let known = parking.len();
+    let known = match organization {
+        None => parking.len(),
+        Some((owner, _)) => parked::of_owner(snapshot, projection, owner).await?,
+    };
     copy_layout(snapshot, &schema, "pg_temp").await?;
     let heads = source.heads(snapshot).await?;
     let head = |partition: i16| heads.get(&partition).copied().unwrap_or_default();

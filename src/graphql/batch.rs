@@ -43,7 +43,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, L: Load<K>> Batcher<K, L> {
         tokio::task::yield_now().await;
         self.close(&batch);
         let found = batch.found.get_or_init(|| async {
-            let keys: Vec<K> = batch.keys.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+            // Left where they are: whoever loads may be given up half-way, and another one loads them then.
+            let keys: Vec<K> = batch.keys.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
             self.loader.load(&keys).await
         });
         found.await.as_ref().map(|found| found.get(&key).cloned()).map_err(Clone::clone)

@@ -253,6 +253,7 @@ pub async fn verify(
     let reader = Reader::default();
     let mut connection = connect(options).await?;
     let mut verified = LedgerVerified::default();
+    let mut to_mend = vec![];
     for partition in 0..partitions {
         if organization.is_some_and(|id| partition_of(id.as_ref(), partitions) != partition) {
             continue;
@@ -272,78 +273,100 @@ pub async fn verify(
         verified.broken.extend(shown.broken.into_iter().chain(expected.broken.iter().cloned()));
         // What cannot be read may say something about any of them.
         if repair && !found.is_empty() && expected.broken.is_empty() {
-            verified.repaired += mend(&mut connection, &reader, partition, expected).await?;
+            to_mend.push((partition, expected));
         }
         verified.differences.extend(found);
+    }
+    if !to_mend.is_empty() {
+        verified.repaired = mend(&mut connection, &reader, partitions, to_mend).await?;
     }
     connection.close().await?;
     Ok(verified)
 }
 
-/// Writes claims and tallies of a partition as the log says, under the same locks as an append.
+/// Writes claims and tallies of these partitions as the log says. All partitions are locked meanwhile: a key that is
+/// unique over all of them may stand under the wrong one.
 async fn mend(
     connection: &mut PgConnection,
     reader: &Reader,
-    partition: i16,
-    mut expected: Fold,
+    partitions: i16,
+    folds: Vec<(i16, Fold)>,
 ) -> Result<u64, LogError> {
-    let global: BTreeSet<ClaimKey> = expected.claims.keys().filter(|key| key.scope.is_global()).cloned().collect();
-    let before = shown(connection, partition).await?;
-    // Only the keys that may be written are locked: all of them could be more than the server has room for.
-    let global = global.into_iter().filter(|key| before.claims.get(key) != expected.claims.get(key)).collect();
-    writer::lock(connection, &BTreeSet::from([partition]), &global).await?;
-    let result = mend_locked(connection, reader, partition, &mut expected).await;
+    writer::lock(connection, &(0..partitions).collect(), &BTreeSet::new()).await?;
+    let result = mend_locked(connection, reader, folds).await;
     let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
     sqlx::raw_sql(end).execute(connection).await?;
     result
 }
 
-async fn mend_locked(
-    connection: &mut PgConnection,
-    reader: &Reader,
-    partition: i16,
-    expected: &mut Fold,
-) -> Result<u64, LogError> {
-    expected.go_on(connection, reader, partition, &AtomicU64::new(0)).await?;
-    let shown = shown(connection, partition).await?;
+async fn mend_locked(connection: &mut PgConnection, reader: &Reader, folds: Vec<(i16, Fold)>) -> Result<u64, LogError> {
     let mut rows = 0;
-    for key in shown.claims.keys().filter(|key| !expected.claims.contains_key(key)) {
-        let delete = sqlx::query("DELETE FROM claims WHERE scope = $1 AND key = $2 AND partition = $3");
-        rows += delete
-            .bind(key.scope.as_str())
-            .bind(&key.key)
-            .bind(partition)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+    let mut wrong = vec![];
+    // What should not be there goes first everywhere: it may stand in the way of what should.
+    for (partition, mut expected) in folds {
+        expected.go_on(connection, reader, partition, &AtomicU64::new(0)).await?;
+        let shown = shown(connection, partition).await?;
+        rows += remove(connection, partition, &shown, &expected).await?;
+        wrong.push((partition, shown, expected));
     }
-    for (key, claim) in expected.claims.iter().filter(|(key, claim)| shown.claims.get(key) != Some(claim)) {
-        let upsert = sqlx::query(
-            "INSERT INTO claims (scope, key, holder, organization_id, partition, until) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (scope, key) DO UPDATE
-             SET holder = EXCLUDED.holder, organization_id = EXCLUDED.organization_id, until = EXCLUDED.until
-             WHERE claims.partition = EXCLUDED.partition",
-        );
-        let organization = claim.organization.as_ref().map(AsRef::<str>::as_ref);
-        let upsert = upsert.bind(key.scope.as_str()).bind(&key.key).bind(&claim.holder).bind(organization);
-        rows += upsert.bind(partition).bind(claim.until).execute(&mut *connection).await?.rows_affected();
-    }
-    for (organization, name) in shown.tallies.keys().filter(|key| !expected.tallies.contains_key(key)) {
-        let delete = sqlx::query("DELETE FROM tallies WHERE organization_id = $1 AND name = $2");
-        rows += delete.bind(organization.as_ref()).bind(name).execute(&mut *connection).await?.rows_affected();
-    }
-    for (key, tally) in expected.tallies.iter().filter(|(key, tally)| shown.tallies.get(key) != Some(tally)) {
-        let upsert = sqlx::query(
-            "INSERT INTO tallies (organization_id, name, used, maximum, floor, reached, partition)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (organization_id, name) DO UPDATE
-             SET used = EXCLUDED.used, maximum = EXCLUDED.maximum, floor = EXCLUDED.floor, reached = EXCLUDED.reached",
-        );
-        let upsert = upsert.bind(key.0.as_ref()).bind(&key.1).bind(tally.used).bind(tally.maximum).bind(tally.floor);
-        rows += upsert.bind(tally.reached).bind(partition).execute(&mut *connection).await?.rows_affected();
+    for (partition, shown, expected) in wrong {
+        rows += write(connection, partition, &shown, &expected).await?;
     }
     // What writers keep in memory came from the rows that were wrong.
     sqlx::query("UPDATE installation SET ledger_revision = ledger_revision + 1").execute(connection).await?;
     Ok(rows)
+}
+
+async fn remove(connection: &mut PgConnection, partition: i16, shown: &Fold, expected: &Fold) -> Result<u64, LogError> {
+    let keys = shown.claims.keys().filter(|key| !expected.claims.contains_key(key));
+    let (scopes, keys): (Vec<&str>, Vec<&str>) = keys.map(|key| (key.scope.as_str(), key.key.as_str())).unzip();
+    let claims = sqlx::query(
+        "DELETE FROM claims USING unnest($1::text[], $2::text[]) AS d(scope, key)
+         WHERE claims.scope = d.scope AND claims.key = d.key AND claims.partition = $3",
+    );
+    let claims = claims.bind(&scopes).bind(&keys).bind(partition).execute(&mut *connection).await?.rows_affected();
+    let tallies = shown.tallies.keys().filter(|key| !expected.tallies.contains_key(key));
+    let (organizations, names): (Vec<&str>, Vec<&str>) =
+        tallies.map(|(organization, name)| (organization.as_ref(), name.as_str())).unzip();
+    let tallies = sqlx::query(
+        "DELETE FROM tallies USING unnest($1::text[], $2::text[]) AS d(organization_id, name)
+         WHERE tallies.organization_id = d.organization_id AND tallies.name = d.name",
+    );
+    Ok(claims + tallies.bind(&organizations).bind(&names).execute(connection).await?.rows_affected())
+}
+
+async fn write(connection: &mut PgConnection, partition: i16, shown: &Fold, expected: &Fold) -> Result<u64, LogError> {
+    let claims: Vec<(&ClaimKey, &Claim)> =
+        expected.claims.iter().filter(|(key, claim)| shown.claims.get(key) != Some(claim)).collect();
+    let upsert = sqlx::query(
+        "INSERT INTO claims (scope, key, holder, organization_id, until, partition)
+         SELECT r.*, $6 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[]) AS r
+         ON CONFLICT (scope, key) DO UPDATE SET holder = EXCLUDED.holder, organization_id = EXCLUDED.organization_id,
+             until = EXCLUDED.until, partition = EXCLUDED.partition",
+    );
+    let organization = |claim: &Claim| claim.organization.as_ref().map(ToString::to_string);
+    let upsert = upsert.bind(claims.iter().map(|(key, _)| key.scope.as_str()).collect::<Vec<_>>());
+    let upsert = upsert.bind(claims.iter().map(|(key, _)| key.key.as_str()).collect::<Vec<_>>());
+    let upsert = upsert.bind(claims.iter().map(|(_, claim)| claim.holder.as_str()).collect::<Vec<_>>());
+    let upsert = upsert.bind(claims.iter().map(|(_, claim)| organization(claim)).collect::<Vec<_>>());
+    let upsert = upsert.bind(claims.iter().map(|(_, claim)| claim.until).collect::<Vec<_>>()).bind(partition);
+    let rows = upsert.execute(&mut *connection).await?.rows_affected();
+
+    let tallies: Vec<_> =
+        expected.tallies.iter().filter(|(key, tally)| shown.tallies.get(key) != Some(tally)).collect();
+    let upsert = sqlx::query(
+        "INSERT INTO tallies (organization_id, name, used, maximum, floor, reached, partition)
+         SELECT r.*, $7 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[]) AS r
+         ON CONFLICT (organization_id, name) DO UPDATE
+         SET used = EXCLUDED.used, maximum = EXCLUDED.maximum, floor = EXCLUDED.floor, reached = EXCLUDED.reached",
+    );
+    let upsert = upsert.bind(tallies.iter().map(|((id, _), _)| id.as_ref()).collect::<Vec<&str>>());
+    let upsert = upsert.bind(tallies.iter().map(|((_, name), _)| name.as_str()).collect::<Vec<_>>());
+    let upsert = upsert.bind(tallies.iter().map(|(_, tally)| tally.used).collect::<Vec<_>>());
+    let upsert = upsert.bind(tallies.iter().map(|(_, tally)| tally.maximum).collect::<Vec<_>>());
+    let upsert = upsert.bind(tallies.iter().map(|(_, tally)| tally.floor).collect::<Vec<_>>());
+    let upsert = upsert.bind(tallies.iter().map(|(_, tally)| tally.reached).collect::<Vec<_>>()).bind(partition);
+    Ok(rows + upsert.execute(connection).await?.rows_affected())
 }
 
 /// Checks the log by itself, in one snapshot: offsets dense by partition, audit sequences by organization and versions
@@ -397,7 +420,10 @@ pub async fn recover(options: &PgConnectOptions) -> Result<Recovered, LogError> 
     let mut connection = connect(options).await?;
     let mut transaction = connection.begin().await?;
     let epoch = sqlx::query_scalar(
-        "UPDATE installation SET epoch = epoch + 1, ledger_revision = ledger_revision + 1 RETURNING epoch",
+        // Counting from what was restored would give an epoch again that was given after an earlier restore of it.
+        "UPDATE installation SET epoch = GREATEST(epoch + 1, EXTRACT(EPOCH FROM clock_timestamp())::bigint),
+                                 ledger_revision = GREATEST(ledger_revision + 1, EXTRACT(EPOCH FROM clock_timestamp())::bigint)
+         RETURNING epoch",
     )
     .fetch_one(&mut *transaction)
     .await?;

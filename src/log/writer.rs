@@ -246,6 +246,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
         ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
         ("synchronous_commit", "on"),
         ("idle_in_transaction_session_timeout", &idle),
         ("lock_timeout", &lock),

@@ -20,10 +20,10 @@ pub fn apply(model: &mut Model, event: &Event, findings: &mut Findings) {
         "User" => user(model, event, findings),
         _ => findings.add("streams are of known kinds", || event.place()),
     }
-    if let Some(organization) = event.organization.as_ref().and_then(|id| model.organizations.get_mut(id)) {
-        if event.kind == "Organization" {
-            organization.offset = event.offset;
-        }
+    if event.kind == "Organization"
+        && let Some(organization) = model.organizations.get_mut(&event.stream)
+    {
+        organization.offset = event.offset;
     }
 }
 
