@@ -187,7 +187,7 @@ settings! {
         postgres_installed: bool = true;
         /// Whether the programs may be fetched, once, where none that fit are found. They are checked and kept in data_dir.
         postgres_fetch: bool = true;
-        /// Where they are fetched from: a folder with <version>/postgresql-<version>-<target>.tar.gz and, beside each,
+        /// Where they are fetched from: a folder with VERSION/postgresql-VERSION-TARGET.tar.gz and, beside each,
         /// the same name with ".sha256". What another place than this one has is believed by that file alone.
         postgres_fetch_url: FetchUrl = FetchUrl::default();
         /// Number of partitions of the log. Counts only when a database is first set up; it cannot be changed later.

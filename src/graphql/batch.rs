@@ -22,8 +22,11 @@ pub trait Load<K: Hash + Eq>: Send + Sync {
 /// Collects keys, and has them loaded together. Nothing is kept for later: a command may come between.
 pub struct Batcher<K: Hash + Eq, L: Load<K>> {
     loader: L,
-    open: Mutex<Option<Arc<Batch<K, L::Value>>>>,
+    open: Mutex<Open<K, L::Value>>,
 }
+
+/// The batch that may still be joined.
+type Open<K, V> = Option<Arc<Batch<K, V>>>;
 
 /// Keys that are loaded together, and what was found.
 struct Batch<K, V> {
