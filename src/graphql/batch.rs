@@ -69,3 +69,45 @@ impl<K: Hash + Eq + Clone + Send + Sync, L: Load<K>> Batcher<K, L> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Finds the square of every number, and counts how often it is asked.
+    #[derive(Default)]
+    struct Squares(AtomicUsize);
+
+    impl Load<u32> for Squares {
+        type Value = u32;
+
+        async fn load(&self, keys: &[u32]) -> Result<HashMap<u32, u32>, Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(keys.iter().map(|key| (*key, key * key)).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_level_asks_for_is_loaded_once() {
+        let batcher = Batcher::new(Squares::default());
+        let found = futures_util::future::join_all([2, 3, 2, 5].map(|key| batcher.load_one(key))).await;
+        assert_eq!(found.into_iter().map(|found| found.unwrap().unwrap()).collect::<Vec<_>>(), [4, 9, 4, 25]);
+        assert_eq!(batcher.loader.0.load(Ordering::Relaxed), 1);
+        assert_eq!(batcher.load_one(2).await.unwrap(), Some(4));
+        assert_eq!(batcher.loader.0.load(Ordering::Relaxed), 2, "nothing is kept for later");
+    }
+
+    #[tokio::test]
+    async fn who_loads_for_others_and_is_given_up_leaves_them_nothing_less() {
+        let batcher = Batcher::new(Squares::default());
+        let first = tokio::time::timeout(Duration::from_millis(5), batcher.load_one(2));
+        let (first, second) = tokio::join!(first, batcher.load_one(3));
+        assert!(first.is_err(), "given up while it loaded");
+        assert_eq!(second.unwrap(), Some(9));
+    }
+}
