@@ -251,6 +251,30 @@ async fn a_rebuild_that_is_killed_is_finished_by_a_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_of_all_waits_for_the_one_that_is_under_way_and_leaves_none_out() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    populate(&server, "acme").await;
+    let pool = database.pool().await;
+    level(&pool).await;
+    server.stop().await;
+    // Somebody else is at the members.
+    let mut other = pool.acquire().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(32411, 1)").execute(&mut *other).await.unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenancy"));
+    command.args(["projections", "rebuild", "--all"]).envs(database.variables(&[])).stdout(Stdio::piped());
+    let child = command.stderr(Stdio::null()).spawn().unwrap();
+    eventually("all are asked for", || async {
+        let asked: i64 = sqlx::query_scalar("SELECT count(*) FROM rebuilds").fetch_one(&pool).await.unwrap();
+        asked == 5
+    })
+    .await;
+    sqlx::query("SELECT pg_advisory_unlock(32411, 1)").execute(&mut *other).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert!(said(&output).contains("rebuilt organizations, members, invitations, projects, users"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restored_database_begins_a_new_epoch_and_says_what_does_not_fit() {
     let database = Database::new().await;
     let server = database.serve().await;
