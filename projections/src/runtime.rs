@@ -153,13 +153,10 @@ impl<S: Source> Runtime<S> {
         match self.step_together(&self.projections).await {
             Err(Failure::Database(error)) if is_connection(&error) => Err(error.into()),
             Err(first) => {
-                let mut some = false;
                 for projection in &self.projections {
-                    some |= self.step_together(&[*projection]).await.is_ok_and(|step| step != Step::Idle);
-                }
-                // What went on is told by the next step; what did not is told here.
-                if some {
-                    tracing::warn!(error = %first, "not all projections could go on together");
+                    if let Err(error) = self.step_together(&[*projection]).await {
+                        tracing::warn!(projection = projection.name(), %error, "a projection could not go on");
+                    }
                 }
                 Err(first)
             }

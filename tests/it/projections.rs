@@ -153,6 +153,32 @@ async fn an_event_that_cannot_be_applied_parks_its_stream_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_projection_that_is_broken_keeps_back_no_other() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let owner = server.user("owner@example.com");
+    let id = server.verified("acme", &owner).await;
+    let pool = database.pool().await;
+    sqlx::query("ALTER TABLE members RENAME TO elsewhere").execute(&pool).await.unwrap();
+    let ada = server.user("ada@example.com");
+    owner.bring_in(&id, &ada, "ada@example.com", &["member"]).await;
+    owner.create_project(&id, "shown").await;
+    eventually("the project is shown", || async {
+        sqlx::query_scalar("SELECT count(*) FROM projects").fetch_one(&pool).await.unwrap_or(0_i64) == 1
+    })
+    .await;
+    let status = ::projections::status(&pool).await.unwrap();
+    assert!(status.iter().all(|status| status.parked.is_empty()), "a missing table is no event's fault");
+    // Mended, it catches up by itself.
+    sqlx::query("ALTER TABLE elsewhere RENAME TO members").execute(&pool).await.unwrap();
+    eventually("the member is shown", || async {
+        sqlx::query_scalar("SELECT count(*) FROM members").fetch_one(&pool).await.unwrap_or(0_i64) == 2
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_happened_while_nothing_ran_is_shown_after_the_next_start() {
     let database = Database::new().await;
     let server = database.serve().await;
