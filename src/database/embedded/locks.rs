@@ -29,6 +29,8 @@ use super::error::{Error, io};
 
 /// Longer than the longest start or stop, which the holder is busy with.
 const START_LOCK_WAIT_MAX: Duration = Duration::from_secs(100);
+/// A service that was just killed has its lock until the kernel has taken its memory apart.
+const SERVE_LOCK_WAIT_MAX: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A lock that is held until it is dropped.
@@ -38,13 +40,11 @@ pub(super) struct Held {
 }
 
 /// Takes the lock of the one service on this data directory, or says who has it.
-pub(super) fn serve(data_dir: &Path) -> Result<Held, Error> {
-    let mut file = open(data_dir, "serve.lock")?;
-    if try_exclusive(&file)? {
-        write_pid(&mut file);
-        return Ok(Held { _file: file });
+pub(super) async fn serve(data_dir: &Path) -> Result<Held, Error> {
+    match wait_for(data_dir, "serve.lock", SERVE_LOCK_WAIT_MAX).await {
+        Err(Error::Busy { data_dir, pid, .. }) => Err(Error::AlreadyServing { data_dir, pid }),
+        held => held,
     }
-    Err(Error::AlreadyServing { data_dir: data_dir.to_path_buf(), pid: read_pid(&mut file) })
 }
 
 /// Waits for the lock around starting and stopping.

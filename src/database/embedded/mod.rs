@@ -116,7 +116,7 @@ impl Embedded {
     pub async fn open(settings: &Settings, purpose: Purpose) -> Result<Self, Error> {
         let site = Site::prepare(settings)?;
         let serve = match purpose {
-            Purpose::Serve => Some(locks::serve(&site.data_dir)?),
+            Purpose::Serve => Some(locks::serve(&site.data_dir).await?),
             Purpose::Command => None,
         };
         let users = Users::open(&site.data_dir)?;
