@@ -14,6 +14,7 @@ use sqlx::postgres::PgListener;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use uuid::Uuid;
 
 use crate::access::issuer::{BuiltinIssuer, IssuerError};
 use crate::access::{Access, Operator, Verifier};
@@ -101,7 +102,7 @@ pub struct Core {
     pub commands: Arc<Commands>,
     /// Runs projections.
     pub runtime: Arc<Runtime<Log>>,
-    writer: JoinHandle<()>,
+    writers: JoinSet<()>,
 }
 
 impl Core {
@@ -113,14 +114,15 @@ impl Core {
         }
         let master_key = master_key(config)?;
         let sizes = Sizes {
+            writers: config.database.writers as usize,
             queue_commands_max: config.limits.queue_commands_max,
             batch_commands_max: config.limits.batch_commands_max,
             partitions: i16::try_from(config.database.partitions).unwrap_or(i16::MAX),
         };
-        let (log, writer) = Log::open(database.pool.clone(), database.options().clone(), &master_key, sizes).await?;
+        let (log, writers) = Log::open(database.pool.clone(), database.options().clone(), &master_key, sizes).await?;
         let runtime = Runtime::new(database.projections.clone(), log.clone(), log.partitions()).await;
         let runtime = Arc::new(runtime.map_err(LogError::from)?);
-        Ok(Self { database, commands: Arc::new(Commands::new(log, rules(config))), runtime, writer })
+        Ok(Self { database, commands: Arc::new(Commands::new(log, rules(config))), runtime, writers })
     }
 
     /// Brings all read models up to the log, beside whoever else does.
@@ -135,13 +137,14 @@ impl Core {
         Arc::new(Rebuilder::new(self.database.options().clone(), log.clone(), log.partitions()))
     }
 
-    /// Lets the writer finish, and closes the database.
+    /// Lets the writers finish, and closes the database.
     pub async fn close(self) -> Result<(), Error> {
-        let Self { database, commands, runtime, writer } = self;
+        let Self { database, commands, runtime, mut writers } = self;
         drop(runtime);
         drop(commands);
-        // The writer ends when the last handle to the log is gone; whoever keeps one does not keep the service.
-        let _ = tokio::time::timeout(Duration::from_secs(10), writer).await;
+        // The writers end when the last handle to the log is gone; whoever keeps one does not keep the service.
+        let ended = async { while writers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(10), ended).await;
         database.close().await?;
         Ok(())
     }
@@ -348,6 +351,8 @@ fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut Jo
     let (runtime, until) = (core.runtime.clone(), stopping.clone());
     tasks.spawn(async move { runtime.run_retries(until).await });
     let wake = Arc::new(wake);
+    let replica = Uuid::new_v4().to_string();
+    let own = replica.clone();
     let mut heads = core.commands.log().heads();
     let (pool, sender, mut until) = (core.database.projections.clone(), wake.clone(), stopping.clone());
     tasks.spawn(async move {
@@ -358,7 +363,7 @@ fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut Jo
             }
             sender.send_replace(());
             // After the commit, and many commits by one notification: it is only a hint.
-            let notified = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&pool).await;
+            let notified = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&own).execute(&pool).await;
             if let Err(error) = notified {
                 tracing::debug!(%error, "other replicas were not notified; they will look by themselves");
             }
@@ -368,20 +373,22 @@ fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut Jo
     tasks.spawn(async move {
         tokio::select! {
             _ = until.changed() => {}
-            () = listen(pool, wake) => {}
+            () = listen(pool, &replica, wake) => {}
         }
     });
 }
 
 /// Passes on notifications of other replicas, for ever; while the connection is gone, the clock wakes projections.
-async fn listen(pool: PgPool, wake: Arc<watch::Sender<()>>) {
+async fn listen(pool: PgPool, replica: &str, wake: Arc<watch::Sender<()>>) {
     loop {
         let listening = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(CHANNEL).await?;
             loop {
-                listener.recv().await?;
-                wake.send_replace(());
+                // Its own say nothing new.
+                if listener.recv().await?.payload() != replica {
+                    wake.send_replace(());
+                }
             }
         };
         let result: Result<(), sqlx::Error> = listening.await;

@@ -3,9 +3,11 @@
 //! A row may show several streams (an organization counts its members), and what was left out lies before what was
 //! applied since. So nothing is patched: the owner's rows are removed and folded again, in one transaction.
 
+use std::collections::HashMap;
+
 use sqlx::{Connection, PgConnection};
 
-use crate::checkpoints::Role;
+use crate::checkpoints::{Role, names};
 use crate::fold::{Parked, Parking, apply_apart};
 use crate::source::{Failure, Range, Source};
 use crate::{BATCH_EVENTS_MAX, Projection};
@@ -29,17 +31,34 @@ pub(crate) async fn load(
     role: Role,
     partitions: &[i16],
 ) -> Result<Parking, sqlx::Error> {
+    let mut parkings = load_each(connection, &[projection], role, partitions).await?;
+    Ok(parkings.remove(&projection).unwrap_or_default())
+}
+
+/// The streams that are parked in these partitions, by projection.
+pub(crate) async fn load_each(
+    connection: &mut PgConnection,
+    projections: &[Projection],
+    role: Role,
+    partitions: &[i16],
+) -> Result<HashMap<Projection, Parking>, sqlx::Error> {
+    let (names, versions) = names(projections);
     let rows = sqlx::query!(
-        r#"SELECT aggregate_id, partition, "offset" FROM parked
-           WHERE projection = $1 AND version = $2 AND shadow = $3 AND partition = ANY($4)"#,
-        projection.name(),
-        projection.version(),
+        r#"SELECT k.projection, k.aggregate_id, k.partition, k."offset" FROM parked k
+           JOIN unnest($1::text[], $2::int[]) AS p(name, version) ON p.name = k.projection AND p.version = k.version
+           WHERE k.shadow = $3 AND k.partition = ANY($4)"#,
+        &names as &[&str],
+        &versions,
         role == Role::Shadow,
         partitions
     )
     .fetch_all(connection)
     .await?;
-    Ok(Parking::new(rows.into_iter().map(|row| (row.aggregate_id, (row.partition, row.offset)))))
+    let of = |projection: &Projection| {
+        let own = rows.iter().filter(|row| row.projection == projection.name());
+        Parking::new(own.map(|row| (row.aggregate_id.clone(), (row.partition, row.offset))))
+    };
+    Ok(projections.iter().map(|projection| (*projection, of(projection))).collect())
 }
 
 /// How many streams of an owner are parked.

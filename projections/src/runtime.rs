@@ -222,13 +222,17 @@ impl<S: Source> Runtime<S> {
             reached.insert(*range, cursor_after(range.partition, range.after, page)?);
         }
         let pages: HashMap<Range, &Vec<Entry>> = ranges.iter().copied().zip(&pages).collect();
+        // A statement of its own, after the leases: theirs may have begun before another loop parked a stream.
+        let partitions: Vec<i16> = ranges.iter().map(|range| range.partition).collect();
+        let mut parked = parked::load_each(connection, &self.projections, self.role, &partitions).await?;
         let mut applied = Applied { more: pages.values().any(|page| page.len() as i64 >= each), ..Applied::default() };
         for projection in &self.projections {
             let leases: Vec<&Lease> = leases.iter().filter(|lease| lease.projection == *projection).collect();
             if leases.is_empty() {
                 continue;
             }
-            let parking = self.apply_one(connection, *projection, &leases, &pages, care).await?;
+            let mut parking = parked.remove(projection).unwrap_or_default();
+            self.apply_one(connection, *projection, &leases, &pages, &mut parking, care).await?;
             for lease in leases {
                 let to = reached[&lease.range()];
                 applied.reached.push((*projection, lease.partition, to));
@@ -246,20 +250,18 @@ impl<S: Source> Runtime<S> {
         projection: Projection,
         leases: &[&Lease],
         pages: &HashMap<Range, &Vec<Entry>>,
+        parking: &mut Parking,
         care: Care,
-    ) -> Result<Parking, Failure> {
-        // A statement of its own, after the leases: theirs may have begun before another loop parked a stream.
-        let partitions: Vec<i16> = leases.iter().map(|lease| lease.partition).collect();
-        let mut parking = parked::load(connection, projection, self.role, &partitions).await?;
+    ) -> Result<(), Failure> {
         let entries = leases.iter().flat_map(|lease| pages[&lease.range()].iter());
         let count = leases.iter().map(|lease| pages[&lease.range()].len()).sum::<usize>();
         match care {
-            Care::Together => apply_together(connection, projection, entries, &mut parking).await?,
-            Care::Apart => apply_apart(connection, projection, entries, &mut parking).await?,
+            Care::Together => apply_together(connection, projection, entries, parking).await?,
+            Care::Apart => apply_apart(connection, projection, entries, parking).await?,
         }
         parked::keep(connection, projection, self.role, &parking.fresh).await?;
         metrics::counter!("tenancy_projection_events_total", "projection" => projection.name()).increment(count as u64);
-        Ok(parking)
+        Ok(())
     }
 
     /// After the commit: what this process knows now.

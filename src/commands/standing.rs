@@ -57,8 +57,10 @@ impl Standing {
 
     async fn load(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         work.organization = Some(id.clone());
+        let membership = MembershipId::of(id, &work.caller.principal.user);
+        work.log().warm(&[id.clone().into(), membership.clone().into()]).await?;
         let organization = work.load::<Organization>(id).await?;
-        let membership = work.load::<Membership>(&MembershipId::of(id, &work.caller.principal.user)).await?;
+        let membership = work.load::<Membership>(&membership).await?;
         Ok(Self { organization, id: id.clone(), membership, operator: work.caller.principal.operator })
     }
 

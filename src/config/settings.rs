@@ -192,6 +192,8 @@ settings! {
         postgres_fetch_url: FetchUrl = FetchUrl::default();
         /// Number of partitions of the log. Counts only when a database is first set up; it cannot be changed later.
         partitions: u16 = 16, 1..=1_024;
+        /// Writers of this replica. Each appends to partitions of its own, on a connection of its own.
+        writers: u16 = 2, 1..=64;
     }
 
     /// What is served besides GraphQL, and behind what.
@@ -233,9 +235,9 @@ settings! {
         request_timeout_ms: u64 = 15_000, 100..=600_000;
         /// Longest wait for a read model that a reader asked to be as new as a position, in milliseconds.
         at_least_wait_ms_max: u64 = 5_000, 0..=600_000;
-        /// Most commands that wait for the writer; more are answered UNAVAILABLE.
+        /// Most commands that wait for one writer; more are answered UNAVAILABLE.
         queue_commands_max: usize = 4_096, 1..=1_000_000;
-        /// Most commands that the writer commits together.
+        /// Most commands that a writer commits together.
         batch_commands_max: usize = 512, 1..=100_000;
     }
 

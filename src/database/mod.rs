@@ -92,7 +92,10 @@ impl Database {
             ("tcp_keepalives_count", "3".to_owned()),
         ];
         let configured = options.clone().options(settings).application_name("tenancy");
-        let pool = |connections: u32| {
+        // What is only made from the log need not be flushed: a server that dies takes a read model's rows and the
+        // checkpoint that goes with them, and both are made again. What a notification says needs no flush either.
+        let made_again = configured.clone().options([("synchronous_commit", "off")]);
+        let pool = |connections: u32, configured: PgConnectOptions| {
             let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_WAIT);
             // A round trip before each use would double those of most requests; only a connection that nobody used for
             // a while is asked whether it still lives.
@@ -102,15 +105,15 @@ impl Database {
                     Ok(!rested || connection.ping().await.is_ok())
                 })
             });
-            options.connect_lazy_with(configured.clone())
+            options.connect_lazy_with(configured)
         };
         let connections_max = config.database.connections_max;
         Ok(Self {
             embedded,
             options,
             connections_max,
-            pool: pool(connections_max),
-            projections: pool(PROJECTION_CONNECTIONS),
+            pool: pool(connections_max, configured),
+            projections: pool(PROJECTION_CONNECTIONS, made_again),
         })
     }
 

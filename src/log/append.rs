@@ -111,9 +111,9 @@ pub enum Outcome {
 
 impl Append {
     /// Everything that must be at its expected version.
-    pub(super) fn expected(&self) -> Vec<(StreamId, u64)> {
-        let written = self.writes.iter().map(|write| (write.stream.clone(), write.expected));
-        self.relied.iter().cloned().chain(written).collect()
+    pub(super) fn expected(&self) -> impl Iterator<Item = (&StreamId, u64)> {
+        let written = self.writes.iter().map(|write| (&write.stream, write.expected));
+        self.relied.iter().map(|(stream, version)| (stream, *version)).chain(written)
     }
 
     /// The partition that it is written to.

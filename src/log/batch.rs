@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aggregates::{Effect, Recorded, StreamId};
 use chrono::{DateTime, SubsecRound, Utc};
 
-use super::append::{Append, Outcome, limit_reached};
+use super::append::{Append, Outcome, Write, limit_reached};
 use super::ledger::{self, Broken, Changes, Claim, ClaimKey, Entry, Partition};
 use super::look_up::KnownOutcomes;
 use super::stored::NewEvent;
@@ -70,17 +70,11 @@ impl<'a> Batch<'a> {
         if let Some((input, outcome)) = key.as_ref().and_then(|key| self.known.get(key)) {
             return Decided::Other(Outcome::Duplicate { input: input.clone(), outcome: outcome.clone() });
         }
-        let effects: Vec<(String, &Effect)> = append
-            .writes
-            .iter()
-            .flat_map(|write| {
-                write
-                    .events
-                    .iter()
-                    .flat_map(|event| &event.effects)
-                    .map(|effect| (write.stream.id().to_owned(), effect))
-            })
-            .collect();
+        let effects_of = |write: &'a Write| {
+            let effects = write.events.iter().flat_map(|event| &event.effects);
+            effects.map(|effect| (write.stream.id(), effect))
+        };
+        let effects: Vec<(&str, &Effect)> = append.writes.iter().flat_map(effects_of).collect();
         let written: Vec<_> = append
             .writes
             .iter()
@@ -88,7 +82,7 @@ impl<'a> Batch<'a> {
             .collect();
         let entry = Entry {
             organization: append.organization.as_ref(),
-            expected: &append.expected(),
+            expected: &append.expected().collect::<Vec<_>>(),
             written: &written,
             effects: &effects,
         };

@@ -93,13 +93,7 @@ impl KeyRing {
     pub async fn find(&self, subjects: impl IntoIterator<Item = &str>) -> Result<Keys, LogError> {
         let (mut keys, missing) = self.cached(subjects);
         if !missing.is_empty() {
-            let rows =
-                sqlx::query!("SELECT subject_id, wrapped FROM subject_keys WHERE subject_id = ANY($1)", &missing)
-                    .fetch_all(&self.pool)
-                    .await?;
-            for row in rows {
-                keys.0.insert(row.subject_id.clone(), self.unwrap_and_keep(&row.subject_id, row.wrapped.as_deref())?);
-            }
+            keys.0.extend(self.rows_of(&missing).await?);
             // Erasing leaves a row; what was sealed and has none was lost by somebody.
             for subject in missing.iter().filter(|subject| !keys.0.contains_key(*subject)) {
                 tracing::warn!(%subject, "there is no key of this person");
@@ -113,8 +107,14 @@ impl KeyRing {
     /// A new key is durable before it is used: an event that outlives its key would read as erased for ever.
     pub async fn find_or_make(&self, subjects: impl IntoIterator<Item = &str>) -> Result<Keys, LogError> {
         let (mut keys, mut missing) = self.cached(subjects);
+        if missing.is_empty() {
+            return Ok(keys);
+        }
         missing.sort_unstable();
         for _ in 0..MAKE_TRIES {
+            // Most persons have theirs.
+            keys.0.extend(self.rows_of(&missing).await?);
+            missing.retain(|subject| !keys.0.contains_key(subject));
             if missing.is_empty() {
                 return Ok(keys);
             }
@@ -128,10 +128,17 @@ impl KeyRing {
             )
             .execute(&self.pool)
             .await?;
-            keys.0.extend(self.find(missing.iter().map(String::as_str)).await?.0);
-            missing.retain(|subject| !keys.0.contains_key(subject));
         }
-        if missing.is_empty() { Ok(keys) } else { Err(LogError::Cipher) }
+        Err(LogError::Cipher)
+    }
+
+    async fn rows_of(&self, subjects: &[String]) -> Result<HashMap<String, Option<PersonKey>>, LogError> {
+        let rows = sqlx::query!("SELECT subject_id, wrapped FROM subject_keys WHERE subject_id = ANY($1)", subjects)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter()
+            .map(|row| Ok((row.subject_id.clone(), self.unwrap_and_keep(&row.subject_id, row.wrapped.as_deref())?)))
+            .collect()
     }
 
     fn cached<'a>(&self, subjects: impl IntoIterator<Item = &'a str>) -> (Keys, Vec<String>) {

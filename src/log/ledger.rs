@@ -98,11 +98,11 @@ pub struct Entry<'a> {
     /// The organization that it belongs to.
     pub organization: Option<&'a OrganizationId>,
     /// Streams that it relied upon or writes, with the versions that it expects.
-    pub expected: &'a [(StreamId, u64)],
+    pub expected: &'a [(&'a StreamId, u64)],
     /// The streams that get events, with their versions after that.
     pub written: &'a [(StreamId, u64)],
     /// The changes to claims and tallies, each with the id of the stream that makes it.
-    pub effects: &'a [(String, &'a Effect)],
+    pub effects: &'a [(&'a str, &'a Effect)],
 }
 
 /// One partition's part of the ledger.
@@ -191,13 +191,13 @@ pub fn enter(
 fn check_versions(
     partition: &Partition,
     foreign: &HashMap<StreamId, u64>,
-    expected: &[(StreamId, u64)],
+    expected: &[(&StreamId, u64)],
 ) -> Result<(), Broken> {
     for (stream, expected) in expected {
         // What this partition's own lock protects counts before what was seen of others.
         let actual = partition.versions.get(stream).or_else(|| foreign.get(stream)).copied().unwrap_or_default();
         if actual != *expected {
-            return Err(Broken::Version { stream: stream.clone(), expected: *expected, actual });
+            return Err(Broken::Version { stream: (*stream).clone(), expected: *expected, actual });
         }
     }
     Ok(())
@@ -213,15 +213,15 @@ fn claims_after(
         match effect {
             Effect::Claim { scope, key, until } => {
                 let key = ClaimKey::new(*scope, key, entry.organization);
-                if let Some(claim) = overlay.get(&key).filter(|claim| claim.holder != *holder) {
+                if let Some(claim) = overlay.get(&key).filter(|claim| claim.holder != **holder) {
                     return Err(Broken::Taken { holder: claim.holder.clone(), key });
                 }
-                let claim = Claim { holder: holder.clone(), organization: entry.organization.cloned(), until: *until };
+                let claim = Claim { holder: (*holder).to_owned(), organization: entry.organization.cloned(), until: *until };
                 overlay.changed.insert(key, Some(claim));
             }
             Effect::Release { scope, key } => {
                 let key = ClaimKey::new(*scope, key, entry.organization);
-                if overlay.get(&key).is_some_and(|claim| claim.holder == *holder) {
+                if overlay.get(&key).is_some_and(|claim| claim.holder == **holder) {
                     overlay.changed.insert(key, None);
                 }
             }

@@ -160,6 +160,12 @@ loadable! {
     User(UserId);
 }
 
+/// Whether so much of a stream is new that a state may have been kept beside the log.
+fn is_long(stream: &StreamId, rows: &[StoredEvent]) -> bool {
+    let own = rows.iter().filter(|row| row.aggregate_id == stream.id() && row.aggregate_type == stream.aggregate_type());
+    own.count() as u64 >= SNAPSHOT_AFTER_EVENTS
+}
+
 impl Cached {
     fn empty(stream: &StreamId) -> Self {
         Self { state: State::empty(stream), version: 0, organization: None }
@@ -188,6 +194,12 @@ impl Log {
             .as_ref()
             .and_then(A::from_cached)
             .ok_or_else(|| LogError::Corrupt(format!("{stream:?} is of another kind")))
+    }
+
+    /// Reads those of these streams that are not in memory, together.
+    pub async fn warm(&self, streams: &[StreamId]) -> Result<(), LogError> {
+        let cold: Vec<StreamId> = streams.iter().filter(|stream| self.states.get(*stream).is_none()).cloned().collect();
+        if cold.is_empty() { Ok(()) } else { self.refresh(&cold).await.map(|_| ()) }
     }
 
     /// Compares what is in memory of these streams with the log, in one statement, and reads what is newer.
@@ -223,8 +235,11 @@ impl Log {
     async fn refresh(&self, streams: &[StreamId]) -> Result<Vec<Cached>, LogError> {
         let known = |stream| self.states.get(stream).unwrap_or_else(|| Cached::empty(stream));
         let mut states: Vec<Cached> = streams.iter().map(known).collect();
-        self.start_from_snapshots(streams, &mut states).await?;
-        let rows = self.newer_than(streams, &states).await?;
+        let mut rows = self.newer_than(streams, &states, SNAPSHOT_AFTER_EVENTS).await?;
+        if streams.iter().any(|stream| is_long(stream, &rows)) {
+            self.start_from_snapshots(streams, &mut states).await?;
+            rows = self.newer_than(streams, &states, u64::MAX).await?;
+        }
         let changed = !rows.is_empty();
         let before: Vec<u64> = states.iter().map(|state| state.version).collect();
         for recorded in self.reader.read(rows, &self.keys).await? {
@@ -316,7 +331,13 @@ impl Log {
         }
     }
 
-    async fn newer_than(&self, streams: &[StreamId], states: &[Cached]) -> Result<Vec<StoredEvent>, LogError> {
+    /// What is newer of each, up to so many events.
+    async fn newer_than(
+        &self,
+        streams: &[StreamId],
+        states: &[Cached],
+        events_max: u64,
+    ) -> Result<Vec<StoredEvent>, LogError> {
         let (types, ids): (Vec<&str>, Vec<&str>) =
             streams.iter().map(|stream| (stream.aggregate_type(), stream.id())).unzip();
         let versions: Vec<i64> = states.iter().map(|state| state.version.cast_signed()).collect();
@@ -325,9 +346,12 @@ impl Log {
              CROSS JOIN LATERAL (
                  SELECT {COLUMNS} FROM events
                  WHERE aggregate_type = s.type AND aggregate_id = s.id AND sequence > s.version ORDER BY sequence
+                 LIMIT $4
              ) e"
         );
-        Ok(sqlx::query_as(&statement).bind(&types).bind(&ids).bind(&versions).fetch_all(&self.pool).await?)
+        let limit = i64::try_from(events_max).unwrap_or(i64::MAX);
+        let query = sqlx::query_as(&statement).bind(&types).bind(&ids).bind(&versions).bind(limit);
+        Ok(query.fetch_all(&self.pool).await?)
     }
 
     /// Streams that are not there are not kept: somebody could fill the memory with ids of nothing.

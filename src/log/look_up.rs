@@ -1,12 +1,12 @@
 //! What the writer reads under its locks, before it decides: what other replicas wrote, and what the ledger does not
 //! know of what the commands touch. The database has a fresh view for each statement, so all of this is read after
-//! the locks were taken.
+//! the locks were taken; and by one statement, because a round trip costs more than most of what it fetches.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use aggregates::ids::OrganizationId;
 use aggregates::organization::OrganizationEvent;
-use aggregates::{Recorded, StreamId};
+use aggregates::{Recorded, Scope, StreamId};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -23,40 +23,195 @@ const TAIL_EVENTS_MAX: i64 = 2_000;
 /// Kept outcomes by caller, operation and key: the keyed hash of the input, and what to answer.
 pub(super) type KnownOutcomes = HashMap<(String, String, String), (String, StoredOutcome)>;
 
+/// What a batch is decided by beside the ledger, and what is not kept after it.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Versions of streams in other partitions (users). They are not protected by the locks held here; visible at
+    /// that moment is what is asked of them.
+    pub foreign: HashMap<StreamId, u64>,
+    /// Claims on keys that are unique over all partitions.
+    pub global: HashMap<ClaimKey, Option<Claim>>,
+    /// Outcomes that were kept.
+    pub outcomes: KnownOutcomes,
+}
+
+/// What has to be looked up for a batch.
+#[derive(Default)]
+struct Wanted {
+    /// Streams of locked partitions that the ledger does not know, with their partition.
+    homes: HashMap<StreamId, i16>,
+    /// Streams of other partitions. A user may be written by one command of a batch and relied upon by another: then
+    /// both places learn it.
+    abroad: HashSet<StreamId>,
+    organizations: HashMap<OrganizationId, i16>,
+    /// Those within organizations as far as the ledger does not know them, global ones always.
+    claims: HashMap<ClaimKey, i16>,
+}
+
+/// A row of the look-up; what its columns hold depends on `what`, see `look_up.sql`.
+struct Row {
+    what: String,
+    a: Option<String>,
+    b: Option<String>,
+    c: Option<String>,
+    d: Option<String>,
+    e: Option<String>,
+    n: Option<i64>,
+    used: Option<i64>,
+    maximum: Option<i64>,
+    floor: Option<i64>,
+    reached: Option<bool>,
+    at: Option<DateTime<Utc>>,
+}
+
 impl Writer {
-    /// Reads what other replicas wrote to the locked partitions since this writer last looked, and keeps the
-    /// ledger true by it. Of a partition that is not in the ledger, only the head is read.
-    pub(super) async fn look_at_tails(
+    /// Reads what the batch is decided by. What other replicas wrote to the locked partitions since this writer last
+    /// looked keeps the ledger true; where it cannot, the ledger is emptied, and all is read again under the same
+    /// locks.
+    pub(super) async fn look_up(
         &mut self,
         connection: &mut PgConnection,
+        appends: &[Append],
         partitions: &BTreeSet<i16>,
-    ) -> Result<(), LogError> {
-        let mut unknown = vec![];
-        let mut known = vec![];
-        for partition in partitions {
-            match self.ledger.get(partition) {
-                Some(ledger) => known.push((*partition, ledger.head)),
-                None => unknown.push(*partition),
+        global_keys: &BTreeSet<ClaimKey>,
+    ) -> Result<Seen, LogError> {
+        loop {
+            let wanted = self.wanted(appends, global_keys);
+            let rows = read(connection, partitions, &wanted, appends).await?;
+            if self.is_of_this_era(&rows)? && self.follow_tails(connection, &rows).await? {
+                return self.take_in(rows, &wanted);
             }
         }
-        let rows = read_tails(connection, &known).await?;
+    }
+
+    fn wanted(&self, appends: &[Append], global_keys: &BTreeSet<ClaimKey>) -> Wanted {
+        let mut wanted = Wanted::default();
+        wanted.claims.extend(global_keys.iter().map(|key| (key.clone(), 0)));
+        for append in appends {
+            let home = append.partition(self.partitions);
+            let known = self.ledger.get(&home);
+            for (stream, _) in append.expected() {
+                if own_partition(stream, self.partitions).is_some_and(|own| own != home) {
+                    wanted.abroad.insert(stream.clone());
+                } else if !known.is_some_and(|known| known.versions.contains_key(stream)) {
+                    wanted.homes.insert(stream.clone(), home);
+                }
+            }
+            if let Some(organization) = &append.organization
+                && !known.is_some_and(|known| known.audit.contains_key(organization))
+            {
+                wanted.organizations.insert(organization.clone(), home);
+            }
+            for key in claim_keys(append).filter(|key| !key.scope.is_global()) {
+                if !known.is_some_and(|known| known.claims.contains_key(&key)) {
+                    wanted.claims.insert(key, home);
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Whether the ledger is of the database as it is. If the tables were repaired, or the whole database is an
+    /// earlier one, everything in memory is forgotten.
+    fn is_of_this_era(&mut self, rows: &[Row]) -> Result<bool, LogError> {
+        let installation = rows.iter().find(|row| row.what == "installation").ok_or(sqlx::Error::RowNotFound)?;
+        let seen = (installation.n.unwrap_or_default(), installation.used.unwrap_or_default());
+        if self.seen == seen {
+            return Ok(true);
+        }
+        // Who remembered nothing has asked for everything.
+        let knew_nothing = self.ledger.is_empty();
+        self.ledger.clear();
+        self.states.clear();
+        self.era.enter(seen.0);
+        self.seen = seen;
+        Ok(knew_nothing)
+    }
+
+    /// Follows what is new in the locked partitions. False where a tail is too long, or was written by a newer
+    /// program: that partition is forgotten, and has to be read afresh as far as it is asked for.
+    async fn follow_tails(&mut self, connection: &mut PgConnection, rows: &[Row]) -> Result<bool, LogError> {
+        let mut behind = vec![];
+        for row in rows.iter().filter(|row| row.what == "partition") {
+            let number = i16::try_from(row.n.unwrap_or_default()).unwrap_or_default();
+            let (head, recorded_at) = (row.used.unwrap_or_default(), row.at.unwrap_or_default());
+            let new = || Partition { head, recorded_at, ..Partition::default() };
+            let known = self.ledger.entry(number).or_insert_with(new);
+            if known.head != head {
+                behind.push((number, known.head));
+            }
+        }
+        if behind.is_empty() {
+            return Ok(true);
+        }
+        let mut followed = true;
         let mut counts: HashMap<i16, i64> = HashMap::new();
-        for row in rows {
+        for row in read_tails(connection, &behind).await? {
             let count = counts.entry(row.partition).or_default();
             *count += 1;
-            // A tail that is too long, or that a newer program wrote, is not followed: the partition is forgotten, and
-            // read afresh as far as it is asked for.
             if *count >= TAIL_EVENTS_MAX || self.follow(&row).is_err() {
                 self.ledger.remove(&row.partition);
-                unknown.push(row.partition);
+                followed = false;
             }
         }
-        unknown.sort_unstable();
-        unknown.dedup();
-        for (number, head, recorded_at) in read_heads(connection, &unknown).await? {
-            self.ledger.insert(number, Partition { head, recorded_at, ..Partition::default() });
+        // A head that went back is another database than the one that the ledger was read from.
+        for (number, _) in behind.iter().filter(|(number, _)| !counts.contains_key(number)) {
+            self.ledger.remove(number);
+            followed = false;
         }
-        Ok(())
+        Ok(followed)
+    }
+
+    /// Puts what was read where it belongs.
+    fn take_in(&mut self, rows: Vec<Row>, wanted: &Wanted) -> Result<Seen, LogError> {
+        let mut seen = Seen::default();
+        for row in rows {
+            let text = |column: &Option<String>| column.clone().unwrap_or_default();
+            match row.what.as_str() {
+                "stream" => {
+                    let Some(stream) = StreamId::from_stored(&text(&row.a), &text(&row.b)) else { continue };
+                    let version = row.n.unwrap_or_default().unsigned_abs();
+                    if let Some(home) = wanted.homes.get(&stream) {
+                        self.ledger.entry(*home).or_default().versions.insert(stream.clone(), version);
+                    }
+                    if wanted.abroad.contains(&stream) {
+                        seen.foreign.insert(stream, version);
+                    }
+                }
+                "organization" => {
+                    let organization = row.a.as_ref().and_then(|id| id.parse::<OrganizationId>().ok());
+                    let Some(organization) = organization else { continue };
+                    let Some(home) = wanted.organizations.get(&organization) else { continue };
+                    let partition = self.ledger.entry(*home).or_default();
+                    partition.audit.insert(organization.clone(), row.n.unwrap_or_default());
+                    let tallies = partition.tallies.entry(organization).or_default();
+                    if let (Some(name), Some(used), Some(floor), Some(reached)) =
+                        (row.b, row.used, row.floor, row.reached)
+                    {
+                        tallies.insert(name, Tally { used, maximum: row.maximum, floor, reached });
+                    }
+                }
+                "claim" => {
+                    let Some(scope) = Scope::named(&text(&row.a)) else { continue };
+                    let key = ClaimKey { scope, key: text(&row.b) };
+                    let Some(home) = wanted.claims.get(&key) else { continue };
+                    let organization = row.d.and_then(|id| id.parse().ok());
+                    let claim = row.c.map(|holder| Claim { holder, organization, until: row.at });
+                    if scope.is_global() {
+                        seen.global.insert(key, claim);
+                    } else {
+                        self.ledger.entry(*home).or_default().claims.insert(key, claim);
+                    }
+                }
+                "outcome" => {
+                    let corrupt = |error: serde_json::Error| LogError::Corrupt(format!("an outcome: {error}"));
+                    let outcome = serde_json::from_str(&text(&row.e)).map_err(corrupt)?;
+                    seen.outcomes.insert((text(&row.a), text(&row.b), text(&row.c)), (text(&row.d), outcome));
+                }
+                _ => {}
+            }
+        }
+        Ok(seen)
     }
 
     fn follow(&mut self, row: &StoredEvent) -> Result<(), LogError> {
@@ -140,154 +295,36 @@ impl Writer {
         }
         Ok(Outcome::Accepted { events })
     }
+}
 
-    /// Versions of streams that the ledger does not know. Those of other partitions (users) are not protected by
-    /// the locks held here, so they are looked up each time: visible at that moment is what is asked of them.
-    pub(super) async fn look_up_streams(
-        &mut self,
-        connection: &mut PgConnection,
-        appends: &[Append],
-    ) -> Result<HashMap<StreamId, u64>, LogError> {
-        // A user may be written by one command of a batch and relied upon by another: then both places learn it.
-        let mut homes: HashMap<StreamId, i16> = HashMap::new();
-        let mut abroad: HashSet<StreamId> = HashSet::new();
-        for append in appends {
-            let home = append.partition(self.partitions);
-            let known = self.ledger.get(&home);
-            for (stream, _) in append.expected() {
-                if own_partition(&stream, self.partitions).is_some_and(|own| own != home) {
-                    abroad.insert(stream);
-                } else if !known.is_some_and(|known| known.versions.contains_key(&stream)) {
-                    homes.insert(stream, home);
-                }
-            }
-        }
-        let mut foreign = HashMap::new();
-        let wanted: HashSet<&StreamId> = homes.keys().chain(&abroad).collect();
-        if wanted.is_empty() {
-            return Ok(foreign);
-        }
-        let (types, ids): (Vec<&str>, Vec<&str>) =
-            wanted.iter().map(|stream| (stream.aggregate_type(), stream.id())).unzip();
-        let rows = sqlx::query!(
-            r#"SELECT s.type AS "kind!", s.id AS "id!", COALESCE(e.sequence, 0) AS "version!"
-               FROM unnest($1::text[], $2::text[]) AS s(type, id)
-               LEFT JOIN LATERAL (
-                   SELECT sequence FROM events WHERE aggregate_type = s.type AND aggregate_id = s.id
-                   ORDER BY sequence DESC LIMIT 1
-               ) e ON true"#,
-            &types as &[&str],
-            &ids as &[&str]
-        )
-        .fetch_all(connection)
-        .await?;
-        for row in rows {
-            let Some(stream) = StreamId::from_stored(&row.kind, &row.id) else { continue };
-            let version = row.version.unsigned_abs();
-            if let Some(home) = homes.get(&stream) {
-                self.ledger.entry(*home).or_default().versions.insert(stream.clone(), version);
-            }
-            if abroad.contains(&stream) {
-                foreign.insert(stream, version);
-            }
-        }
-        Ok(foreign)
-    }
-
-    /// Audit sequences and tallies of organizations that the ledger does not know.
-    pub(super) async fn look_up_organizations(
-        &mut self,
-        connection: &mut PgConnection,
-        appends: &[Append],
-    ) -> Result<(), LogError> {
-        let mut wanted: BTreeMap<OrganizationId, i16> = BTreeMap::new();
-        for append in appends {
-            if let Some(organization) = &append.organization {
-                let home = append.partition(self.partitions);
-                if !self.ledger.get(&home).is_some_and(|known| known.audit.contains_key(organization)) {
-                    wanted.insert(organization.clone(), home);
-                }
-            }
-        }
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<&str> = wanted.keys().map(AsRef::as_ref).collect();
-        let rows = sqlx::query!(
-            r#"SELECT o.id AS "id!", COALESCE(e.audit_sequence, 0) AS "audit!", t.name AS "name?", t.used AS "used?",
-                      t.maximum, t.floor AS "floor?", t.reached AS "reached?"
-               FROM unnest($1::text[]) AS o(id)
-               LEFT JOIN LATERAL (
-                   SELECT audit_sequence FROM events WHERE organization_id = o.id ORDER BY audit_sequence DESC LIMIT 1
-               ) e ON true
-               LEFT JOIN LATERAL (SELECT * FROM tallies WHERE organization_id = o.id) t ON true"#,
-            &ids as &[&str]
-        )
-        .fetch_all(connection)
-        .await?;
-        for row in rows {
-            let Some((organization, home)) =
-                row.id.parse().ok().and_then(|id: OrganizationId| wanted.get_key_value(&id))
-            else {
-                continue;
-            };
-            let partition = self.ledger.entry(*home).or_default();
-            partition.audit.insert(organization.clone(), row.audit);
-            let tallies = partition.tallies.entry(organization.clone()).or_default();
-            if let (Some(name), Some(used), Some(floor), Some(reached)) = (row.name, row.used, row.floor, row.reached) {
-                tallies.insert(name, Tally { used, maximum: row.maximum, floor, reached });
-            }
-        }
-        Ok(())
-    }
-
-    /// Claims: those within organizations as far as the ledger does not know them, global ones always.
-    pub(super) async fn look_up_claims(
-        &mut self,
-        connection: &mut PgConnection,
-        appends: &[Append],
-        global_keys: &BTreeSet<ClaimKey>,
-    ) -> Result<HashMap<ClaimKey, Option<Claim>>, LogError> {
-        let mut wanted: HashMap<ClaimKey, i16> = global_keys.iter().map(|key| (key.clone(), 0)).collect();
-        for append in appends {
-            let home = append.partition(self.partitions);
-            for key in claim_keys(append).filter(|key| !key.scope.is_global()) {
-                if !self.ledger.get(&home).is_some_and(|known| known.claims.contains_key(&key)) {
-                    wanted.insert(key, home);
-                }
-            }
-        }
-        let mut global = HashMap::new();
-        if wanted.is_empty() {
-            return Ok(global);
-        }
-        let (scopes, keys): (Vec<&str>, Vec<&str>) =
-            wanted.keys().map(|key| (key.scope.as_str(), key.key.as_str())).unzip();
-        let rows = sqlx::query!(
-            r#"SELECT k.scope AS "scope!", k.key AS "key!", c.holder AS "holder?", c.organization_id, c.until
-               FROM unnest($1::text[], $2::text[]) AS k(scope, key)
-               LEFT JOIN LATERAL (SELECT * FROM claims WHERE scope = k.scope AND key = k.key) c ON true"#,
-            &scopes as &[&str],
-            &keys as &[&str]
-        )
-        .fetch_all(connection)
-        .await?;
-        for row in rows {
-            let Some((key, home)) =
-                wanted.iter().find(|(key, _)| key.key == row.key && key.scope.as_str() == row.scope)
-            else {
-                continue;
-            };
-            let organization = row.organization_id.as_deref().and_then(|id| id.parse().ok());
-            let claim = row.holder.map(|holder| Claim { holder, organization, until: row.until });
-            if key.scope.is_global() {
-                global.insert(key.clone(), claim);
-            } else {
-                self.ledger.entry(*home).or_default().claims.insert(key.clone(), claim);
-            }
-        }
-        Ok(global)
-    }
+async fn read(
+    connection: &mut PgConnection,
+    partitions: &BTreeSet<i16>,
+    wanted: &Wanted,
+    appends: &[Append],
+) -> Result<Vec<Row>, LogError> {
+    let partitions: Vec<i16> = partitions.iter().copied().collect();
+    let streams: HashSet<&StreamId> = wanted.homes.keys().chain(&wanted.abroad).collect();
+    let (types, ids): (Vec<&str>, Vec<&str>) =
+        streams.iter().map(|stream| (stream.aggregate_type(), stream.id())).unzip();
+    let organizations: Vec<&str> = wanted.organizations.keys().map(AsRef::as_ref).collect();
+    let (scopes, keys): (Vec<&str>, Vec<&str>) =
+        wanted.claims.keys().map(|key| (key.scope.as_str(), key.key.as_str())).unzip();
+    let kept: Vec<_> = appends.iter().filter_map(|append| append.idempotency.as_ref()).collect();
+    let rows = sqlx::query_file_as!(
+        Row,
+        "src/log/look_up.sql",
+        &partitions,
+        &types as &[&str],
+        &ids as &[&str],
+        &organizations as &[&str],
+        &scopes as &[&str],
+        &keys as &[&str],
+        &kept.iter().map(|i| i.caller.as_str()).collect::<Vec<_>>() as &[&str],
+        &kept.iter().map(|i| i.operation.as_str()).collect::<Vec<_>>() as &[&str],
+        &kept.iter().map(|i| i.key.as_str()).collect::<Vec<_>>() as &[&str],
+    );
+    Ok(rows.fetch_all(connection).await?)
 }
 
 /// What came after these heads, up to [`TAIL_EVENTS_MAX`] events each.
@@ -300,51 +337,4 @@ async fn read_tails(connection: &mut PgConnection, heads: &[(i16, i64)]) -> Resu
            ) e"#
     );
     Ok(sqlx::query_as(&statement).bind(numbers).bind(after).bind(TAIL_EVENTS_MAX).fetch_all(connection).await?)
-}
-
-/// The last offset of each of these partitions, and when it was recorded.
-async fn read_heads(
-    connection: &mut PgConnection,
-    partitions: &[i16],
-) -> Result<Vec<(i16, i64, DateTime<Utc>)>, LogError> {
-    if partitions.is_empty() {
-        return Ok(vec![]);
-    }
-    let rows = sqlx::query!(
-        r#"SELECT p.number AS "number!", COALESCE(e."offset", 0) AS "head!", e.recorded_at AS "recorded_at?"
-           FROM unnest($1::smallint[]) AS p(number)
-           LEFT JOIN LATERAL (
-               SELECT "offset", recorded_at FROM events WHERE partition = p.number ORDER BY "offset" DESC LIMIT 1
-           ) e ON true"#,
-        partitions
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.number, row.head, row.recorded_at.unwrap_or_default())).collect())
-}
-
-pub(super) async fn look_up_outcomes(
-    connection: &mut PgConnection,
-    appends: &[Append],
-) -> Result<KnownOutcomes, LogError> {
-    let wanted: Vec<_> = appends.iter().filter_map(|append| append.idempotency.as_ref()).collect();
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let callers: Vec<&str> = wanted.iter().map(|i| i.caller.as_str()).collect();
-    let operations: Vec<&str> = wanted.iter().map(|i| i.operation.as_str()).collect();
-    let keys: Vec<&str> = wanted.iter().map(|i| i.key.as_str()).collect();
-    let rows = sqlx::query!(
-        r#"SELECT o.caller, o.operation, o.key, o.input, o.outcome AS "outcome: sqlx::types::Json<StoredOutcome>"
-           FROM unnest($1::text[], $2::text[], $3::text[]) AS w(caller, operation, key)
-           CROSS JOIN LATERAL (
-               SELECT * FROM outcomes WHERE caller = w.caller AND operation = w.operation AND key = w.key
-           ) o"#,
-        &callers as &[&str],
-        &operations as &[&str],
-        &keys as &[&str]
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| ((row.caller, row.operation, row.key), (row.input, row.outcome.0))).collect())
 }

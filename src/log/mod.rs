@@ -32,6 +32,7 @@ use aggregates::{Event, Origin, StreamId};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_of};
 pub use keys::KeyRing;
@@ -69,7 +70,9 @@ pub enum LogError {
 /// How large the log's queue and batches may become.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Commands that wait.
+    /// Writers, each with partitions of its own.
+    pub writers: usize,
+    /// Commands that wait for one writer.
     pub queue_commands_max: usize,
     /// Commands in one transaction.
     pub batch_commands_max: usize,
@@ -82,7 +85,8 @@ pub struct Log {
     pool: PgPool,
     keys: KeyRing,
     reader: Reader,
-    queue: mpsc::Sender<writer::Submission>,
+    /// One queue a writer; which one follows from the partition.
+    queues: Vec<mpsc::Sender<writer::Submission>>,
     heads: watch::Receiver<Heads>,
     states: Arc<load::States>,
     partitions: i16,
@@ -115,14 +119,14 @@ pub struct Draft {
 }
 
 impl Log {
-    /// Opens the log over an up-to-date database, and starts its writer, which ends when every handle is gone.
-    /// `options` is how the writer connects for itself.
+    /// Opens the log over an up-to-date database, and starts its writers, which end when every handle is gone.
+    /// `options` is how they connect, each for itself.
     pub async fn open(
         pool: PgPool,
         options: PgConnectOptions,
         master_key: &[u8; 32],
         sizes: Sizes,
-    ) -> Result<(Arc<Self>, tokio::task::JoinHandle<()>), LogError> {
+    ) -> Result<(Arc<Self>, JoinSet<()>), LogError> {
         let keys = KeyRing::new(pool.clone(), master_key);
         sqlx::query!(
             "INSERT INTO installation (partitions, key_check) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -136,31 +140,35 @@ impl Log {
         if installation.key_check != keys.check() {
             return Err(LogError::Cipher);
         }
-        let (sender, queue) = mpsc::channel(sizes.queue_commands_max);
         let (heads_sender, heads) = watch::channel(Heads::new());
         let states = Arc::new(load::states());
         let era = Arc::new(Era(watch::channel(installation.epoch).0));
-        let writer = writer::Writer::new(
-            options,
-            installation.partitions,
-            sizes.batch_commands_max,
-            queue,
-            heads_sender,
-            states.clone(),
-            era.clone(),
-        );
-        let writer = tokio::spawn(writer.run());
+        let (mut queues, mut writers) = (vec![], JoinSet::new());
+        for _ in 0..sizes.writers.clamp(1, installation.partitions.unsigned_abs().into()) {
+            let (sender, queue) = mpsc::channel(sizes.queue_commands_max);
+            let writer = writer::Writer::new(
+                options.clone(),
+                installation.partitions,
+                sizes.batch_commands_max,
+                queue,
+                heads_sender.clone(),
+                states.clone(),
+                era.clone(),
+            );
+            queues.push(sender);
+            writers.spawn(writer.run());
+        }
         let log = Self {
             pool,
             keys,
             reader: Reader::default(),
-            queue: sender,
+            queues,
             heads,
             states,
             partitions: installation.partitions,
             era,
         };
-        Ok((Arc::new(log), writer))
+        Ok((Arc::new(log), writers))
     }
 
     /// How many partitions there are.
@@ -246,7 +254,8 @@ impl Log {
     /// same again finds out.
     pub async fn append(&self, append: Append) -> Result<Outcome, LogError> {
         let (reply, answer) = oneshot::channel();
-        let queued = self.queue.try_send(writer::Submission { at: Instant::now(), append, reply });
+        let queue = &self.queues[usize::from(append.partition(self.partitions).unsigned_abs()) % self.queues.len()];
+        let queued = queue.try_send(writer::Submission { at: Instant::now(), append, reply });
         queued.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LogError::Busy("too many commands are waiting"),
             mpsc::error::TrySendError::Closed(_) => LogError::Busy("it is stopping"),
@@ -261,14 +270,16 @@ impl Log {
         Ok(outcome)
     }
 
-    /// Ends when the writer has ended, after which nothing can be appended any more.
+    /// Ends when the writers have ended, after which nothing can be appended any more.
     pub async fn closed(&self) {
-        self.queue.closed().await;
+        for queue in &self.queues {
+            queue.closed().await;
+        }
     }
 
-    /// Whether the writer has ended.
+    /// Whether a writer has ended.
     pub fn is_closed(&self) -> bool {
-        self.queue.is_closed()
+        self.queues.iter().any(mpsc::Sender::is_closed)
     }
 
     /// The partition that an organization or a user lives in.

@@ -4,6 +4,8 @@
 //! Why a lock: offsets are dense and become visible in order only if nobody else can take one before this commit.
 //! Why batches: the lock, the look at the tail and the flush cost the same for one command and for five hundred.
 //! There is no timer; an idle writer waits, a loaded one finds a queue.
+//! Why several writers: while one waits for the database, another decides. Each has partitions of its own, so they
+//! share nothing and never wait for each other.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use aggregates::Effect;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Connection, Executor};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::append::{Append, Outcome};
@@ -19,7 +21,7 @@ use super::batch::{Batch, Decided};
 use super::insert::insert;
 use super::ledger::{ClaimKey, Partition};
 use super::load::States;
-use super::look_up::look_up_outcomes;
+use super::look_up::Seen;
 use super::stored::Reader;
 use super::{Era, Heads, LogError};
 
@@ -29,6 +31,8 @@ pub(super) const PARTITION_LOCKS: i32 = 0x7e9a;
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 /// How long a batch waits for other replicas.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How many columns a SELECT of PostgreSQL may have is 1,664.
+const COLUMNS_MAX: usize = 1_000;
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long a batch may take in all: longer than its statements may, so that only a silent network runs into it.
 const BATCH_WAIT: Duration = Duration::from_secs(45);
@@ -51,10 +55,10 @@ pub(super) struct Writer {
     heads: watch::Sender<Heads>,
     connection: Option<PgConnection>,
     /// The aggregates in memory, which a lost connection makes doubtful.
-    states: Arc<States>,
-    era: Arc<Era>,
-    /// The era of what is in the ledger.
-    revision: i64,
+    pub(super) states: Arc<States>,
+    pub(super) era: Arc<Era>,
+    /// The epoch and the ledger's revision that what is in the ledger is of.
+    pub(super) seen: (i64, i64),
     pub(super) ledger: HashMap<i16, Partition>,
     pub(super) reader: Reader,
 }
@@ -78,7 +82,7 @@ impl Writer {
             connection: None,
             states,
             era,
-            revision: 0,
+            seen: (0, 0),
             ledger: HashMap::new(),
             reader: Reader::default(),
         }
@@ -168,22 +172,12 @@ impl Writer {
     ) -> Result<Vec<Outcome>, LogError> {
         let partitions: BTreeSet<i16> = appends.iter().map(|append| append.partition(self.partitions)).collect();
         let global_keys = global_keys(appends);
-        let (epoch, revision) = lock(connection, &partitions, &global_keys).await?;
-        if self.revision != revision || self.era.epoch() != epoch {
-            // The tables were repaired, or the whole database is an earlier one.
-            self.ledger.clear();
-            self.states.clear();
-            self.era.enter(epoch);
-            self.revision = revision;
-        }
-        self.look_at_tails(connection, &partitions).await?;
+        lock(connection, &partitions, &global_keys).await?;
+        let Seen { foreign, mut global, outcomes } =
+            self.look_up(connection, appends, &partitions, &global_keys).await?;
         let mut recorded = if in_doubt { self.already_recorded(connection, appends).await? } else { HashMap::new() };
-        let foreign = self.look_up_streams(connection, appends).await?;
-        self.look_up_organizations(connection, appends).await?;
-        let mut global = self.look_up_claims(connection, appends, &global_keys).await?;
-        let known = look_up_outcomes(connection, appends).await?;
 
-        let mut batch = Batch::new(known);
+        let mut batch = Batch::new(outcomes);
         let mut decided = Vec::with_capacity(appends.len());
         for append in appends {
             let number = append.partition(self.partitions);
@@ -271,12 +265,12 @@ fn global_keys(appends: &[Append]) -> BTreeSet<ClaimKey> {
 }
 
 /// Begins the transaction and takes its locks, partitions first, each kind in ascending order: all writers do so,
-/// hence none waits for another in a circle. Gives the epoch and the ledger's revision, as they are under the locks.
+/// hence none waits for another in a circle.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     partitions: &BTreeSet<i16>,
     keys: &BTreeSet<ClaimKey>,
-) -> Result<(i64, i64), LogError> {
+) -> Result<(), LogError> {
     use sha2::{Digest, Sha256};
     let hash = |key: &ClaimKey| {
         let hash = Sha256::digest(format!("{}/{}", key.scope.as_str(), key.key).as_bytes());
@@ -284,14 +278,14 @@ pub(super) async fn lock(
     };
     let hashes: BTreeSet<i64> = keys.iter().map(hash).collect();
     let mut script = String::from("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;");
-    for partition in partitions {
-        script.push_str(&format!("SELECT pg_advisory_xact_lock({PARTITION_LOCKS},{partition});"));
-    }
-    for hash in hashes {
-        script.push_str(&format!("SELECT pg_advisory_xact_lock({hash});"));
-    }
-    script.push_str("SELECT epoch, ledger_revision FROM installation;");
-    let rows = connection.fetch_all(sqlx::raw_sql(&script)).await?;
-    let installation = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-    Ok((installation.try_get("epoch")?, installation.try_get("ledger_revision")?))
+    // Without a table, a statement is planned in no time, and what it selects is evaluated from left to right.
+    let mut take = |locks: Vec<String>| {
+        for locks in locks.chunks(COLUMNS_MAX) {
+            script.push_str(&format!("SELECT {};", locks.join(",")));
+        }
+    };
+    take(partitions.iter().map(|partition| format!("pg_advisory_xact_lock({PARTITION_LOCKS},{partition})")).collect());
+    take(hashes.iter().map(|hash| format!("pg_advisory_xact_lock({hash})")).collect());
+    connection.execute(sqlx::raw_sql(&script)).await?;
+    Ok(())
 }

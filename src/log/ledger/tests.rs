@@ -102,10 +102,10 @@ proptest! {
             let right = accepted.iter().filter(|(other, _, _)| *other == stream).count() as u64;
             let step = (stream, if guess == 0 { right + 1 } else { right }, effects);
             let id = streams[stream].clone();
-            let named: Vec<(String, &Effect)> = step.2.iter().map(|effect| (id.id().to_owned(), effect)).collect();
+            let named: Vec<(&str, &Effect)> = step.2.iter().map(|effect| (id.id(), effect)).collect();
             let entry = Entry {
                 organization: Some(&organization),
-                expected: &[(id.clone(), step.1)],
+                expected: &[(&id, step.1)],
                 written: &[(id.clone(), step.1 + 1)],
                 effects: &named,
             };
