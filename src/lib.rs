@@ -12,3 +12,7 @@ pub mod import;
 pub mod log;
 pub mod private_file;
 pub mod service;
+
+/// A third of the processor's time of a command went into allocating, with several threads freeing what others made.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
