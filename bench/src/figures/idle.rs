@@ -4,6 +4,9 @@
 //! projections running, the time from the request's first byte to the answer's last. And the same without HTTP, by
 //! `Commands::execute` in this process. The reference: pgbench with one client, one single-row INSERT after the other,
 //! each one's time by its log. In turn in each round; the 99th percentile of each round.
+//!
+//! Before that, every organization and its owner are met once by both of ours: reading them from the log and
+//! verifying a token for the first time is a line of its own, and not what a command costs in a service that runs.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +15,14 @@ use rand::rngs::StdRng;
 use tenancy::database::embedded::Purpose;
 use tenancy::service::Core;
 
-use super::commands::{Mix, one};
-use super::requests::{create_project, created};
+use super::commands::{Mix, one, slug};
+use super::requests::{create_project, create_project_of, created};
 use crate::http::Connection;
 use crate::process::Service;
 use crate::report::{Figure, Goal};
 use crate::run::Context;
 use crate::stats::{median, percentile};
-use crate::world::World;
+use crate::world::{World, accept, project};
 
 const GROUP: &str = "idle";
 
@@ -31,6 +34,7 @@ pub async fn measure(context: &mut Context) -> Vec<Figure> {
     super::audit::wait_for_read_models(&world.database.pool(1).await).await;
     let core = Core::open(&world.database.config(), Purpose::Command).await.expect("the service opens");
     let time = context.options.time() / 2;
+    let first = (first_over_http(&service, &world).await, first_direct(&core, &world).await);
     let (mut over_http, mut in_process) = (Percentiles::default(), Percentiles::default());
     let (mut reference, mut reference_middle) = (Ok(vec![]), vec![]);
     for _ in 0..context.options.rounds {
@@ -48,6 +52,8 @@ pub async fn measure(context: &mut Context) -> Vec<Figure> {
         Figure::alone(GROUP, "… without HTTP", "ms", in_process.high, Goal::Over(2.0)).beside(title, &reference),
         Figure::alone(GROUP, "… median over HTTP", "ms", over_http.middle, Goal::Shown).beside(title, &middle),
         Figure::alone(GROUP, "… median without HTTP", "ms", in_process.middle, Goal::Shown).beside(title, &middle),
+        Figure::alone(GROUP, "… the first of each organization and owner, over HTTP, median", "ms", first.0, Goal::Shown),
+        Figure::alone(GROUP, "… the same without HTTP", "ms", first.1, Goal::Shown),
     ]
 }
 
@@ -73,6 +79,30 @@ async fn insert(context: &Context, time: Duration, high: &mut Result<Vec<f64>, S
         }
         Err(why) => *high = Err(why),
     }
+}
+
+/// One command in every organization, each the first that the service sees of it and of its owner.
+async fn first_over_http(service: &Service, world: &World) -> Vec<f64> {
+    let mut connection = Connection::open(service.address).await;
+    let mut latencies = vec![];
+    for tenant in &world.tenants {
+        let (token, body) = create_project_of(tenant);
+        let sent = Instant::now();
+        let answer = connection.post(&token, &body).await;
+        latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
+        assert!(created(answer), "not created: {}", String::from_utf8_lossy(answer));
+    }
+    vec![median(&latencies)]
+}
+
+async fn first_direct(core: &Core, world: &World) -> Vec<f64> {
+    let mut latencies = vec![];
+    for tenant in &world.tenants {
+        let given = Instant::now();
+        accept(&core.commands, &tenant.owner, &project(&tenant.id, &slug())).await;
+        latencies.push(given.elapsed().as_secs_f64() * 1000.0);
+    }
+    vec![median(&latencies)]
 }
 
 async fn http(service: &Service, world: &World, time: Duration) -> Vec<f64> {

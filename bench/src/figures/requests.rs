@@ -20,7 +20,7 @@ use crate::http::{Counted, body, find, load};
 use crate::process::Service;
 use crate::report::{Figure, Goal};
 use crate::run::Context;
-use crate::world::World;
+use crate::world::{Tenant, World};
 
 const GROUP: &str = "requests";
 /// Connections.
@@ -31,7 +31,11 @@ const CREATE: &str = "mutation Create($input: CreateProjectInput!) { createProje
 
 /// A request that creates a project for somebody.
 pub fn create_project(world: &World, random: &mut StdRng) -> (String, String) {
-    let tenant = &world.tenants[random.random_range(0..world.tenants.len())];
+    create_project_of(&world.tenants[random.random_range(0..world.tenants.len())])
+}
+
+/// The token and the body of a request that creates a project of this tenant.
+pub fn create_project_of(tenant: &Tenant) -> (String, String) {
     let slug = slug();
     let input = json!({"organizationId": tenant.id.as_ref(), "name": format!("Project {slug}"), "slug": slug});
     (tenant.token.clone(), body(CREATE, &json!({"input": input})))
