@@ -393,7 +393,7 @@ async fn import_as(
     // The same user as a token of the built-in issuer for this address stands for.
     let subject = aggregates::text::email_key(&email);
     let profile = Profile { email: Some(email.clone()), display_name: None };
-    let user = core.commands.ensure_user(&config.access.issuer, &subject, profile).await;
+    let user = core.commands.ensure_user(&config.access.issuer, &subject, profile, true).await;
     let user = user.map_err(|fault| stopped(fault.into()))?;
     let options = import::Options { operator: Principal { user, email: Some(email), operator: true }, dry_run };
     let progress = progress_bar();

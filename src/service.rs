@@ -438,6 +438,7 @@ fn rules(config: &Config) -> Rules {
         (name.as_str().to_owned(), limits)
     });
     Rules {
+        approval_required: config.access.approval_required,
         verification_required: organizations.verification_required,
         slug_reserved: organizations.slug_reserved.clone(),
         restore: chrono::Duration::days(i64::from(organizations.restore_days)),

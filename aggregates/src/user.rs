@@ -1,12 +1,30 @@
-//! A user: an (issuer, subject) that has called, with what its tokens say of it.
+//! A user: an (issuer, subject) that has called, with what its tokens say of it, and whether it is let in.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
+use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, Scope};
 use crate::ids::UserId;
 use crate::personal::{Digest, Personal, readable};
 use crate::{aggregate, text};
+
+/// Whether the user is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UserState {
+    /// Let in.
+    #[default]
+    Active,
+    /// Waits for an operator.
+    Pending,
+    /// Refused everywhere.
+    Revoked,
+}
+
+impl Field for UserState {
+    const KIND: Kind = Kind { name: "UserState", list: false, nullable: false, hidden: false };
+}
 
 crate::events! {
     /// What can happen to a user.
@@ -35,6 +53,34 @@ crate::events! {
             /// The name before.
             previous_display_name: Option<Personal>,
         }
+        /// The new user waits until an operator approves.
+        UserHeld "1.0" {
+            /// The state from now on.
+            user_state: UserState,
+        }
+        /// An operator let the waiting user in.
+        UserApproved "1.0" {
+            /// The state from now on.
+            user_state: UserState,
+            /// Why.
+            reason: Option<Personal>,
+        }
+        /// An operator shut the user out, everywhere and at once.
+        UserRevoked "1.0" {
+            /// The state from now on.
+            user_state: UserState,
+            /// The state before.
+            previous_user_state: UserState,
+            /// Why.
+            reason: Option<Personal>,
+        }
+        /// An operator let the revoked user in again.
+        UserReinstated "1.0" {
+            /// The state from now on.
+            user_state: UserState,
+            /// Why.
+            reason: Option<Personal>,
+        }
     }
 }
 
@@ -45,7 +91,11 @@ impl UserEvent {
             Self::UserRegistered { identity_claim, .. } => {
                 vec![Effect::Claim { scope: Scope::Identity, key: identity_claim.0.clone(), until: None }]
             }
-            Self::UserProfileChanged { .. } => vec![],
+            Self::UserProfileChanged { .. }
+            | Self::UserHeld { .. }
+            | Self::UserApproved { .. }
+            | Self::UserRevoked { .. }
+            | Self::UserReinstated { .. } => vec![],
         }
     }
 }
@@ -59,6 +109,8 @@ pub struct User {
     pub email: Option<Personal>,
     /// The name.
     pub display_name: Option<Personal>,
+    /// Whether the user is let in.
+    pub state: UserState,
 }
 
 /// What a token says of its user.
@@ -85,11 +137,28 @@ pub enum UserCommand {
         identity_claim: Digest,
         /// What the token says.
         profile: Profile,
+        /// Whether an operator has to approve first.
+        held: bool,
     },
     /// Follow what the token says.
     FollowProfile {
         /// What the token says.
         profile: Profile,
+    },
+    /// Let the waiting user in.
+    Approve {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Shut the user out.
+    Revoke {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Let the revoked user in again.
+    Reinstate {
+        /// Why.
+        reason: Option<String>,
     },
 }
 
@@ -101,10 +170,12 @@ impl User {
                 let message = "this user is registered already".to_owned();
                 Err(Refusal::AlreadyExists { path: "userId", message, existing: id.to_string() })
             }
-            UserCommand::Register { id, issuer, subject, identity_claim, profile } => {
+            UserCommand::Register { id, issuer, subject, identity_claim, profile, held } => {
                 let (email, display_name) = personal(&id, profile);
                 let subject = Personal::new(id.as_ref(), subject);
-                Ok(vec![UserEvent::UserRegistered { issuer, subject, identity_claim, email, display_name }])
+                let registered = UserEvent::UserRegistered { issuer, subject, identity_claim, email, display_name };
+                let held = held.then_some(UserEvent::UserHeld { user_state: UserState::Pending });
+                Ok(std::iter::once(registered).chain(held).collect())
             }
             UserCommand::FollowProfile { profile } => {
                 let Some(id) = &self.id else { return Err(Refusal::NotFound) };
@@ -123,18 +194,51 @@ impl User {
                     previous_display_name: self.display_name.clone(),
                 }])
             }
+            UserCommand::Approve { reason } => {
+                let reason = self.reviewed(UserState::Pending, reason)?;
+                Ok(vec![UserEvent::UserApproved { user_state: UserState::Active, reason }])
+            }
+            UserCommand::Revoke { reason } => {
+                if self.state == UserState::Revoked {
+                    return Err(Refusal::InvalidState("the user is REVOKED already".into()));
+                }
+                let reason = self.reviewed(self.state, reason)?;
+                Ok(vec![UserEvent::UserRevoked {
+                    user_state: UserState::Revoked,
+                    previous_user_state: self.state,
+                    reason,
+                }])
+            }
+            UserCommand::Reinstate { reason } => {
+                let reason = self.reviewed(UserState::Revoked, reason)?;
+                Ok(vec![UserEvent::UserReinstated { user_state: UserState::Active, reason }])
+            }
         }
+    }
+
+    /// The reason of an operator's step from `state`, which the user must be in.
+    fn reviewed(&self, state: UserState, reason: Option<String>) -> Result<Option<Personal>, Refusal> {
+        let Some(id) = &self.id else { return Err(Refusal::NotFound) };
+        if self.state != state {
+            let message = format!("the user is {} and not {}", shown(self.state), shown(state));
+            return Err(Refusal::InvalidState(message));
+        }
+        Ok(text::reason("reason", reason.as_deref())?.map(|reason| Personal::new(id.as_ref(), reason)))
     }
 
     fn apply(&mut self, event: UserEvent) {
         match event {
             UserEvent::UserRegistered { subject, email, display_name, .. } => {
-                *self = Self { id: subject.of().parse().ok(), email, display_name };
+                *self = Self { id: subject.of().parse().ok(), email, display_name, state: UserState::Active };
             }
             UserEvent::UserProfileChanged { email, display_name, .. } => {
                 self.email = email;
                 self.display_name = display_name;
             }
+            UserEvent::UserHeld { user_state }
+            | UserEvent::UserApproved { user_state, .. }
+            | UserEvent::UserRevoked { user_state, .. }
+            | UserEvent::UserReinstated { user_state, .. } => self.state = user_state,
         }
     }
 }
@@ -146,4 +250,4 @@ fn personal(id: &UserId, profile: Profile) -> (Option<Personal>, Option<Personal
     (email.map(|email| Personal::new(id.as_ref(), email)), name.map(|name| Personal::new(id.as_ref(), name)))
 }
 
-aggregate!(User, "User", UserCommand, UserEvent, shape 1, personal [email, display_name]);
+aggregate!(User, "User", UserCommand, UserEvent, shape 2, personal [email, display_name]);

@@ -18,7 +18,7 @@ use aggregates::membership::{MembershipEvent, MembershipSource, MembershipState}
 use aggregates::organization::{Limits, OrganizationEvent};
 use aggregates::project::{ProjectEvent, ProjectState};
 use aggregates::status::{Lifecycle, Verification};
-use aggregates::user::UserEvent;
+use aggregates::user::{UserEvent, UserState};
 use aggregates::{
     Actor, Declared, Descriptor, Event, Invitation, Membership, Organization, Personal, Project, Snapshot, StreamId,
     User, descriptors, upcasters,
@@ -245,6 +245,14 @@ fn of_users() -> Vec<UserEvent> {
             display_name: of_ada("Ada King"),
             previous_display_name: of_ada("Ada Lovelace"),
         },
+        UserEvent::UserHeld { user_state: UserState::Pending },
+        UserEvent::UserApproved { user_state: UserState::Active, reason: of_ada("known to us") },
+        UserEvent::UserRevoked {
+            user_state: UserState::Revoked,
+            previous_user_state: UserState::Active,
+            reason: of_ada("left the company"),
+        },
+        UserEvent::UserReinstated { user_state: UserState::Active, reason: of_ada("came back") },
     ]
 }
 

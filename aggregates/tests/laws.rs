@@ -238,14 +238,13 @@ fn user_command() -> impl Strategy<Value = UserCommand> {
     let profile =
         || (optional(email()), optional(name())).prop_map(|(email, display_name)| Profile { email, display_name });
     prop_oneof![
-        (any::<String>(), any::<String>(), profile()).prop_map(|(issuer, subject, profile)| UserCommand::Register {
-            id: user("ada"),
-            identity_claim: digest(&subject),
-            issuer,
-            subject,
-            profile,
+        (any::<String>(), any::<String>(), profile(), any::<bool>()).prop_map(|(issuer, subject, profile, held)| {
+            UserCommand::Register { id: user("ada"), identity_claim: digest(&subject), issuer, subject, profile, held }
         }),
         profile().prop_map(|profile| UserCommand::FollowProfile { profile }),
+        reason().prop_map(|reason| UserCommand::Approve { reason }),
+        reason().prop_map(|reason| UserCommand::Revoke { reason }),
+        reason().prop_map(|reason| UserCommand::Reinstate { reason }),
     ]
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use aggregates::user::{Profile, UserCommand as Command, UserEvent as Event};
+use aggregates::user::{Profile, UserCommand as Command, UserEvent as Event, UserState};
 use aggregates::{Effect, Personal, Refusal, Scope, User};
 use common::{check_table, digest, fold, given, user};
 
@@ -23,6 +23,7 @@ fn register(profile: Profile) -> Command {
         subject: "4711".into(),
         identity_claim: digest("4711"),
         profile,
+        held: false,
     }
 }
 
@@ -46,6 +47,14 @@ fn changed(before: (Option<Personal>, Option<Personal>), after: (Option<Personal
     Event::UserProfileChanged { email, previous_email, display_name, previous_display_name }
 }
 
+fn held() -> Event {
+    Event::UserHeld { user_state: UserState::Pending }
+}
+
+fn revoked(from: UserState) -> Event {
+    Event::UserRevoked { user_state: UserState::Revoked, previous_user_state: from, reason: None }
+}
+
 fn ada() -> Event {
     registered(own("ada@example.com"), own("Ada"))
 }
@@ -53,11 +62,39 @@ fn ada() -> Event {
 #[test]
 fn every_command_in_every_state() {
     check_table::<User>(
-        &[("never seen", vec![]), ("registered", vec![ada()])],
         &[
-            ("register", register(Profile::default()), &["UserRegistered", "AlreadyExists"]),
-            ("follow a new name", follow(None, Some("Ada L")), &["NotFound", "UserProfileChanged"]),
-            ("follow the same", follow(Some("ada@example.com"), Some("Ada")), &["NotFound", "nothing"]),
+            ("never seen", vec![]),
+            ("registered", vec![ada()]),
+            ("held", vec![ada(), held()]),
+            ("revoked", vec![ada(), revoked(UserState::Active)]),
+        ],
+        &[
+            (
+                "register",
+                register(Profile::default()),
+                &["UserRegistered", "AlreadyExists", "AlreadyExists", "AlreadyExists"],
+            ),
+            (
+                "follow a new name",
+                follow(None, Some("Ada L")),
+                &["NotFound", "UserProfileChanged", "UserProfileChanged", "UserProfileChanged"],
+            ),
+            (
+                "follow the same",
+                follow(Some("ada@example.com"), Some("Ada")),
+                &["NotFound", "nothing", "nothing", "nothing"],
+            ),
+            (
+                "approve",
+                Command::Approve { reason: None },
+                &["NotFound", "InvalidState", "UserApproved", "InvalidState"],
+            ),
+            ("revoke", Command::Revoke { reason: None }, &["NotFound", "UserRevoked", "UserRevoked", "InvalidState"]),
+            (
+                "reinstate",
+                Command::Reinstate { reason: None },
+                &["NotFound", "InvalidState", "InvalidState", "UserReinstated"],
+            ),
         ],
     );
 }
@@ -67,6 +104,34 @@ fn registers_what_the_token_says() {
     given::<User>(&[]).when(register(profile(Some("ada@example.com"), Some("Ada")))).then_expect_events(vec![ada()]);
     let known: User = fold(&[ada()]);
     assert_eq!((known.id, known.email, known.display_name), (Some(user("ada")), own("ada@example.com"), own("Ada")));
+}
+
+#[test]
+fn who_has_to_be_approved_is_held_from_the_beginning_and_let_in_by_an_operator() {
+    let Command::Register { id, issuer, subject, identity_claim, profile, .. } = register(Profile::default()) else {
+        unreachable!()
+    };
+    let command = Command::Register { id, issuer, subject, identity_claim, profile, held: true };
+    given::<User>(&[]).when(command).then_expect_events(vec![registered(None, None), held()]);
+    let approved = Event::UserApproved { user_state: UserState::Active, reason: own("known to us") };
+    given::<User>(&[registered(None, None), held()])
+        .when(Command::Approve { reason: Some("known to us".into()) })
+        .then_expect_events(vec![approved.clone()]);
+    let states =
+        [vec![ada()], vec![ada(), held()], vec![ada(), held(), approved]].map(|events| fold::<User>(&events).state);
+    assert_eq!(states, [UserState::Active, UserState::Pending, UserState::Active]);
+}
+
+#[test]
+fn a_revoked_user_says_what_he_was_and_comes_back_active() {
+    given::<User>(&[ada(), held()])
+        .when(Command::Revoke { reason: None })
+        .then_expect_events(vec![revoked(UserState::Pending)]);
+    let reinstated = Event::UserReinstated { user_state: UserState::Active, reason: None };
+    let history = [ada(), held(), revoked(UserState::Pending)];
+    given::<User>(&history).when(Command::Reinstate { reason: None }).then_expect_events(vec![reinstated.clone()]);
+    assert_eq!(fold::<User>(&history).state, UserState::Revoked);
+    assert_eq!(fold::<User>(&[&history[..], &[reinstated]].concat()).state, UserState::Active);
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub mod issuer;
 
 use std::sync::Arc;
 
-use aggregates::user::Profile;
+use aggregates::user::{Profile, UserState};
 use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 
@@ -104,10 +104,19 @@ impl Access {
         }
         let identity = self.verify(token)?;
         let profile = Profile { email: identity.email.clone(), display_name: identity.name.clone() };
-        let user = self.commands.ensure_user(&identity.issuer, &identity.subject, profile).await?;
-        let principal = Principal { user, email: identity.email.clone(), operator: self.is_operator(&identity) };
+        let operator = self.is_operator(&identity);
+        let user = self.commands.ensure_user(&identity.issuer, &identity.subject, profile, operator).await?;
+        let principal = Principal { user, email: identity.email.clone(), operator };
         self.verified.insert(hash, (identity, principal.clone()));
         Ok(principal)
+    }
+
+    /// Whether the principal is let in, as the log has it now; refused where revoked.
+    pub async fn state_of(&self, principal: &Principal) -> Result<UserState, Fault> {
+        match self.commands.state_of(&principal.user).await? {
+            UserState::Revoked => Err(Fault::Revoked),
+            state => Ok(state),
+        }
     }
 
     fn verify(&self, token: &str) -> Result<Identity, Refused> {

@@ -14,7 +14,7 @@ pub mod organizations;
 pub mod projects;
 mod standing;
 pub mod sweep;
-mod users;
+pub mod users;
 mod work;
 
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// The rules of this deployment that commands go by.
 #[derive(Debug, Clone)]
 pub struct Rules {
+    /// Whether an operator has to approve new users.
+    pub approval_required: bool,
     /// Whether an operator has to verify organizations.
     pub verification_required: bool,
     /// Slugs that no organization may take.
@@ -101,6 +103,12 @@ pub enum Fault {
     /// Not there, or not for this caller to see.
     #[error("there is no such thing, or it is not yours to see")]
     NotFound,
+    /// The caller was revoked.
+    #[error("this user was revoked: ask the operators of the service")]
+    Revoked,
+    /// The caller has to be approved.
+    #[error("this user waits for an operator's approval")]
+    Pending,
     /// Visible, but not permitted.
     #[error("{0}")]
     Forbidden(String),
@@ -279,7 +287,11 @@ impl<'a> Execution<'a> {
         let mut lost_at: Option<Instant> = None;
         for _ in 0..TRIES_MAX {
             let mut work = Work::new(self.commands, self.caller, self.conditions, self.operation, self.seed);
-            let decided = case.decide(&mut work).await;
+            let decided = async {
+                work.admit().await?;
+                case.decide(&mut work).await
+            };
+            let decided = decided.await;
             let streams = work.streams();
             if let Err(stop) = decided {
                 // A refusal stands only if everything that it relied upon was compared with the log.
@@ -454,7 +466,10 @@ impl<'a> Execution<'a> {
         let Some(key) = &self.conditions.idempotency_key else { return Ok(None) };
         let caller = self.caller.principal.user.as_ref();
         match self.commands.log.outcome(caller, self.operation, key).await? {
-            Some((input, outcome)) => self.replay(&input, outcome).await.map(Some),
+            Some((input, outcome)) => {
+                users::admit(self.commands.state_of(&self.caller.principal.user).await?)?;
+                self.replay(&input, outcome).await.map(Some)
+            }
             None => Ok(None),
         }
     }

@@ -99,11 +99,7 @@ impl Standing {
 
     /// Requires an operator with a reason.
     pub fn require_operator(&self, work: &mut Work<'_>, reason: &str) -> Result<Rights, Stop> {
-        if !self.operator {
-            return Err(Fault::Forbidden("only operators of the service may do this".into()).into());
-        }
-        text::required_reason(Some(reason))?;
-        work.act_as_operator();
+        work.require_operator(reason)?;
         Ok(Rights { operator: true, grantor: Grantor::unbounded() })
     }
 

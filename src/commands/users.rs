@@ -1,12 +1,80 @@
-//! Users: known from their first authenticated call, or from an import. Not commands of a caller, but what makes
-//! one.
+//! Users: known from their first authenticated call, or from an import, and let in or shut out by operators.
 
 use aggregates::ids::{Id, UserId};
-use aggregates::user::{Profile, UserCommand};
+use aggregates::user::{Profile, UserCommand, UserState};
 use aggregates::{Actor, Digest, Event, Refusal, Scope, User};
 
-use super::{Commands, Fault, system_origin};
+use serde::Serialize;
+
+use super::work::{Entity, Stop, Work};
+use super::{Commands, Fault, UseCase, system_origin};
 use crate::log::{Draft, LogError, Outcome};
+
+/// What an operator does to a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Act {
+    /// PENDING → ACTIVE.
+    Approve,
+    /// → REVOKED: refused everywhere, at once.
+    Revoke,
+    /// REVOKED → ACTIVE.
+    Reinstate,
+}
+
+/// An operator's act on a user.
+#[derive(Debug, Serialize)]
+pub struct ReviewUser {
+    /// Which user.
+    pub user: UserId,
+    /// What is done.
+    pub act: Act,
+    /// Why.
+    pub reason: String,
+}
+
+impl UseCase for ReviewUser {
+    const OPERATION: &'static str = "reviewUser";
+
+    fn operation(&self) -> &'static str {
+        match self.act {
+            Act::Approve => "approveUser",
+            Act::Revoke => "revokeUser",
+            Act::Reinstate => "reinstateUser",
+        }
+    }
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.require_operator(&self.reason)?;
+        let before = work.load::<User>(&self.user).await?;
+        if before.version == 0 {
+            return Err(Fault::NotFound.into());
+        }
+        work.expect_version(before.version)?;
+        let reason = Some(self.reason.clone());
+        let command = match self.act {
+            Act::Approve => UserCommand::Approve { reason },
+            // Nobody could undo it for him who has done it to himself.
+            Act::Revoke if self.user == work.caller.principal.user => {
+                return Err(Refusal::InvalidState("nobody revokes himself: ask another operator".into()).into());
+            }
+            Act::Revoke => UserCommand::Revoke { reason },
+            Act::Reinstate => UserCommand::Reinstate { reason },
+        };
+        let events = before.state.decide(command)?;
+        let after = work.record(&self.user, &before, events);
+        work.entities = vec![Entity::User(self.user.clone(), after)];
+        Ok(())
+    }
+}
+
+/// Lets in who is let in.
+pub(super) fn admit(state: UserState) -> Result<(), Fault> {
+    match state {
+        UserState::Active => Ok(()),
+        UserState::Pending => Err(Fault::Pending),
+        UserState::Revoked => Err(Fault::Revoked),
+    }
+}
 
 /// How often a profile is followed again that another call has just changed.
 const TRIES_MAX: usize = 16;
@@ -25,7 +93,14 @@ impl Commands {
 
     /// The user of (issuer, subject), registered now if that has not happened, and following what its token says.
     /// Ten first calls at once register one user.
-    pub async fn ensure_user(&self, issuer: &str, subject: &str, profile: Profile) -> Result<UserId, Fault> {
+    /// Who has to be approved waits for an operator from then on; who is named by one need not.
+    pub async fn ensure_user(
+        &self,
+        issuer: &str,
+        subject: &str,
+        profile: Profile,
+        named_by_operator: bool,
+    ) -> Result<UserId, Fault> {
         let identity = identity_claim(self, issuer, subject);
         if let Some(id) = self.user_of(&identity).await? {
             self.follow_profile(&id, profile).await?;
@@ -38,6 +113,7 @@ impl Commands {
             subject: subject.to_owned(),
             identity_claim: identity,
             profile: profile.clone(),
+            held: self.rules().approval_required && !named_by_operator,
         };
         let events = User::default().decide(command).map_err(unexpected)?;
         match self.append_to_user(&id, 0, events).await? {
@@ -50,6 +126,11 @@ impl Commands {
             }
             other => Err(LogError::Corrupt(format!("registering a user gave {other:?}")).into()),
         }
+    }
+
+    /// Whether the user is let in, as the log has it now.
+    pub async fn state_of(&self, id: &UserId) -> Result<UserState, Fault> {
+        Ok(self.log().current(&[id.clone().into()]).await?.get::<User>(id).state.state)
     }
 
     /// Records what the token says of its user, where that is new. Two calls at once record it once.

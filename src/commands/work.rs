@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, ProjectId};
-use aggregates::{Event, Invitation, Membership, Organization, Project, Refusal, StreamId};
+use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use aggregates::{Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, text};
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
@@ -48,6 +48,8 @@ pub enum Entity {
     Invitation(InvitationId, Loaded<Invitation>),
     /// A project.
     Project(ProjectId, Loaded<Project>),
+    /// A user.
+    User(UserId, Loaded<User>),
 }
 
 impl Entity {
@@ -58,6 +60,7 @@ impl Entity {
             Self::Membership(id, _) => id.clone().into(),
             Self::Invitation(id, _) => id.clone().into(),
             Self::Project(id, _) => id.clone().into(),
+            Self::User(id, _) => id.clone().into(),
         }
     }
 
@@ -68,6 +71,7 @@ impl Entity {
             Self::Membership(_, loaded) => loaded.organization.clone(),
             Self::Invitation(_, loaded) => loaded.organization.clone(),
             Self::Project(_, loaded) => loaded.organization.clone(),
+            Self::User(..) => None,
         }
     }
 
@@ -78,6 +82,7 @@ impl Entity {
             Self::Membership(_, loaded) => loaded.version,
             Self::Invitation(_, loaded) => loaded.version,
             Self::Project(_, loaded) => loaded.version,
+            Self::User(_, loaded) => loaded.version,
         }
     }
 
@@ -100,7 +105,11 @@ impl Entity {
                 let loaded = log.load_at(&id, version).await?;
                 Some(Self::Project(id, loaded))
             }
-            Some(StreamId::User(_)) | None => None,
+            Some(StreamId::User(id)) => {
+                let loaded = log.load_at(&id, version).await?;
+                Some(Self::User(id, loaded))
+            }
+            None => None,
         })
     }
 }
@@ -166,6 +175,23 @@ impl<'a> Work<'a> {
         let loaded: Loaded<A> = self.commands.log.load(id).await?;
         self.loaded.insert(id.clone().into(), loaded.version);
         Ok(loaded)
+    }
+
+    /// Lets the caller in. The command relies on that: whoever is revoked meanwhile is refused.
+    pub(super) async fn admit(&mut self) -> Result<(), Stop> {
+        let caller = self.caller.principal.user.clone();
+        let user = self.load::<User>(&caller).await?;
+        Ok(super::users::admit(user.state.state)?)
+    }
+
+    /// Requires an operator, who says why.
+    pub fn require_operator(&mut self, reason: &str) -> Result<(), Stop> {
+        if !self.caller.principal.operator {
+            return Err(Fault::Forbidden("only operators of the service may do this".into()).into());
+        }
+        text::required_reason(Some(reason))?;
+        self.act_as_operator();
+        Ok(())
     }
 
     /// Holds the version of the entity that the input names against what the client expects.

@@ -254,6 +254,8 @@ settings! {
         audience: String = "tenancy".to_owned(), 1..=255;
         /// Validity of a token of the built-in issuer that is not told otherwise, in hours.
         token_ttl_hours_default: u32 = 24, 1..=8_760;
+        /// Whether an operator has to approve a new user before he may do anything.
+        approval_required: bool = false;
         /// How far the clock of an issuer may be off, in seconds.
         clock_leeway_seconds: u32 = 30, 0..=300;
     }

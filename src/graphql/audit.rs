@@ -26,7 +26,7 @@ use super::connection::{Cursor, Opaque, Page, PageArguments, Slice};
 use super::errors::log_fault;
 use super::scalars::{
     Long, MembershipSource, MembershipState, OrganizationLifecycle, OrganizationVerification, PositionText,
-    ProjectState, Time, int,
+    ProjectState, Time, UserState, int,
 };
 use super::session::{Session, id};
 use super::user::Actor;
@@ -218,6 +218,7 @@ impl OutputType for AuditEvent {
     fn create_type_info(registry: &mut Registry) -> String {
         registry.create_output_type::<Self, _>(MetaTypeId::Interface, |registry| {
             let own = own_fields(registry);
+            <UserState as OutputType>::create_type_info(registry);
             <MembershipState as OutputType>::create_type_info(registry);
             <MembershipSource as OutputType>::create_type_info(registry);
             <OrganizationVerification as OutputType>::create_type_info(registry);

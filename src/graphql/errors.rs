@@ -220,6 +220,8 @@ pub fn fault(fault: Fault) -> Error {
     let message = fault.to_string();
     match fault {
         Fault::NotFound => not_found(),
+        Fault::Revoked => coded("UNAUTHENTICATED", message),
+        Fault::Pending => forbidden(message),
         Fault::Forbidden(message) => forbidden(message),
         Fault::BadInput(message) => bad_input(message),
         Fault::Conflict => coded("CONFLICT", message),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::roles::Permission;
+use aggregates::user::UserState;
 use aggregates::{Membership, Organization, StreamId, User};
 use async_graphql::Error;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
@@ -27,6 +28,8 @@ pub struct Loaders {
     pub seen: Batcher<OrganizationId, SeenLoader>,
     /// Users, for names and addresses.
     pub users: Batcher<String, UserLoader>,
+    /// Whether users are let in.
+    pub states: Batcher<UserId, StateLoader>,
     /// What organizations use.
     pub tallies: Batcher<OrganizationId, TallyLoader>,
     /// Lists of members.
@@ -44,6 +47,7 @@ impl Loaders {
         let pool = log.pool().clone();
         Self {
             users: Batcher::new(UserLoader { log: log.clone() }),
+            states: Batcher::new(StateLoader { log: log.clone() }),
             tallies: Batcher::new(TallyLoader { log: log.clone() }),
             seen: Batcher::new(SeenLoader { log, principal }),
             members: Batcher::new(ListLoader { pool: pool.clone() }),
@@ -133,6 +137,21 @@ impl Load<String> for UserLoader {
             }
         }
         Ok(users)
+    }
+}
+
+/// Loads whether users are let in, as the log has it now.
+pub struct StateLoader {
+    log: Arc<Log>,
+}
+
+impl Load<UserId> for StateLoader {
+    type Value = UserState;
+
+    async fn load(&self, keys: &[UserId]) -> Result<HashMap<UserId, UserState>, Error> {
+        let streams: Vec<StreamId> = keys.iter().cloned().map(StreamId::from).collect();
+        let now = self.log.current(&streams).await.map_err(log_fault)?;
+        Ok(keys.iter().map(|id| (id.clone(), now.get::<User>(id).state.state)).collect())
     }
 }
 

@@ -333,7 +333,7 @@ pub async fn organizations(
 fn among(entities: &[Entity]) -> Option<Organization> {
     entities.iter().find_map(|entity| match entity {
         Entity::Organization(id, loaded) => Some(Organization::new(id.clone(), loaded)),
-        Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) => None,
+        Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) | Entity::User(..) => None,
     })
 }
 

@@ -80,7 +80,7 @@ impl Query {
         at_least: Option<Vec<PositionText>>,
     ) -> Option<async_graphql::Result<Viewer>> {
         let read = async {
-            let caller = Session::of(ctx).caller()?.clone();
+            let caller = Session::of(ctx).caller_of_any_state()?.clone();
             Session::of(ctx).at_least(at_least).await?;
             Ok(Viewer(caller))
         };

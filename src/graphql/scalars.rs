@@ -119,6 +119,16 @@ pub enum OrganizationCapability {
     Leave,
 }
 
+/// Whether a user is let in.
+#[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
+#[graphql(remote = "aggregates::user::UserState")]
+#[allow(missing_docs)]
+pub enum UserState {
+    Active,
+    Pending,
+    Revoked,
+}
+
 /// Whether a member is in.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::membership::MembershipState")]

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use super::errors::{bad_input, coded, database_fault, fault, unauthenticated};
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
-use crate::commands::{Caller, Commands, Conditions, Receipt, UseCase};
+use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase};
 use crate::log::{Log, Position};
-use aggregates::ids::{Id, OrganizationId};
+use aggregates::ids::{Id, OrganizationId, UserId};
 
 /// How often a reader who waits for `atLeast` asks the database how far other replicas are.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -33,14 +33,16 @@ pub struct App {
 pub struct Session {
     app: Arc<App>,
     caller: Option<Caller>,
+    /// Whether the caller has yet to be approved: then he sees that, and nothing else.
+    pending: bool,
     loaders: Loaders,
 }
 
 impl Session {
     /// Of this caller; `None` has not shown who he is.
-    pub fn new(app: Arc<App>, caller: Option<Caller>) -> Self {
+    pub fn new(app: Arc<App>, caller: Option<Caller>, pending: bool) -> Self {
         let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()));
-        Self { app, caller, loaders }
+        Self { app, caller, pending, loaders }
     }
 
     /// The session of a resolver.
@@ -48,9 +50,19 @@ impl Session {
         ctx.data_unchecked()
     }
 
-    /// The caller, who must have shown who he is.
+    /// The caller, who must have shown who he is and be let in.
     pub fn caller(&self) -> Result<&Caller, Error> {
+        if self.pending { Err(fault(Fault::Pending)) } else { self.caller_of_any_state() }
+    }
+
+    /// The caller, who must have shown who he is.
+    pub fn caller_of_any_state(&self) -> Result<&Caller, Error> {
         self.caller.as_ref().ok_or_else(unauthenticated)
+    }
+
+    /// Whether this user calls.
+    pub fn is(&self, user: &UserId) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.principal.user == *user)
     }
 
     /// Whether an operator calls.

@@ -3,15 +3,18 @@
 use aggregates::ids::{Id, InvitationId, MembershipId, UserId};
 use aggregates::personal::readable;
 use async_graphql::connection::{Connection, Edge};
-use async_graphql::{Context, Error, ID, Interface, Object, SimpleObject};
+use async_graphql::{Context, Error, ID, InputObject, Interface, Object, SimpleObject};
 use sqlx::QueryBuilder;
 
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
 use super::errors::{database_fault, log_fault};
 use super::invitation::{Invitation, InvitationRow};
 use super::membership::{Membership, MembershipRow};
-use super::session::Session;
-use crate::commands::{Caller, invitations};
+use super::payload::{Answer, payloads, run};
+use super::scalars::UserState;
+use super::session::{Session, id};
+use crate::commands::users::{Act, ReviewUser};
+use crate::commands::{Caller, Entity, Receipt, invitations};
 
 /// A user as the read model has it.
 #[derive(Debug, Clone)]
@@ -67,6 +70,15 @@ impl User {
     /// The name; null where erased or not given.
     async fn name(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<String>> {
         self.row(ctx).await.map(|row| row.and_then(|row| row.name)).transpose()
+    }
+    /// Whether the user is let in; for operators and the user.
+    async fn state(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<UserState>> {
+        let session = Session::of(ctx);
+        if !session.is_operator() && !session.is(&self.id) {
+            return None;
+        }
+        let known = session.loaders().states.load_one(self.id.clone()).await;
+        known.map(|state| state.map(UserState::from)).transpose()
     }
 }
 
@@ -153,6 +165,7 @@ impl Viewer {
         last: Option<i32>,
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, Membership>> {
+        Session::of(ctx).caller()?;
         let page = PageArguments { first, after, last, before }
             .page_of(MembershipId::PREFIX, Session::of(ctx).page_size_max())?;
         let mut query = QueryBuilder::new(format!("SELECT {}", MembershipRow::SELECT));
@@ -176,6 +189,7 @@ impl Viewer {
         last: Option<i32>,
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, Invitation>> {
+        Session::of(ctx).caller()?;
         let page = PageArguments { first, after, last, before }
             .page_of(InvitationId::PREFIX, Session::of(ctx).page_size_max())?;
         let Some(email) = &self.0.principal.email else { return Ok(Connection::new(false, false)) };
@@ -190,6 +204,57 @@ impl Viewer {
         let rows: Vec<InvitationRow> = query.build_query_as().fetch_all(log.pool()).await.map_err(database_fault)?;
         Ok(Invitation::connection(Slice::new(rows, &page)))
     }
+}
+
+payloads! {
+    /// What became of an operator's act on a user.
+    UserPayload {
+        /// The user.
+        user: Option<User> = |receipt: &Receipt| receipt.entities.iter().find_map(|entity| match entity {
+            Entity::User(id, loaded) => Some(User { id: id.clone(), row: Some(UserRow::new(id, &loaded.state)) }),
+            Entity::Organization(..) | Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) => None,
+        }),
+    }
+}
+
+/// An operator's act on a user.
+#[derive(InputObject)]
+pub struct UserReviewInput {
+    /// Which user.
+    user_id: ID,
+    /// Why; it stands in the audit trail.
+    reason: String,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+    /// The version that the user must have.
+    expected_version: Option<i32>,
+}
+
+/// Mutations of users.
+#[derive(Default)]
+pub struct UserMutation;
+
+#[Object]
+impl UserMutation {
+    /// Operators: PENDING → ACTIVE.
+    async fn approve_user(&self, ctx: &Context<'_>, input: UserReviewInput) -> Answer<UserPayload> {
+        review(ctx, input, Act::Approve).await
+    }
+
+    /// Operators: → REVOKED; the user is refused everywhere, from the next request on.
+    async fn revoke_user(&self, ctx: &Context<'_>, input: UserReviewInput) -> Answer<UserPayload> {
+        review(ctx, input, Act::Revoke).await
+    }
+
+    /// Operators: REVOKED → ACTIVE.
+    async fn reinstate_user(&self, ctx: &Context<'_>, input: UserReviewInput) -> Answer<UserPayload> {
+        review(ctx, input, Act::Reinstate).await
+    }
+}
+
+async fn review(ctx: &Context<'_>, input: UserReviewInput, act: Act) -> Answer<UserPayload> {
+    let case = id("userId", &input.user_id).map(|user| ReviewUser { user, act, reason: input.reason });
+    run(ctx, input.idempotency_key, input.expected_version, case).await
 }
 
 /// A connection of a slice of rows.

@@ -73,7 +73,7 @@ pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerE
 }
 
 /// Answers one HTTP request. `execute` is handed a request that has passed every check and carries its parsed
-/// document; it adds what belongs to this caller and runs the schema.
+/// document, and the type of its operation; it adds what belongs to this caller and runs the schema.
 ///
 /// The execution gets a task of its own, so a panic in a resolver reaches nobody but its caller. When the client
 /// disconnects, or the time is over, a query is dropped; a mutation runs to its end, since stopping it in the middle
@@ -84,7 +84,7 @@ pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerE
 /// to log the original.
 pub async fn answer<F, Fut>(request: Request, limits: &Limits, execute: F) -> Response
 where
-    F: FnOnce(GraphQLRequest) -> Fut,
+    F: FnOnce(GraphQLRequest, OperationType) -> Fut,
     Fut: Future<Output = GraphQLResponse> + Send + 'static,
 {
     let media = match Media::negotiate(request.headers()) {
@@ -95,7 +95,7 @@ where
         Ok(call) => call,
         Err(fault) => return fault.into_response(media),
     };
-    match run(execute(request), operation, limits).await {
+    match run(execute(request, operation), operation, limits).await {
         Ok(mut response) => {
             settle(&mut response, limits, &inputs);
             respond(response, media)

@@ -8,6 +8,8 @@ mod operation;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aggregates::user::UserState;
+use async_graphql::parser::types::OperationType;
 use async_graphql::{Request as GraphqlRequest, Response as GraphqlResponse};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
@@ -90,8 +92,8 @@ async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     let limits = shared.limits.clone();
     let started = std::time::Instant::now();
-    let response = graphql::answer(request, &limits, move |request| {
-        execute(shared, request, headers, peer).instrument(tracing::Span::current())
+    let response = graphql::answer(request, &limits, move |request, operation| {
+        execute(shared, request, operation, headers, peer).instrument(tracing::Span::current())
     })
     .await;
     metrics::histogram!("tenancy_graphql_request_seconds").record(started.elapsed().as_secs_f64());
@@ -102,6 +104,7 @@ async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 async fn execute(
     shared: Arc<Shared>,
     request: GraphqlRequest,
+    operation: OperationType,
     headers: HeaderMap,
     peer: Option<SocketAddr>,
 ) -> GraphqlResponse {
@@ -111,7 +114,19 @@ async fn execute(
         Ok(caller) => caller,
         Err(error) => return GraphqlResponse::from_errors(vec![error]),
     };
-    let session = Session::new(shared.app.clone(), caller);
+    // A command looks by itself, and relies on what it sees.
+    let state = match &caller {
+        Some(caller) if operation != OperationType::Mutation => shared.access.state_of(&caller.principal).await,
+        _ => Ok(UserState::Active),
+    };
+    let pending = match state {
+        Ok(state) => state == UserState::Pending,
+        Err(fault) => {
+            let error = crate::graphql::fault(fault).into_server_error(Default::default());
+            return GraphqlResponse::from_errors(vec![error]);
+        }
+    };
+    let session = Session::new(shared.app.clone(), caller, pending);
     shared.schema.execute(request.data(session)).await
 }
 

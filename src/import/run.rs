@@ -178,7 +178,7 @@ impl Import<'_> {
                     return Ok((subject.to_owned(), known, false));
                 }
                 let profile = Profile { email: None, display_name: Some(login.to_owned()) };
-                let user = commands.ensure_user(ISSUER, subject, profile).await?;
+                let user = commands.ensure_user(ISSUER, subject, profile, true).await?;
                 Ok::<_, Fault>((subject.to_owned(), Some(user), true))
             })
             .buffer_unordered(CONCURRENT_MAX)
@@ -249,7 +249,7 @@ impl Import<'_> {
                 self.summary.count("organizations created", 1);
                 let id = receipt.entities.iter().find_map(|entity| match entity {
                     Entity::Organization(id, _) => Some(id.clone()),
-                    Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) => None,
+                    Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) | Entity::User(..) => None,
                 });
                 if let Some(id) = &id {
                     self.verify(wanted, id).await?;

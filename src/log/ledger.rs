@@ -216,7 +216,8 @@ fn claims_after(
                 if let Some(claim) = overlay.get(&key).filter(|claim| claim.holder != **holder) {
                     return Err(Broken::Taken { holder: claim.holder.clone(), key });
                 }
-                let claim = Claim { holder: (*holder).to_owned(), organization: entry.organization.cloned(), until: *until };
+                let claim =
+                    Claim { holder: (*holder).to_owned(), organization: entry.organization.cloned(), until: *until };
                 overlay.changed.insert(key, Some(claim));
             }
             Effect::Release { scope, key } => {

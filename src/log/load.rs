@@ -162,7 +162,8 @@ loadable! {
 
 /// Whether so much of a stream is new that a state may have been kept beside the log.
 fn is_long(stream: &StreamId, rows: &[StoredEvent]) -> bool {
-    let own = rows.iter().filter(|row| row.aggregate_id == stream.id() && row.aggregate_type == stream.aggregate_type());
+    let own =
+        rows.iter().filter(|row| row.aggregate_id == stream.id() && row.aggregate_type == stream.aggregate_type());
     own.count() as u64 >= SNAPSHOT_AFTER_EVENTS
 }
 

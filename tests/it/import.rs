@@ -15,7 +15,8 @@ use crate::support::{Database, check_log};
 async fn run(database: &Database, folder: &Path, dry_run: bool) -> Summary {
     let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
     core.catch_up().await.unwrap();
-    let user = core.commands.ensure_user("https://tenancy.local", "ops@example.com", Profile::default()).await.unwrap();
+    let user =
+        core.commands.ensure_user("https://tenancy.local", "ops@example.com", Profile::default(), true).await.unwrap();
     let operator = Principal { user, email: Some("ops@example.com".into()), operator: true };
     let options = Options { operator, dry_run };
     let folder = peribolos::read(folder).unwrap();

@@ -52,7 +52,13 @@ pub async fn measure(context: &mut Context) -> Vec<Figure> {
         Figure::alone(GROUP, "… without HTTP", "ms", in_process.high, Goal::Over(2.0)).beside(title, &reference),
         Figure::alone(GROUP, "… median over HTTP", "ms", over_http.middle, Goal::Shown).beside(title, &middle),
         Figure::alone(GROUP, "… median without HTTP", "ms", in_process.middle, Goal::Shown).beside(title, &middle),
-        Figure::alone(GROUP, "… the first of each organization and owner, over HTTP, median", "ms", first.0, Goal::Shown),
+        Figure::alone(
+            GROUP,
+            "… the first of each organization and owner, over HTTP, median",
+            "ms",
+            first.0,
+            Goal::Shown,
+        ),
         Figure::alone(GROUP, "… the same without HTTP", "ms", first.1, Goal::Shown),
     ]
 }
