@@ -4,6 +4,8 @@
 //! event says by a pure function which of them it changes; the log enforces them when it appends, and both can be
 //! rebuilt from the log and checked against it.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +84,7 @@ pub enum Effect {
     /// So many more (or less) are used.
     Tally {
         /// What is counted.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// The change.
         by: i64,
     },
@@ -105,11 +107,16 @@ pub enum Effect {
         /// What is counted.
         name: String,
     },
+    /// Nothing of it may be used when this is recorded, all changes of the same command counted.
+    Vacant {
+        /// What is counted.
+        name: String,
+    },
 }
 
 impl Effect {
     /// One more or less of `name`.
-    pub fn tally(name: &'static str, by: i64) -> Self {
-        Self::Tally { name, by }
+    pub fn tally(name: impl Into<Cow<'static, str>>, by: i64) -> Self {
+        Self::Tally { name: name.into(), by }
     }
 }

@@ -7,7 +7,7 @@ use crate::actor::Actor;
 use crate::error::Refusal;
 use crate::guard::{Effect, MEMBERS, Scope};
 use crate::ids::{InvitationId, MembershipId, UserId};
-use crate::membership::{Grantor, normal_roles};
+use crate::membership::Grantor;
 use crate::personal::{Digest, Personal};
 use crate::{aggregate, text};
 
@@ -63,6 +63,15 @@ crate::events! {
             /// Why, where a reason was given.
             reason: Option<Personal>,
         }
+        /// A role of the organization's own ended, and the person will have another one.
+        InvitationRolesChanged "1.0" {
+            /// The roles that the person will have.
+            roles: Vec<String>,
+            /// The roles before.
+            previous_roles: Vec<String>,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
+        }
         /// The invited person joined.
         InvitationAccepted "1.0" {
             /// The address as a keyed hash.
@@ -113,6 +122,7 @@ impl InvitationEvent {
                 vec![claim(email_claim, expires_at), Effect::tally(MEMBERS, 1)]
             }
             E::InvitationResent { email_claim, expires_at, .. } => vec![claim(email_claim, expires_at)],
+            E::InvitationRolesChanged { .. } => vec![],
             E::InvitationAccepted { email_claim, seat_freed: false, .. } => vec![release(email_claim)],
             E::InvitationAccepted { email_claim, seat_freed: true, .. }
             | E::InvitationDeclined { email_claim, .. }
@@ -197,6 +207,19 @@ pub enum InvitationCommand {
         /// Now.
         at: DateTime<Utc>,
     },
+    /// Promise another role instead of one that ends.
+    ReplaceRole {
+        /// The role that ends.
+        role: String,
+        /// The role instead.
+        with: String,
+        /// By whom.
+        by: Grantor,
+        /// Why.
+        reason: Option<String>,
+        /// Now.
+        at: DateTime<Utc>,
+    },
     /// Take it back.
     Revoke {
         /// Why.
@@ -247,7 +270,7 @@ impl Invitation {
                 let message = "this invitation exists already".to_owned();
                 return Err(Refusal::AlreadyExists { path: "email", message, existing: id.to_string() });
             }
-            let roles = normal_roles(&roles)?;
+            let roles = by.own_roles.normal(&roles)?;
             by.may_grant(&roles)?;
             let email = Personal::new(id.as_ref(), text::email("email", &email)?);
             let reason = about(&id, reason)?;
@@ -277,6 +300,13 @@ impl Invitation {
                     previous_expires_at,
                     reason,
                 }])
+            }
+            C::ReplaceRole { role, with, by, reason, at } => {
+                self.must_be_pending(at)?;
+                let kept = self.roles.iter().filter(|promised| **promised != role).cloned();
+                let roles = by.own_roles.normal(&kept.chain([with]).collect::<Vec<_>>())?;
+                let previous_roles = self.roles.clone();
+                Ok(vec![E::InvitationRolesChanged { roles, previous_roles, reason: about(id, reason)? }])
             }
             C::Revoke { reason, at } => {
                 self.must_be_pending(at)?;
@@ -352,6 +382,7 @@ impl Invitation {
                 self.token_digest = Some(token_digest);
                 self.expires_at = expires_at;
             }
+            E::InvitationRolesChanged { roles, .. } => self.roles = roles,
             E::InvitationAccepted { user_id, .. } => {
                 self.state = InvitationState::Accepted;
                 self.accepted_by = Some(user_id);

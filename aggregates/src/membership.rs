@@ -8,7 +8,7 @@ use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, MEMBERS, OWNERS};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::personal::Personal;
-use crate::roles::{self, OWNER, Permissions};
+use crate::roles::{self, OWNER, OwnRoles, Permissions};
 use crate::status::Capability;
 use crate::{aggregate, text};
 
@@ -123,33 +123,31 @@ impl MembershipEvent {
     /// Which claims and tallies this event changes: a seat, and whether there is one owner more or less.
     pub fn effects(&self) -> Vec<Effect> {
         use MembershipEvent as E;
-        let seat = |roles: &[String], by: i64| {
-            let owner = roles::is_owner(roles).then(|| Effect::tally(OWNERS, by));
-            std::iter::once(Effect::tally(MEMBERS, by)).chain(owner).collect()
+        let owner = |roles: &[String], by: i64| roles::is_owner(roles).then(|| Effect::tally(OWNERS, by));
+        let seat = |roles: &[String], by: i64| std::iter::once(Effect::tally(MEMBERS, by)).chain(owner(roles, by));
+        // A role of the organization's own is held from joining to going, also while it rests.
+        let held = |roles: &[String], by: i64| {
+            let own: Vec<_> = roles.iter().filter_map(|role| roles::holders_tally(role)).collect();
+            own.into_iter().map(move |name| Effect::tally(name, by))
         };
         match self {
             // The seat was kept while the invitation was open, and goes over.
             E::MemberJoined { roles, invitation_id: Some(_), .. } => {
-                if roles::is_owner(roles) {
-                    vec![Effect::tally(OWNERS, 1)]
-                } else {
-                    vec![]
-                }
+                owner(roles, 1).into_iter().chain(held(roles, 1)).collect()
             }
-            E::MemberJoined { roles, invitation_id: None, .. } | E::MemberReinstated { roles, .. } => seat(roles, 1),
-            E::MemberSuspended { roles, .. } => seat(roles, -1),
+            E::MemberJoined { roles, invitation_id: None, .. } => seat(roles, 1).chain(held(roles, 1)).collect(),
+            E::MemberReinstated { roles, .. } => seat(roles, 1).collect(),
+            E::MemberSuspended { roles, .. } => seat(roles, -1).collect(),
             E::MemberRemoved { roles, previous_state, .. } | E::MemberLeft { roles, previous_state, .. } => {
-                if *previous_state == MembershipState::Active {
-                    seat(roles, -1)
-                } else {
-                    vec![]
-                }
+                let active = *previous_state == MembershipState::Active;
+                active.then(|| seat(roles, -1)).into_iter().flatten().chain(held(roles, -1)).collect()
             }
             E::MemberRolesChanged { roles, previous_roles, .. } => {
-                match i64::from(roles::is_owner(roles)) - i64::from(roles::is_owner(previous_roles)) {
-                    0 => vec![],
-                    by => vec![Effect::tally(OWNERS, by)],
-                }
+                let owners = match i64::from(roles::is_owner(roles)) - i64::from(roles::is_owner(previous_roles)) {
+                    0 => None,
+                    by => Some(Effect::tally(OWNERS, by)),
+                };
+                owners.into_iter().chain(held(roles, 1)).chain(held(previous_roles, -1)).collect()
             }
         }
     }
@@ -171,23 +169,31 @@ pub struct Membership {
 }
 
 /// Whoever gives roles, and what he has himself: a grant never exceeds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grantor {
     /// What he may do himself.
     pub permissions: Permissions,
     /// Whether he may touch owners.
     pub owner: bool,
+    /// The organization's own roles: with the built-in ones, what he can name.
+    pub own_roles: OwnRoles,
 }
 
 impl Grantor {
     /// Operators and the service itself.
     pub fn unbounded() -> Self {
-        Self { permissions: Permissions::all(), owner: true }
+        Self { permissions: Permissions::all(), owner: true, own_roles: OwnRoles::default() }
+    }
+
+    /// The same in an organization with roles of its own.
+    pub fn knowing(self, own_roles: &OwnRoles) -> Self {
+        Self { own_roles: own_roles.clone(), ..self }
     }
 
     /// A member with these roles.
-    pub fn with_roles(roles: &[String]) -> Self {
-        Self { permissions: roles::permissions_of(roles), owner: roles::is_owner(roles) }
+    pub fn with_roles(roles: &[String], own_roles: &OwnRoles) -> Self {
+        let permissions = own_roles.permissions_of(roles);
+        Self { permissions, owner: roles::is_owner(roles), own_roles: own_roles.clone() }
     }
 
     /// Refuses what he does not have himself.
@@ -196,7 +202,7 @@ impl Grantor {
             if name == OWNER && !self.owner {
                 return Err(Refusal::RoleNotGrantable("only an owner can make somebody an owner".into()));
             }
-            if !roles::permissions_of(&[name]).is_subset(self.permissions) {
+            if !self.own_roles.permissions_of(&[name]).is_subset(self.permissions) {
                 return Err(Refusal::RoleNotGrantable(format!(
                     "the role '{name}' permits more than you may do yourself"
                 )));
@@ -235,6 +241,17 @@ pub enum MembershipCommand {
         /// Why.
         reason: Option<String>,
     },
+    /// Hold another role instead of one that ends.
+    ReplaceRole {
+        /// The role that ends.
+        role: String,
+        /// The role instead.
+        with: String,
+        /// By whom.
+        by: Grantor,
+        /// Why.
+        reason: Option<String>,
+    },
     /// Stay out for a while.
     Suspend {
         /// Why.
@@ -263,21 +280,6 @@ pub enum MembershipCommand {
     },
 }
 
-/// Roles as they are stored: known, without repetition, the most powerful first.
-pub fn normal_roles(names: &[String]) -> Result<Vec<String>, Refusal> {
-    if let Some(unknown) = names.iter().find(|name| roles::role(name).is_none()) {
-        let known: Vec<_> = roles::ROLES.iter().map(|role| role.name).collect();
-        let shown: String = unknown.chars().take(80).collect();
-        return Err(Refusal::input("roles", format!("there is no role {shown:?}: give some of {}", known.join(", "))));
-    }
-    let normal: Vec<_> =
-        roles::ROLES.iter().map(|role| role.name.to_owned()).filter(|name| names.contains(name)).collect();
-    if normal.is_empty() {
-        return Err(Refusal::input("roles", "no role was given: give at least one"));
-    }
-    Ok(normal)
-}
-
 impl Membership {
     /// Whether the member is in.
     pub fn is_active(&self) -> bool {
@@ -285,13 +287,13 @@ impl Membership {
     }
 
     /// What the member may do; nothing unless active.
-    pub fn permissions(&self) -> Permissions {
-        if self.is_active() { roles::permissions_of(&self.roles) } else { Permissions::default() }
+    pub fn permissions(&self, own_roles: &OwnRoles) -> Permissions {
+        if self.is_active() { own_roles.permissions_of(&self.roles) } else { Permissions::default() }
     }
 
     /// Which of the organization's capabilities a change to `roles` needs: granting more adds, granting less removes.
-    pub fn change_needs(&self, roles: &[String]) -> Capability {
-        let more = !roles::permissions_of(roles).is_subset(roles::permissions_of(&self.roles));
+    pub fn change_needs(&self, roles: &[String], own_roles: &OwnRoles) -> Capability {
+        let more = !own_roles.permissions_of(roles).is_subset(own_roles.permissions_of(&self.roles));
         if more { Capability::AddMembers } else { Capability::RemoveMembers }
     }
 
@@ -312,17 +314,28 @@ impl Membership {
             (C::ChangeRoles { roles, by, reason }, MembershipState::Active) => {
                 self.change_roles(&roles, by, about(reason)?, user_id)
             }
+            // Also of a suspended member: nobody owns by a role of the organization's own.
+            (C::ReplaceRole { role, with, by, reason }, MembershipState::Active | MembershipState::Suspended) => {
+                let kept = roles.iter().filter(|held| **held != role).cloned();
+                let changed = by.own_roles.normal(&kept.chain([with]).collect::<Vec<_>>())?;
+                Ok(vec![E::MemberRolesChanged {
+                    reason: about(reason)?,
+                    user_id,
+                    roles: changed,
+                    previous_roles: roles,
+                }])
+            }
             (C::Suspend { reason, by }, MembershipState::Active) => {
-                self.may_touch(by)?;
+                self.may_touch(&by)?;
                 Ok(vec![E::MemberSuspended { reason: about(reason)?, user_id, roles }])
             }
             (C::Reinstate { reason, by }, MembershipState::Suspended) => {
-                self.may_touch(by)?;
+                self.may_touch(&by)?;
                 by.may_grant(&roles)?;
                 Ok(vec![E::MemberReinstated { reason: about(reason)?, user_id, roles }])
             }
             (C::Remove { reason, by }, MembershipState::Active | MembershipState::Suspended) => {
-                self.may_touch(by)?;
+                self.may_touch(&by)?;
                 Ok(vec![E::MemberRemoved { reason: about(reason)?, user_id, roles, previous_state }])
             }
             (C::Leave { reason }, MembershipState::Active | MembershipState::Suspended) => {
@@ -334,7 +347,7 @@ impl Membership {
             (C::Reinstate { .. }, state) => {
                 Err(Refusal::InvalidState(format!("the member is {} and not SUSPENDED", shown(state))))
             }
-            (C::Remove { .. } | C::Leave { .. }, MembershipState::Removed) => {
+            (C::Remove { .. } | C::Leave { .. } | C::ReplaceRole { .. }, MembershipState::Removed) => {
                 Err(Refusal::InvalidState("the member is out already".into()))
             }
             (C::Join { .. }, _) => unreachable!("answered above"),
@@ -352,7 +365,7 @@ impl Membership {
         reason: Option<String>,
         joined_at: DateTime<Utc>,
     ) -> Result<Vec<MembershipEvent>, Refusal> {
-        let roles = normal_roles(&roles)?;
+        let roles = by.own_roles.normal(&roles)?;
         by.may_grant(&roles)?;
         let reason = text::reason("reason", reason.as_deref())?.map(|reason| Personal::new(user_id.as_ref(), reason));
         match self.state {
@@ -360,7 +373,7 @@ impl Membership {
                 Ok(vec![MembershipEvent::MemberJoined { user_id, roles, source, invitation_id, joined_at, reason }])
             }
             MembershipState::Active if invitation_id.is_some() => {
-                let united = normal_roles(&[self.roles.clone(), roles].concat())?;
+                let united = by.own_roles.normal(&[self.roles.clone(), roles].concat())?;
                 if united == self.roles {
                     return Ok(vec![]);
                 }
@@ -389,7 +402,7 @@ impl Membership {
         reason: Option<Personal>,
         user_id: UserId,
     ) -> Result<Vec<MembershipEvent>, Refusal> {
-        let roles = normal_roles(roles)?;
+        let roles = by.own_roles.normal(roles)?;
         if roles == self.roles {
             return Ok(vec![]);
         }
@@ -401,7 +414,7 @@ impl Membership {
         Ok(vec![MembershipEvent::MemberRolesChanged { user_id, roles, previous_roles: self.roles.clone(), reason }])
     }
 
-    fn may_touch(&self, by: Grantor) -> Result<(), Refusal> {
+    fn may_touch(&self, by: &Grantor) -> Result<(), Refusal> {
         if roles::is_owner(&self.roles) && !by.owner {
             return Err(Refusal::Forbidden("only an owner can do this to an owner".into()));
         }

@@ -11,6 +11,7 @@ use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope};
 use crate::ids::OrganizationId;
 use crate::personal::{Personal, readable};
+use crate::roles::{OWN_ROLES_MAX, OwnRole, OwnRoles, Permission, Permissions, holders_tally, role};
 use crate::status::{Lifecycle, Review, Status, Verification};
 use crate::{aggregate, text};
 
@@ -229,6 +230,45 @@ crate::events! {
             /// Why.
             reason: Option<String>,
         }
+        /// The organization has a role of its own.
+        RoleDefined "1.0" {
+            /// Its name.
+            role: String,
+            /// For whom it is.
+            description: String,
+            /// What it permits.
+            permissions: Vec<String>,
+            /// Why, where a reason was given.
+            reason: Option<String>,
+        }
+        /// A role of the organization's own means something else; also for those who hold it.
+        RoleChanged "1.0" {
+            /// Its name.
+            role: String,
+            /// For whom it is.
+            description: String,
+            /// For whom it was.
+            previous_description: String,
+            /// What it permits from now on.
+            permissions: Vec<String>,
+            /// What it permitted before.
+            previous_permissions: Vec<String>,
+            /// Why, where a reason was given.
+            reason: Option<String>,
+        }
+        /// A role of the organization's own is gone; nobody holds it.
+        RoleRemoved "1.0" {
+            /// Its name.
+            role: String,
+            /// For whom it was.
+            description: String,
+            /// What it permitted.
+            permissions: Vec<String>,
+            /// The role that its holders have instead.
+            replaced_with: Option<String>,
+            /// Why, where a reason was given.
+            reason: Option<String>,
+        }
         /// A command was refused because a maximum was reached; recorded once until there is room again.
         LimitReached "1.0" {
             /// Which limit.
@@ -278,6 +318,10 @@ impl OrganizationEvent {
             }
             E::OrgPlanChanged { maximums, .. } => maxima(maximums).to_vec(),
             E::LimitReached { limit, .. } => vec![Effect::Reached { name: limit.clone() }],
+            E::RoleRemoved { role, .. } => {
+                holders_tally(role).map(|name| Effect::Vacant { name }).into_iter().collect()
+            }
+            E::RoleDefined { .. } | E::RoleChanged { .. } => vec![],
             E::OrgRenamed { .. }
             | E::OrgContactChanged { .. }
             | E::OrgSettingsUpdated { .. }
@@ -326,6 +370,8 @@ pub struct Organization {
     pub overrides: Limits,
     /// Settings documents by namespace.
     pub settings: BTreeMap<String, Value>,
+    /// Roles of its own.
+    pub roles: OwnRoles,
     /// When the deleted organization is gone for good.
     pub purge_at: Option<DateTime<Utc>>,
     /// When it was created.
@@ -440,6 +486,30 @@ pub enum OrganizationCommand {
         /// Why.
         reason: Option<String>,
     },
+    /// Define a role of its own, or change it.
+    DefineRole {
+        /// Its name.
+        name: String,
+        /// For whom it is.
+        description: String,
+        /// What it permits.
+        permissions: Vec<String>,
+        /// What the caller may do himself: the role never exceeds it.
+        by: Permissions,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Remove a role of its own, which nobody holds any more when this is recorded.
+    RemoveRole {
+        /// Its name.
+        name: String,
+        /// The role that its holders get in the same commit.
+        replaced_with: Option<String>,
+        /// What the caller may do himself.
+        by: Permissions,
+        /// Why.
+        reason: Option<String>,
+    },
     /// Give it another plan.
     ChangePlan {
         /// The plan.
@@ -512,6 +582,14 @@ impl Organization {
                 Ok(vec![E::OrgPurged { slug: self.slug.clone(), external_id: self.external_id.clone() }])
             }
             C::Purge { .. } => Err(Refusal::InvalidState("the organization's time has not come".into())),
+            C::DefineRole { name, description, permissions, by, reason } => {
+                let reason = text::reason("reason", reason.as_deref())?;
+                self.define_role(&name, &description, &permissions, by, reason)
+            }
+            C::RemoveRole { name, replaced_with, by, reason } => {
+                let reason = text::reason("reason", reason.as_deref())?;
+                self.remove_role(&name, replaced_with, by, reason)
+            }
             C::SetLimit { limit, value, reason } => self.set_limit(limit, value, reason.as_deref()),
             C::ChangePlan { plan, limits, reason } => {
                 let reason = text::reason("reason", reason.as_deref())?;
@@ -654,6 +732,79 @@ impl Organization {
         }])
     }
 
+    fn define_role(
+        &self,
+        name: &str,
+        description: &str,
+        permissions: &[String],
+        by: Permissions,
+        reason: Option<String>,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        let name = text::role_name("name", name)?;
+        if role(&name).is_some() {
+            let message = format!("the role {name:?} is built in and means the same everywhere: choose another name");
+            return Err(Refusal::input("name", message));
+        }
+        let description = text::description("description", description)?;
+        if let Some(unknown) = permissions.iter().find(|name| Permission::named(name).is_none()) {
+            let known: Vec<&str> = Permission::ALL.iter().map(|permission| permission.as_str()).collect();
+            let shown: String = unknown.chars().take(80).collect();
+            let message = format!("there is no permission {shown:?}: give some of {}", known.join(", "));
+            return Err(Refusal::input("permissions", message));
+        }
+        let wanted = Permissions::of_names(permissions);
+        let before = self.roles.0.get(&name);
+        if !wanted.is_subset(by) {
+            let message = format!("the role '{name}' would permit more than you may do yourself");
+            return Err(Refusal::RoleNotGrantable(message));
+        }
+        may_end(&name, before, by)?;
+        let permissions = wanted.names();
+        match before {
+            None if self.roles.0.len() >= OWN_ROLES_MAX => {
+                let message = format!("there are {OWN_ROLES_MAX} roles of its own already: remove one first");
+                Err(Refusal::input("name", message))
+            }
+            None => Ok(vec![OrganizationEvent::RoleDefined { role: name, description, permissions, reason }]),
+            Some(before) if before.description == description && before.permissions == permissions => Ok(vec![]),
+            Some(before) => Ok(vec![OrganizationEvent::RoleChanged {
+                role: name,
+                description,
+                previous_description: before.description.clone(),
+                permissions,
+                previous_permissions: before.permissions.clone(),
+                reason,
+            }]),
+        }
+    }
+
+    fn remove_role(
+        &self,
+        name: &str,
+        replaced_with: Option<String>,
+        by: Permissions,
+        reason: Option<String>,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        let Some(own) = self.roles.0.get(name) else {
+            let shown: String = name.chars().take(80).collect();
+            let message = if role(name).is_some() {
+                format!("the role {shown:?} is built in: only an organization's own roles can be removed")
+            } else {
+                format!("there is no role {shown:?} of its own")
+            };
+            return Err(Refusal::input("name", message));
+        };
+        may_end(name, Some(own), by)?;
+        let OwnRole { description, permissions } = own.clone();
+        Ok(vec![OrganizationEvent::RoleRemoved {
+            role: name.to_owned(),
+            description,
+            permissions,
+            replaced_with,
+            reason,
+        }])
+    }
+
     fn set_limit(
         &self,
         limit: String,
@@ -698,6 +849,13 @@ impl Organization {
                     created_at,
                     ..Self::default()
                 };
+            }
+            E::RoleDefined { role, description, permissions, .. }
+            | E::RoleChanged { role, description, permissions, .. } => {
+                self.roles.0.insert(role, OwnRole { description, permissions });
+            }
+            E::RoleRemoved { role, .. } => {
+                self.roles.0.remove(&role);
             }
             E::OrgRenamed { name, .. } => self.name = name,
             E::OrgSlugChanged { slug, .. } => self.slug = slug,
@@ -760,4 +918,14 @@ fn contact(id: &OrganizationId, address: Option<&str>) -> Result<Option<Personal
     Ok(address.map(|address| Personal::new(id.as_ref(), address)))
 }
 
-aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 1, personal [contact_email]);
+/// Who could not grant a role cannot take it from others either.
+fn may_end(name: &str, before: Option<&OwnRole>, by: Permissions) -> Result<(), Refusal> {
+    match before {
+        Some(before) if !Permissions::of_names(&before.permissions).is_subset(by) => {
+            Err(Refusal::RoleNotGrantable(format!("the role '{name}' permits more than you may do yourself")))
+        }
+        _ => Ok(()),
+    }
+}
+
+aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 2, personal [contact_email]);

@@ -1,6 +1,11 @@
 //! Roles and permissions: the only table of who may do what inside an organization.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
 
 macro_rules! permissions {
     ($( $(#[doc = $doc:literal])* $name:ident = $text:literal, )*) => {
@@ -15,6 +20,11 @@ macro_rules! permissions {
             /// The name that clients see.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text),* }
+            }
+
+            /// What it allows, in a sentence.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii()),* }
             }
         }
     };
@@ -53,6 +63,15 @@ permissions! {
     ProjectDelete = "project:delete",
     /// Read the audit trail.
     AuditRead = "audit:read",
+    /// Define, change and remove the organization's own roles.
+    RoleManage = "role:manage",
+}
+
+impl Permission {
+    /// The permission of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|permission| permission.as_str() == name)
+    }
 }
 
 impl fmt::Display for Permission {
@@ -79,6 +98,17 @@ impl Permissions {
     /// Whether all of `self` is in `other`.
     pub fn is_subset(self, other: Self) -> bool {
         self.0 & !other.0 == 0
+    }
+
+    /// The names, in the catalogue's order.
+    pub fn names(self) -> Vec<String> {
+        let own = Permission::ALL.iter().filter(|permission| self.contains(**permission));
+        own.map(|permission| permission.as_str().to_owned()).collect()
+    }
+
+    /// Those of these names; unknown ones are left out.
+    pub fn of_names(names: &[String]) -> Self {
+        names.iter().filter_map(|name| Permission::named(name)).collect()
     }
 
     /// Both together.
@@ -167,12 +197,62 @@ pub fn role(name: &str) -> Option<&'static Role> {
     ROLES.iter().find(|role| role.name == name)
 }
 
-/// What these roles permit together. Unknown names permit nothing.
-pub fn permissions_of<S: AsRef<str>>(roles: &[S]) -> Permissions {
-    roles
-        .iter()
-        .filter_map(|name| role(name.as_ref()))
-        .fold(Permissions::default(), |all, role| all.union(role.permissions()))
+/// The most roles that an organization may define itself.
+pub const OWN_ROLES_MAX: usize = 64;
+
+/// A role that an organization defined itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OwnRole {
+    /// For whom it is.
+    pub description: String,
+    /// What it permits, in the catalogue's order.
+    pub permissions: Vec<String>,
+}
+
+/// The roles that an organization defined itself, by name. With the built-in ones they are what a name can mean.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OwnRoles(pub BTreeMap<String, OwnRole>);
+
+impl OwnRoles {
+    /// What these roles permit together. Unknown names permit nothing.
+    pub fn permissions_of<S: AsRef<str>>(&self, roles: &[S]) -> Permissions {
+        roles.iter().fold(Permissions::default(), |all, name| all.union(self.permissions_of_one(name.as_ref())))
+    }
+
+    fn permissions_of_one(&self, name: &str) -> Permissions {
+        match role(name) {
+            Some(role) => role.permissions(),
+            None => self.0.get(name).map(|own| Permissions::of_names(&own.permissions)).unwrap_or_default(),
+        }
+    }
+
+    /// Whether a role has this name.
+    pub fn has(&self, name: &str) -> bool {
+        role(name).is_some() || self.0.contains_key(name)
+    }
+
+    /// Roles as they are stored: known, without repetition, the built-in ones first and the most powerful before.
+    pub fn normal(&self, names: &[String]) -> Result<Vec<String>, Refusal> {
+        let known = || ROLES.iter().map(|role| role.name).chain(self.0.keys().map(String::as_str));
+        if let Some(unknown) = names.iter().find(|name| !self.has(name)) {
+            let known: Vec<_> = known().collect();
+            let shown: String = unknown.chars().take(80).collect();
+            let message = format!("there is no role {shown:?}: give some of {}", known.join(", "));
+            return Err(Refusal::input("roles", message));
+        }
+        let normal: Vec<String> =
+            known().filter(|name| names.iter().any(|given| given == name)).map(str::to_owned).collect();
+        if normal.is_empty() {
+            return Err(Refusal::input("roles", "no role was given: give at least one"));
+        }
+        Ok(normal)
+    }
+}
+
+/// The tally that counts who holds a role of an organization's own; built-in roles are not counted.
+pub fn holders_tally(name: &str) -> Option<String> {
+    role(name).is_none().then(|| format!("role/{name}"))
 }
 
 /// Whether `roles` hold ownership.
@@ -196,10 +276,11 @@ mod tests {
         ];
         assert_eq!(table.map(|(name, _)| name).to_vec(), ROLES.iter().map(|role| role.name).collect::<Vec<_>>());
         for (name, count) in table {
-            let permissions = permissions_of(&[name]);
+            let permissions = OwnRoles::default().permissions_of(&[name]);
             assert_eq!(Permission::ALL.iter().filter(|p| permissions.contains(**p)).count(), count, "{name}");
             assert!(permissions.is_subset(Permissions::all()));
         }
+        let permissions_of = |names: &[&str]| OwnRoles::default().permissions_of(names);
         assert!(!permissions_of(&["admin"]).contains(Permission::OrganizationDelete));
         assert!(!permissions_of(&["member"]).is_subset(permissions_of(&["billing"])));
         assert_eq!(permissions_of(&["nothing"]), Permissions::default());

@@ -47,6 +47,25 @@ pub fn name(path: &'static str, text: &str) -> Result<String, Refusal> {
     Ok(name)
 }
 
+/// The longest name of an organization's own role, in characters.
+pub const ROLE_CHARS_MAX: usize = 40;
+
+/// The name of a role: 1–40 of a–z, 0–9, `-`, `_`, the first a letter.
+pub fn role_name(path: &'static str, text: &str) -> Result<String, Refusal> {
+    let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+    if letters && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.len() <= ROLE_CHARS_MAX {
+        return Ok(text.to_owned());
+    }
+    let shown: String = text.chars().take(80).collect();
+    let rule = format!("give 1 to {ROLE_CHARS_MAX} of a-z, 0-9, '-', '_', the first a letter");
+    Err(Refusal::input(path, format!("{path} {shown:?} is no name of a role: {rule}")))
+}
+
+/// A description: as a reason, and not left out.
+pub fn description(path: &'static str, text: &str) -> Result<String, Refusal> {
+    reason(path, Some(text))?.ok_or_else(|| Refusal::input(path, format!("{path} is empty: say for whom it is")))
+}
+
 /// A slug: 1–63 of a–z, 0–9, `-`, `_`, `.`, first and last a letter or digit; upper case is folded.
 pub fn slug(path: &'static str, text: &str) -> Result<String, Refusal> {
     let slug = text.to_ascii_lowercase();

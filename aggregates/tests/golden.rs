@@ -116,6 +116,27 @@ fn of_organizations() -> Vec<OrganizationEvent> {
             reason: why(),
         },
         E::LimitReached { limit: "members".into(), maximum: Some(25), used: 25, requested: 1 },
+        E::RoleDefined {
+            role: "reader".into(),
+            description: "Sees projects.".into(),
+            permissions: vec!["organization:read".into(), "project:read".into()],
+            reason: why(),
+        },
+        E::RoleChanged {
+            role: "reader".into(),
+            description: "Sees projects and members.".into(),
+            previous_description: "Sees projects.".into(),
+            permissions: vec!["organization:read".into(), "member:read".into(), "project:read".into()],
+            previous_permissions: vec!["organization:read".into(), "project:read".into()],
+            reason: why(),
+        },
+        E::RoleRemoved {
+            role: "reader".into(),
+            description: "Sees projects and members.".into(),
+            permissions: vec!["organization:read".into(), "member:read".into(), "project:read".into()],
+            replaced_with: Some("guest".into()),
+            reason: why(),
+        },
     ]);
     events
 }
@@ -187,6 +208,11 @@ fn of_invitations() -> Vec<InvitationEvent> {
             expires_at: at(169),
             previous_expires_at: at(168),
             reason: Some(of_invitee("Ada was on holiday.")),
+        },
+        E::InvitationRolesChanged {
+            roles: vec!["guest".into()],
+            previous_roles: vec!["reader".into()],
+            reason: Some(Personal::new(invitation("1").as_ref(), "the role ended")),
         },
         E::InvitationAccepted {
             email_claim: email_claim.clone(),
@@ -585,7 +611,7 @@ fn personal_fields() -> BTreeSet<(&'static str, &'static str)> {
 }
 
 /// Texts that say nothing of a person. A new field of text is personal, or is added here after a thought.
-const NOBODYS: [&str; 16] = [
+const NOBODYS: [&str; 22] = [
     "name",
     "previous_name",
     "slug",
@@ -602,6 +628,12 @@ const NOBODYS: [&str; 16] = [
     "invited_by",
     "issuer",
     "source",
+    "role",
+    "replaced_with",
+    "description",
+    "previous_description",
+    "permissions",
+    "previous_permissions",
 ];
 
 #[test]

@@ -109,6 +109,23 @@ fn expired() -> Event {
 
 // ---------------------------------------------------------------- every command in every state
 
+fn replace(role: &str, with: &str, hour: i64) -> Command {
+    let by = Grantor::unbounded();
+    Command::ReplaceRole { role: role.into(), with: with.into(), by, reason: None, at: at(hour) }
+}
+
+fn roles_changed(after: &[&str]) -> Event {
+    let Event::MemberInvited { roles: previous_roles, .. } = invited() else { unreachable!() };
+    Event::InvitationRolesChanged { roles: roles(after), previous_roles, reason: None }
+}
+
+#[test]
+fn a_role_that_ended_is_not_promised_any_more() {
+    let history = [invited(), roles_changed(&["guest"])];
+    assert_eq!(fold::<Invitation>(&history).roles, roles(&["guest"]));
+    given::<Invitation>(&history[..1]).when(replace("member", "guest", 1)).then_expect_events(vec![history[1].clone()]);
+}
+
 #[test]
 fn every_command_in_every_state() {
     let states = [
@@ -131,6 +148,8 @@ fn every_command_in_every_state() {
                 &["MemberInvited", exists, exists, exists, exists, exists],
             ),
             ("resend", resend(1, everything()), &[nf, "InvitationResent", np, np, np, np]),
+            ("replace a role", replace("member", "guest", 1), &[nf, "InvitationRolesChanged", np, np, np, np]),
+            ("replace a role late", replace("member", "guest", END), &[nf, np, np, np, np, np]),
             ("revoke", revoke(1), &[nf, "InvitationRevoked", np, np, np, np]),
             ("accept", accept(ada(None), 1), &[nf, "InvitationAccepted", "nothing", np, np, np]),
             ("accept with the same address", accept(somebody, 1), &[nf, "InvitationAccepted", np, np, np, np]),
@@ -406,6 +425,7 @@ fn each_event_says_how_it_holds_the_address_and_the_seat() {
     let effects = [
         (invited(), vec![claim(END), seat(1)]),
         (resent(3), vec![claim(3 + END)]),
+        (roles_changed(&["guest"]), vec![]),
         (accepted(false), vec![release()]),
         (accepted(true), vec![release(), seat(-1)]),
         (declined(), vec![release(), seat(-1)]),

@@ -15,7 +15,7 @@ use aggregates::invitation::{InvitationCommand, InvitationState, Recipient};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource, MembershipState};
 use aggregates::organization::{LIMITS, LimitChange, Limits, OrganizationCommand, OrganizationEvent};
 use aggregates::project::{ProjectCommand, ProjectState};
-use aggregates::roles::{self, Permissions};
+use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::{Lifecycle, Review};
 use aggregates::user::{Profile, UserCommand};
 use aggregates::{
@@ -92,8 +92,12 @@ fn hour() -> impl Strategy<Value = DateTime<Utc>> {
     (0..40i64).prop_map(at)
 }
 
+fn role_names() -> Vec<String> {
+    roles::ROLES.iter().map(|role| role.name.to_owned()).chain(own_roles().0.into_keys()).collect()
+}
+
 fn some_roles() -> impl Strategy<Value = Vec<String>> {
-    let names: Vec<String> = roles::ROLES.iter().map(|role| role.name.to_owned()).collect();
+    let names = role_names();
     prop_oneof![
         12 => subsequence(names, 1..4),
         1 => Just(vec![]),
@@ -102,10 +106,10 @@ fn some_roles() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn grantor() -> impl Strategy<Value = Grantor> {
-    let names: Vec<String> = roles::ROLES.iter().map(|role| role.name.to_owned()).collect();
+    let names = role_names();
     prop_oneof![
-        1 => Just(Grantor::unbounded()),
-        2 => subsequence(names, 1..3).prop_map(|names| Grantor::with_roles(&names)),
+        1 => Just(Grantor::unbounded().knowing(&own_roles())),
+        2 => subsequence(names, 1..3).prop_map(|names| Grantor::with_roles(&names, &own_roles())),
     ]
 }
 
@@ -169,7 +173,37 @@ fn organization_command() -> impl Strategy<Value = OrganizationCommand> {
         2 => hour().prop_map(|at| C::Purge { at }),
         3 => (text_like(&[MEMBERS, PROJECTS, OWNERS]), change, reason()).prop_map(|(limit, value, reason)| C::SetLimit { limit, value, reason }),
         2 => (plan(), limits(), reason()).prop_map(|(plan, limits, reason)| C::ChangePlan { plan, limits, reason }),
+        4 => (text_like(&["reader", "builder", "owner"]), text_like(&["For readers."]), some_permissions(), permitted(), reason())
+            .prop_map(|(name, description, permissions, by, reason)| C::DefineRole { name, description, permissions, by, reason }),
+        2 => (text_like(&["reader", "builder"]), optional(Just("guest".to_owned())), permitted(), reason())
+            .prop_map(|(name, replaced_with, by, reason)| C::RemoveRole { name, replaced_with, by, reason }),
     ]
+}
+
+fn some_permissions() -> impl Strategy<Value = Vec<String>> {
+    let names: Vec<String> = Permission::ALL.iter().map(|permission| permission.as_str().to_owned()).collect();
+    prop_oneof![9 => subsequence(names, 0..5), 1 => vec("[a-z:]{0,8}", 1..3)]
+}
+
+fn permitted() -> impl Strategy<Value = Permissions> {
+    prop_oneof![2 => Just(Permissions::all()), 1 => subsequence(Permission::ALL, 0..9).prop_map(Permissions::from_iter)]
+}
+
+/// A role that ends, and one instead.
+fn replacement() -> impl Strategy<Value = (String, String)> {
+    let name = || select(&["reader", "builder", "member", "guest"][..]).prop_map(str::to_owned);
+    (name(), name())
+}
+
+/// Roles that an organization may have defined itself.
+fn own_roles() -> OwnRoles {
+    let role = |permissions: &[Permission]| OwnRole {
+        description: "A role of its own.".into(),
+        permissions: permissions.iter().copied().collect::<Permissions>().names(),
+    };
+    let reader = role(&[Permission::OrganizationRead, Permission::ProjectRead]);
+    let builder = role(&[Permission::ProjectCreate, Permission::ProjectDelete]);
+    OwnRoles([("reader".to_owned(), reader), ("builder".to_owned(), builder)].into())
 }
 
 fn membership_command() -> impl Strategy<Value = MembershipCommand> {
@@ -184,6 +218,7 @@ fn membership_command() -> impl Strategy<Value = MembershipCommand> {
         2 => (reason(), grantor()).prop_map(|(reason, by)| C::Reinstate { reason, by }),
         1 => (reason(), grantor()).prop_map(|(reason, by)| C::Remove { reason, by }),
         1 => reason().prop_map(|reason| C::Leave { reason }),
+        2 => (replacement(), grantor(), reason()).prop_map(|((role, with), by, reason)| C::ReplaceRole { role, with, by, reason }),
     ]
 }
 
@@ -208,6 +243,8 @@ fn invitation_command() -> impl Strategy<Value = InvitationCommand> {
         2 => (grantor(), hour(), reason(), hour())
             .prop_map(|(by, expires_at, reason, at)| C::Resend { token: digest("new token"), by, expires_at, reason, at }),
         1 => (reason(), hour()).prop_map(|(reason, at)| C::Revoke { reason, at }),
+        2 => (replacement(), grantor(), reason(), hour())
+            .prop_map(|((role, with), by, reason, at)| C::ReplaceRole { role, with, by, reason, at }),
         3 => (recipient(), any::<bool>(), hour()).prop_map(|(recipient, member_already, at)| {
             C::Accept { recipient, membership: common::membership("ada"), member_already, at }
         }),
@@ -517,9 +554,9 @@ impl Ledger {
                     assert_eq!(before.as_deref(), Some(holder), "{scope:?} {key} is released by who holds it");
                 }
                 Effect::Tally { name, by } => {
-                    let used = self.used(name) + by;
-                    self.tallies.insert(name.to_owned(), used);
-                    let floor = self.floors.get(name).map_or(i64::MIN, |floor| i64::try_from(*floor).unwrap());
+                    let used = self.used(&name) + by;
+                    self.tallies.insert(name.clone().into_owned(), used);
+                    let floor = self.floors.get(name.as_ref()).map_or(i64::MIN, |floor| i64::try_from(*floor).unwrap());
                     if by < 0 && used < floor {
                         return false;
                     }
@@ -531,6 +568,11 @@ impl Ledger {
                     self.floors.insert(name.to_owned(), floor);
                 }
                 Effect::Reached { name } => assert!(LIMITS.contains(&name.as_str())),
+                Effect::Vacant { name } => {
+                    if self.used(&name) > 0 {
+                        return false;
+                    }
+                }
             }
         }
         true
@@ -794,6 +836,7 @@ impl House {
     /// Does it with the rights of `by`; with whose rights it was done in truth, where it was accepted.
     fn act(&mut self, deed: Deed, by: Grantor) -> Option<Grantor> {
         use MembershipCommand as C;
+        let giver = by.clone();
         let (person, command) = match deed {
             Deed::Add(person, roles) => (person, join(person, roles, None, by)),
             Deed::Change(person, roles) => (person, C::ChangeRoles { roles, by, reason: None }),
@@ -803,17 +846,18 @@ impl House {
             Deed::Leave(person) => (person, C::Leave { reason: None }),
             Deed::Invite(slot, roles) => {
                 let invited = give(&mut self.invitations[slot], invite(slot, roles, by));
-                self.inviters[slot] = invited.then_some(by).or(self.inviters[slot]);
-                return invited.then_some(by);
+                let giver = invited.then_some(giver);
+                self.inviters[slot] = giver.clone().or(self.inviters[slot].take());
+                return giver;
             }
             Deed::Resend(slot) => {
                 let command =
                     InvitationCommand::Resend { token: digest("new"), by, expires_at: at(9), reason: None, at: at(0) };
-                return give(&mut self.invitations[slot], command).then_some(by);
+                return give(&mut self.invitations[slot], command).then_some(giver);
             }
             Deed::Accept(slot, person) => return self.accept(slot, person),
         };
-        give(&mut self.members[person], command).then_some(by)
+        give(&mut self.members[person], command).then_some(giver)
     }
 
     fn accept(&mut self, slot: usize, person: usize) -> Option<Grantor> {
@@ -829,11 +873,11 @@ impl House {
         if !give(&mut open, accept) || open == self.invitations[slot] {
             return None;
         }
-        if !give(&mut member, join(person, roles, Some(slot), Grantor::unbounded())) {
+        if !give(&mut member, join(person, roles, Some(slot), Grantor::unbounded().knowing(&own_roles()))) {
             return None;
         }
         (self.invitations[slot], self.members[person]) = (open, member);
-        self.inviters[slot]
+        self.inviters[slot].clone()
     }
 }
 
@@ -866,7 +910,7 @@ fn invite(slot: usize, roles: Vec<String>, by: Grantor) -> InvitationCommand {
 
 /// All permissions in a set of people, and whether an owner is among them.
 fn power(members: &[Membership]) -> (Permissions, bool) {
-    let permissions = members.iter().fold(Permissions::default(), |all, it| all.union(it.permissions()));
+    let permissions = members.iter().fold(Permissions::default(), |all, it| all.union(it.permissions(&own_roles())));
     (permissions, members.iter().any(|it| roles::is_owner(&it.roles)))
 }
 
@@ -877,7 +921,7 @@ proptest! {
     fn nothing_that_a_grantor_does_gives_more_than_he_has(by in grantor(), deeds in vec(deed(), 0..60)) {
         let mut house = House::default();
         for deed in deeds {
-            house.act(deed, by);
+            house.act(deed, by.clone());
             let (permissions, owner) = power(&house.members);
             prop_assert!(permissions.is_subset(by.permissions));
             prop_assert!(by.owner || !owner);
@@ -892,8 +936,8 @@ proptest! {
             let leaves = matches!(deed, Deed::Leave(_));
             let giver = house.act(deed.clone(), by);
             for (before, after) in before.iter().zip(&house.members).filter(|(before, after)| before != after) {
-                let giver = giver.unwrap();
-                prop_assert!(after.permissions().is_subset(before.permissions().union(giver.permissions)), "{deed:?}");
+                let giver = giver.clone().unwrap();
+                prop_assert!(after.permissions(&own_roles()).is_subset(before.permissions(&own_roles()).union(giver.permissions)), "{deed:?}");
                 let (was, is) = (owns(before), owns(after));
                 prop_assert!(was || !is || giver.owner, "{deed:?} made an owner");
                 prop_assert!(!was || is || giver.owner || leaves, "{deed:?} unmade an owner");

@@ -10,7 +10,7 @@ use aggregates::guard::{MEMBERS, OWNERS};
 use aggregates::membership::{
     Grantor, MembershipCommand as Command, MembershipEvent as Event, MembershipSource, MembershipState, existing,
 };
-use aggregates::roles::{self, Permission, Permissions};
+use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::Capability;
 use aggregates::{Declared, Effect, Membership, Personal, Refusal};
 use common::{
@@ -306,12 +306,13 @@ fn nobody_grants_more_than_he_has() {
         for (role, cell) in roles::ROLES.iter().zip(row.chars()) {
             let by = holder_of(&[own]);
             let expected = |event: &'static str| if cell == 'y' { event } else { "RoleNotGrantable" };
-            let joins = given::<Membership>(&[]).when(join(&[role.name], by)).inspect_result();
+            let joins = given::<Membership>(&[]).when(join(&[role.name], by.clone())).inspect_result();
             assert_eq!(outcome(joins), expected("MemberJoined"), "{own} adds {}", role.name);
 
             // The member holds another role that everybody may hold beside.
             let other = if role.name == "guest" { "billing" } else { "guest" };
-            let changes = given::<Membership>(&[joined(&[other])]).when(change(&[role.name], by)).inspect_result();
+            let changes =
+                given::<Membership>(&[joined(&[other])]).when(change(&[role.name], by.clone())).inspect_result();
             assert_eq!(outcome(changes), expected("MemberRolesChanged"), "{own} makes {}", role.name);
 
             if role.name != "owner" {
@@ -325,7 +326,7 @@ fn nobody_grants_more_than_he_has() {
 
 #[test]
 fn all_permissions_do_not_make_an_owner() {
-    let everything = Grantor { permissions: Permissions::all(), owner: false };
+    let everything = Grantor { owner: false, ..Grantor::unbounded() };
     given::<Membership>(&[])
         .when(join(&["owner"], everything))
         .then_expect_error(Refusal::RoleNotGrantable("only an owner can make somebody an owner".into()));
@@ -366,7 +367,7 @@ fn only_owners_touch_owners() {
         (&resting, remove, "Forbidden", "MemberRemoved"),
     ];
     for (history, command, refused, event) in cases {
-        for by in [holder_of(&["admin"]), Grantor { permissions: Permissions::all(), owner: false }] {
+        for by in [holder_of(&["admin"]), Grantor { owner: false, ..Grantor::unbounded() }] {
             let result = given::<Membership>(history).when(command(by)).inspect_result();
             assert_eq!(outcome(result), refused);
         }
@@ -460,11 +461,11 @@ fn messages_name_states_as_clients_see_them() {
 #[test]
 fn only_who_is_active_may_do_anything() {
     let membership: Membership = fold(&[joined(&["guest"])]);
-    assert!(membership.is_active() && membership.permissions().contains(Permission::ProjectRead));
+    assert!(membership.is_active() && membership.permissions(&OwnRoles::default()).contains(Permission::ProjectRead));
     for end in [suspended(&["guest"]), left(&["guest"], MembershipState::Active)] {
         let membership: Membership = fold(&[joined(&["guest"]), end]);
         assert!(!membership.is_active());
-        assert_eq!(membership.permissions(), Permissions::default());
+        assert_eq!(membership.permissions(&OwnRoles::default()), Permissions::default());
     }
 }
 
@@ -478,7 +479,7 @@ fn more_permissions_add_and_fewer_remove() {
         (&["guest"], Capability::RemoveMembers),
         (&["auditor", "guest"], Capability::RemoveMembers),
     ] {
-        assert_eq!(membership.change_needs(&roles(names)), capability, "{names:?}");
+        assert_eq!(membership.change_needs(&roles(names), &OwnRoles::default()), capability, "{names:?}");
     }
 }
 
@@ -528,5 +529,69 @@ fn each_event_says_which_seats_it_takes_and_frees() {
     assert_eq!(tested, Event::DESCRIPTORS.iter().map(|descriptor| descriptor.name.to_owned()).collect());
     for (event, expected) in effects {
         assert_eq!(event.effects(), expected, "{event:?}");
+    }
+}
+
+fn reader() -> OwnRoles {
+    let permissions = vec![Permission::ProjectRead.as_str().to_owned()];
+    OwnRoles([("reader".to_owned(), OwnRole { description: "Reads.".into(), permissions })].into())
+}
+
+#[test]
+fn a_role_of_the_organizations_own_is_granted_by_who_has_what_it_permits() {
+    let with = |names: &[&str]| Grantor::with_roles(&roles(names), &reader());
+    given::<Membership>(&[]).when(join(&["reader"], with(&["guest"]))).then_expect_events(vec![joined(&["reader"])]);
+    let refused = given::<Membership>(&[]).when(join(&["reader"], with(&["billing"]))).inspect_result();
+    assert!(matches!(refused, Err(Refusal::RoleNotGrantable(_))), "{refused:?}");
+    let unknown = given::<Membership>(&[]).when(join(&["reader"], holder_of(&["owner"]))).inspect_result();
+    assert!(matches!(unknown, Err(Refusal::InvalidInput { .. })), "{unknown:?}");
+    let member: Membership = fold(&[joined(&["reader"])]);
+    assert!(member.permissions(&reader()).contains(Permission::ProjectRead));
+    assert_eq!(
+        member.permissions(&OwnRoles::default()),
+        Permissions::default(),
+        "a role that is no more permits nothing"
+    );
+}
+
+#[test]
+fn a_role_of_the_organizations_own_is_counted_from_joining_to_going_also_while_it_rests() {
+    let held = |by| Effect::tally("role/reader", by);
+    let effects =
+        |event: &Event| event.effects().into_iter().filter(|e| *e == held(1) || *e == held(-1)).collect::<Vec<_>>();
+    let (user_id, reason) = (user("ada"), None);
+    assert_eq!(effects(&joined(&["reader", "guest"])), [held(1)]);
+    let suspended =
+        Event::MemberSuspended { user_id: user_id.clone(), roles: roles(&["reader"]), reason: reason.clone() };
+    assert_eq!(effects(&suspended), []);
+    let changed = |before: &[&str], after: &[&str]| Event::MemberRolesChanged {
+        user_id: user_id.clone(),
+        roles: roles(after),
+        previous_roles: roles(before),
+        reason: None,
+    };
+    assert_eq!(effects(&changed(&["reader"], &["guest"])), [held(-1)]);
+    assert_eq!(effects(&changed(&["guest"], &["guest", "reader"])), [held(1)]);
+    assert_eq!(effects(&changed(&["reader"], &["guest", "reader"])), [held(1), held(-1)]);
+    for previous_state in [MembershipState::Active, MembershipState::Suspended] {
+        let (user_id, roles) = (user_id.clone(), roles(&["reader"]));
+        assert_eq!(effects(&Event::MemberRemoved { user_id, roles, previous_state, reason: None }), [held(-1)]);
+    }
+}
+
+#[test]
+fn a_role_is_replaced_also_of_who_is_suspended_and_never_twice() {
+    let by = Grantor::unbounded().knowing(&reader());
+    let replace =
+        |with: &str| Command::ReplaceRole { role: "reader".into(), with: with.into(), by: by.clone(), reason: None };
+    let changed = Event::MemberRolesChanged {
+        user_id: user("ada"),
+        roles: roles(&["guest"]),
+        previous_roles: roles(&["guest", "reader"]),
+        reason: None,
+    };
+    let suspended = Event::MemberSuspended { user_id: user("ada"), roles: roles(&["guest", "reader"]), reason: None };
+    for history in [vec![joined(&["guest", "reader"])], vec![joined(&["guest", "reader"]), suspended]] {
+        given::<Membership>(&history).when(replace("guest")).then_expect_events(vec![changed.clone()]);
     }
 }

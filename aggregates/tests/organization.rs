@@ -10,6 +10,7 @@ use aggregates::guard::{MEMBERS, OWNERS, PROJECTS};
 use aggregates::organization::{
     LimitChange, Limits, OrganizationCommand as Command, OrganizationEvent as Event, SETTINGS_NAMESPACES_MAX,
 };
+use aggregates::roles::{Permission, Permissions};
 use aggregates::status::{Lifecycle, Review, Verification};
 use aggregates::{Declared, Effect, Organization, Personal, Refusal, Scope, text};
 use common::{at, check_table, endless_reason, fold, given, kind, organization, outcome, refused_input};
@@ -851,6 +852,7 @@ fn effects() -> Vec<(Event, Vec<Effect>)> {
         (limit_set(Some(9), Some(5), false), vec![maximum(MEMBERS, Some(9))]),
         (plan, vec![maximum(MEMBERS, None), maximum(PROJECTS, Some(10))]),
         (reached, vec![Effect::Reached { name: PROJECTS.into() }]),
+        (role_removed(), vec![Effect::Vacant { name: "role/reader".into() }]),
     ]
 }
 
@@ -863,6 +865,15 @@ fn without_effects() -> Vec<Event> {
         settings_updated("ui", None, Some(json!(1))),
         deactivated(),
         Event::OrgActivated { reason: None },
+        defined(&[]),
+        Event::RoleChanged {
+            role: "reader".into(),
+            description: "Reads.".into(),
+            previous_description: "Reads.".into(),
+            permissions: vec![],
+            previous_permissions: vec!["project:read".into()],
+            reason: None,
+        },
     ];
     steps.into_iter().chain(rest).collect()
 }
@@ -927,4 +938,128 @@ fn who_wants_to_delete_what_is_deleted_hears_that_it_is() {
         assert_eq!(status.remedy(Delete), "The organization is deleted already.");
         assert_eq!(status.remedy(EditProfile), remedy);
     }
+}
+
+fn define(name: &str, permissions: &[&str], by: Permissions) -> Command {
+    Command::DefineRole {
+        name: name.into(),
+        description: "Reads.".into(),
+        permissions: permissions.iter().map(|name| (*name).to_owned()).collect(),
+        by,
+        reason: None,
+    }
+}
+
+fn defined(permissions: &[&str]) -> Event {
+    Event::RoleDefined {
+        role: "reader".into(),
+        description: "Reads.".into(),
+        permissions: permissions.iter().map(|name| (*name).to_owned()).collect(),
+        reason: None,
+    }
+}
+
+fn remove_role(name: &str, by: Permissions) -> Command {
+    Command::RemoveRole { name: name.into(), replaced_with: None, by, reason: None }
+}
+
+fn role_removed() -> Event {
+    Event::RoleRemoved {
+        role: "reader".into(),
+        description: "Reads.".into(),
+        permissions: vec!["project:read".into()],
+        replaced_with: None,
+        reason: None,
+    }
+}
+
+#[test]
+fn a_role_holds_its_permissions_in_the_catalogues_order_and_once() {
+    given::<Organization>(&[created()])
+        .when(define("reader", &["project:read", "organization:read", "project:read"], Permissions::all()))
+        .then_expect_events(vec![defined(&["organization:read", "project:read"])]);
+    given::<Organization>(&[created(), defined(&["organization:read", "project:read"])])
+        .when(define("reader", &["project:read", "organization:read"], Permissions::all()))
+        .then_expect_events(vec![]);
+}
+
+#[test]
+fn a_changed_role_tells_what_it_was() {
+    given::<Organization>(&[created(), defined(&["project:read"])])
+        .when(define("reader", &["project:read", "member:read"], Permissions::all()))
+        .then_expect_events(vec![Event::RoleChanged {
+            role: "reader".into(),
+            description: "Reads.".into(),
+            previous_description: "Reads.".into(),
+            permissions: vec!["member:read".into(), "project:read".into()],
+            previous_permissions: vec!["project:read".into()],
+            reason: None,
+        }]);
+}
+
+#[test]
+fn a_role_is_never_more_than_who_defines_it_and_never_taken_by_who_has_less() {
+    let less: Permissions = [Permission::OrganizationRead, Permission::RoleManage].into_iter().collect();
+    let history = [created(), defined(&["organization:read", "project:read"])];
+    for (history, command) in [
+        (&history[..1], define("other", &["project:read"], less)),
+        (&history[..], define("reader", &["organization:read"], less)),
+        (&history[..], remove_role("reader", less)),
+    ] {
+        let refused = given::<Organization>(history).when(command).inspect_result();
+        assert!(matches!(refused, Err(Refusal::RoleNotGrantable(_))), "{refused:?}");
+    }
+    given::<Organization>(&history[..1])
+        .when(define("reader", &["organization:read"], less))
+        .then_expect_events(vec![defined(&["organization:read"])]);
+}
+
+#[test]
+fn a_role_needs_a_name_of_its_own_and_permissions_that_there_are() {
+    for (name, permissions) in [
+        ("owner", &["project:read"][..]),
+        ("guest", &[]),
+        ("Reader", &[]),
+        ("1st", &[]),
+        ("", &[]),
+        ("a role", &[]),
+        (&"a".repeat(41), &[]),
+        ("reader", &["project:fly"]),
+    ] {
+        let refused = given::<Organization>(&[created()]).when(define(name, permissions, Permissions::all()));
+        let refused = refused.inspect_result();
+        assert!(matches!(refused, Err(Refusal::InvalidInput { .. })), "{name}: {refused:?}");
+    }
+    for name in ["owner", "reader"] {
+        let refused = given::<Organization>(&[created()]).when(remove_role(name, Permissions::all())).inspect_result();
+        assert!(matches!(refused, Err(Refusal::InvalidInput { .. })), "{name}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_organization_has_at_most_64_roles_of_its_own() {
+    let named = |number: usize| Event::RoleDefined {
+        role: format!("role-{number}"),
+        description: "One of many.".into(),
+        permissions: vec![],
+        reason: None,
+    };
+    let full: Vec<Event> = std::iter::once(created()).chain((0..64).map(named)).collect();
+    let refused = given::<Organization>(&full).when(define("reader", &[], Permissions::all())).inspect_result();
+    assert!(matches!(refused, Err(Refusal::InvalidInput { .. })), "{refused:?}");
+    given::<Organization>(&full[..64])
+        .when(define("reader", &[], Permissions::all()))
+        .then_expect_events(vec![defined(&[])]);
+}
+
+#[test]
+fn a_removed_role_has_to_be_vacant_and_its_name_is_free_again() {
+    let removed = role_removed();
+    let history = [created(), defined(&["project:read"])];
+    given::<Organization>(&history)
+        .when(remove_role("reader", Permissions::all()))
+        .then_expect_events(vec![removed.clone()]);
+    given::<Organization>(&[&history[..], &[removed]].concat())
+        .when(define("reader", &["project:read"], Permissions::all()))
+        .then_expect_events(vec![defined(&["project:read"])]);
 }

@@ -308,10 +308,10 @@ impl Place {
             Effect::Release { scope, key: name } => {
                 self.claims.remove(&key(scope, &name));
             }
-            Effect::Tally { name, by } => self.tallies.entry(name.to_owned()).or_default().0 += by,
+            Effect::Tally { name, by } => self.tallies.entry(name.into_owned()).or_default().0 += by,
             Effect::Maximum { name, maximum } => self.tallies.entry(name).or_default().1 = maximum,
             Effect::Floor { name, floor } => self.tallies.entry(name.to_owned()).or_default().2 = floor,
-            Effect::Reached { .. } => {}
+            Effect::Reached { .. } | Effect::Vacant { .. } => {}
         }
     }
 

@@ -92,7 +92,7 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
                 AS r(id, organization_id, email, email_claim, roles, state, invited_by, accepted_by, expires_at, version,
                      created_at, partition, at)
            ON CONFLICT (id) DO UPDATE SET
-               email = EXCLUDED.email, state = EXCLUDED.state, accepted_by = EXCLUDED.accepted_by,
+               email = EXCLUDED.email, roles = EXCLUDED.roles, state = EXCLUDED.state, accepted_by = EXCLUDED.accepted_by,
                expires_at = EXCLUDED.expires_at, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
            WHERE invitations."offset" < EXCLUDED."offset""#,
         column!(rows, |row| row.id.as_str()) as &[&str],
@@ -141,6 +141,7 @@ impl Row {
                 self.state = InvitationState::Pending;
             }
             E::InvitationResent { expires_at, .. } => self.expires_at = *expires_at,
+            E::InvitationRolesChanged { roles, .. } => self.roles = roles.clone(),
             E::InvitationAccepted { user_id, .. } => {
                 self.state = InvitationState::Accepted;
                 self.accepted_by = Some(user_id.to_string());

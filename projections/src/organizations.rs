@@ -226,7 +226,12 @@ impl Row {
             E::OrgPurged { .. } => self.purged = true,
             E::OrgPlanChanged { plan, .. } => self.plan = plan.clone(),
             // Settings have a table of their own; limits are read where commands are held against them.
-            E::OrgSettingsUpdated { .. } | E::OrgLimitSet { .. } | E::LimitReached { .. } => {}
+            E::OrgSettingsUpdated { .. }
+            | E::OrgLimitSet { .. }
+            | E::RoleDefined { .. }
+            | E::RoleChanged { .. }
+            | E::RoleRemoved { .. }
+            | E::LimitReached { .. } => {}
         }
     }
 

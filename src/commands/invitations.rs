@@ -3,7 +3,7 @@
 use aggregates::ids::{InvitationId, MembershipId, OrganizationId};
 use aggregates::invitation::{InvitationCommand, Recipient};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
-use aggregates::roles::Permission;
+use aggregates::roles::{OwnRoles, Permission};
 use aggregates::status::Capability;
 use aggregates::{Actor, Digest, Invitation, Membership, Organization, Refusal, text};
 use base64::Engine;
@@ -178,14 +178,18 @@ impl UseCase for AcceptInvitation {
         let joined = if accepted.is_empty() {
             vec![]
         } else {
-            require(work, &organization, Capability::AcceptInvitations).await?;
+            let roles = require(work, &organization, Capability::AcceptInvitations).await?;
+            if let Some(gone) = invitation.state.roles.iter().find(|role| !roles.has(role)) {
+                let message = format!("the role '{gone}' of this invitation is no more: ask for another invitation");
+                return Err(Refusal::InvalidState(message).into());
+            }
             membership.state.decide(MembershipCommand::Join {
                 user: recipient.user,
                 roles: invitation.state.roles.clone(),
                 source: MembershipSource::Invitation,
                 invitation: Some(id.clone()),
                 // What the roles may be was settled when the invitation was made.
-                by: Grantor::unbounded(),
+                by: Grantor::unbounded().knowing(&roles),
                 reason: None,
                 at: work.now,
             })?
@@ -246,14 +250,18 @@ async fn invited(work: &mut Work<'_>, by: &By) -> Result<Invited, Stop> {
     Ok(Invited { id, invitation, organization, recipient })
 }
 
-/// Requires a capability of an organization that the caller need not see yet.
-async fn require(work: &mut Work<'_>, organization: &OrganizationId, capability: Capability) -> Result<(), Stop> {
+/// Requires a capability of an organization that the caller need not see yet, and gives the organization's own roles.
+async fn require(work: &mut Work<'_>, organization: &OrganizationId, capability: Capability) -> Result<OwnRoles, Stop> {
     let loaded = work.load::<Organization>(organization).await?;
     let status = loaded.state.status;
     if !loaded.state.is_present() {
         return Err(Fault::NotFound.into());
     }
-    if status.allows(capability, false) { Ok(()) } else { Err(Refusal::EntityStatus { status, capability }.into()) }
+    if status.allows(capability, false) {
+        Ok(loaded.state.roles.clone())
+    } else {
+        Err(Refusal::EntityStatus { status, capability }.into())
+    }
 }
 
 /// An invitation that the caller sees as one of the organization's.
@@ -261,7 +269,7 @@ async fn visible(work: &mut Work<'_>, id: &InvitationId) -> Result<(Loaded<Invit
     let invitation = work.load::<Invitation>(id).await?;
     let Some(organization) = invitation.organization.clone() else { return Err(Fault::NotFound.into()) };
     let standing = Standing::of(work, &organization).await?;
-    if !standing.membership.state.permissions().contains(Permission::InvitationRead) && !standing.operator {
+    if !standing.may(Permission::InvitationRead) && !standing.operator {
         return Err(Fault::NotFound.into());
     }
     Ok((invitation, standing))

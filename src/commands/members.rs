@@ -1,7 +1,7 @@
 //! Commands of memberships.
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
-use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState, normal_roles};
+use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::{Membership, Organization, Refusal, User};
@@ -97,14 +97,14 @@ impl UseCase for ChangeMember {
         let membership = work.load::<Membership>(&self.membership).await?;
         let Some(organization) = membership.organization.clone() else { return Err(Fault::NotFound.into()) };
         let standing = Standing::of(work, &organization).await?;
-        if !standing.membership.state.permissions().contains(Permission::MemberRead) && !standing.operator {
+        if !standing.may(Permission::MemberRead) && !standing.operator {
             return Err(Fault::NotFound.into());
         }
         let (capability, permission, reason) = match &self.change {
             // What the roles are worth decides which capability is needed; unknown names are refused as such below.
             Change::Roles(roles) => {
-                let roles = normal_roles(roles).unwrap_or_default();
-                (membership.state.change_needs(&roles), Permission::MemberUpdate, &self.reason)
+                let roles = standing.own_roles().normal(roles).unwrap_or_default();
+                (membership.state.change_needs(&roles, standing.own_roles()), Permission::MemberUpdate, &self.reason)
             }
             Change::Suspend(reason) => (Capability::RemoveMembers, Permission::MemberSuspend, reason),
             Change::Reinstate(reason) => (Capability::AddMembers, Permission::MemberSuspend, reason),
@@ -188,7 +188,8 @@ pub async fn shares_an_organization(log: &Log, caller: &UserId, user: &UserId) -
         let now = log.current(&[organization.clone().into(), mine.clone().into(), theirs.clone().into()]).await?;
         let (place, mine) = (now.get::<Organization>(&organization), now.get::<Membership>(&mine));
         let together = now.get::<Membership>(&theirs).state.state != MembershipState::Removed;
-        if together && sees(&place.state, &mine.state) && mine.state.permissions().contains(Permission::MemberRead) {
+        let permissions = mine.state.permissions(&place.state.roles);
+        if together && sees(&place.state, &mine.state) && permissions.contains(Permission::MemberRead) {
             return Ok(true);
         }
     }

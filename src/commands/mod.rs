@@ -12,6 +12,7 @@ pub mod invitations;
 pub mod members;
 pub mod organizations;
 pub mod projects;
+pub mod roles;
 mod standing;
 pub mod sweep;
 pub mod users;
@@ -38,6 +39,8 @@ const TRIES_MAX: usize = 1_000;
 const RETRY_FOR: Duration = Duration::from_secs(5);
 /// How long it waits before it tries again, at most, times the tries before: another replica wants its turn too.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
+/// How long it waits for a read model that was behind.
+const READ_MODEL_PAUSE: Duration = Duration::from_millis(20);
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
@@ -347,6 +350,16 @@ impl<'a> Execution<'a> {
                     return Ok(Receipt { position: self.position(&events), events, rejections, ..Receipt::default() });
                 }
                 Outcome::Floor { .. } => return self.refuse(Stop::Refusal(Rejection::LastOwner)).await,
+                Outcome::Occupied { used, .. } => {
+                    // Who is concerned was looked up in a read model, which was behind.
+                    if lost_at.get_or_insert_with(Instant::now).elapsed() > RETRY_FOR {
+                        let message = format!("it is still in use {used} times: try again");
+                        return self.refuse(Stop::Refusal(Rejection::Rule(Refusal::InvalidState(message)))).await;
+                    }
+                    tokio::time::sleep(READ_MODEL_PAUSE).await;
+                    log.bring_up_to_date(&streams).await?;
+                    compared = streams;
+                }
             }
         }
         Err(Fault::Conflict)

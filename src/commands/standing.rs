@@ -3,7 +3,7 @@
 
 use aggregates::ids::{MembershipId, OrganizationId};
 use aggregates::membership::Grantor;
-use aggregates::roles::{self, Permission};
+use aggregates::roles::{self, OwnRoles, Permission};
 use aggregates::status::Capability;
 use aggregates::{Membership, Organization, Refusal, Scope, text};
 
@@ -24,7 +24,7 @@ pub struct Standing {
 }
 
 /// By which right a caller acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
     /// Whether as an operator.
     pub operator: bool,
@@ -35,7 +35,7 @@ pub struct Rights {
 /// Whether a member with this state of things sees the organization.
 pub fn sees(organization: &Organization, membership: &Membership) -> bool {
     organization.is_present()
-        && membership.permissions().contains(Permission::OrganizationRead)
+        && membership.permissions(&organization.roles).contains(Permission::OrganizationRead)
         && (!organization.status.hidden_from_members() || roles::is_owner(&membership.roles))
 }
 
@@ -64,6 +64,16 @@ impl Standing {
         Ok(Self { organization, id: id.clone(), membership, operator: work.caller.principal.operator })
     }
 
+    /// The organization's own roles.
+    pub fn own_roles(&self) -> &OwnRoles {
+        &self.organization.state.roles
+    }
+
+    /// Whether the caller may do it as a member.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.membership.state.permissions(self.own_roles()).contains(permission)
+    }
+
     /// Requires that the organization's status allows `capability` and that the caller may do it: as a member with
     /// `permission`, or as an operator who says why.
     pub fn require(
@@ -73,13 +83,16 @@ impl Standing {
         permission: Permission,
         reason: Option<&str>,
     ) -> Result<Rights, Stop> {
-        let as_member = self.membership.state.permissions().contains(permission);
+        let as_member = self.may(permission);
         let as_operator = self.operator && !as_member;
         if let Some(capability) = capability {
             self.require_capability(capability, as_operator)?;
         }
         if as_member {
-            return Ok(Rights { operator: false, grantor: Grantor::with_roles(&self.membership.state.roles) });
+            return Ok(Rights {
+                operator: false,
+                grantor: Grantor::with_roles(&self.membership.state.roles, self.own_roles()),
+            });
         }
         if !as_operator {
             return Err(Fault::Forbidden(format!(
@@ -94,13 +107,13 @@ impl Standing {
             .into());
         }
         work.act_as_operator();
-        Ok(Rights { operator: true, grantor: Grantor::unbounded() })
+        Ok(Rights { operator: true, grantor: Grantor::unbounded().knowing(self.own_roles()) })
     }
 
     /// Requires an operator with a reason.
     pub fn require_operator(&self, work: &mut Work<'_>, reason: &str) -> Result<Rights, Stop> {
         work.require_operator(reason)?;
-        Ok(Rights { operator: true, grantor: Grantor::unbounded() })
+        Ok(Rights { operator: true, grantor: Grantor::unbounded().knowing(self.own_roles()) })
     }
 
     /// Requires that the organization's status allows `capability`.

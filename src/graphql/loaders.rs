@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
-use aggregates::roles::Permission;
+use aggregates::roles::{Permission, Permissions};
 use aggregates::user::UserState;
 use aggregates::{Membership, Organization, StreamId, User};
 use async_graphql::Error;
@@ -78,9 +78,14 @@ impl Seen {
         present && (self.operator || sees(&self.organization.state, &self.membership.state))
     }
 
+    /// What the caller may do as a member.
+    pub fn permissions(&self) -> Permissions {
+        self.membership.state.permissions(&self.organization.state.roles)
+    }
+
     /// Whether the caller may read what needs this permission.
     pub fn may(&self, permission: Permission) -> bool {
-        self.visible() && (self.operator || self.membership.state.permissions().contains(permission))
+        self.visible() && (self.operator || self.permissions().contains(permission))
     }
 }
 

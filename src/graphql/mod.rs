@@ -18,6 +18,7 @@ mod payload;
 mod project;
 mod projection;
 mod query;
+mod role;
 mod scalars;
 mod session;
 mod user;

@@ -6,9 +6,17 @@ use super::invitation::InvitationMutation;
 use super::membership::MembershipMutation;
 use super::organization::OrganizationMutation;
 use super::project::ProjectMutation;
+use super::role::RoleMutation;
 use super::user::UserMutation;
 
 /// Commands. Each takes one input and answers with the entity after it, the events that it recorded, the position
 /// to read at, and the refusals.
 #[derive(MergedObject, Default)]
-pub struct Mutation(OrganizationMutation, InvitationMutation, MembershipMutation, ProjectMutation, UserMutation);
+pub struct Mutation(
+    OrganizationMutation,
+    InvitationMutation,
+    MembershipMutation,
+    ProjectMutation,
+    UserMutation,
+    RoleMutation,
+);

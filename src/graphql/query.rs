@@ -13,6 +13,7 @@ use super::node::{Node, node, project};
 use super::organization::{Organization, organizations};
 use super::project::Project;
 use super::projection::{Projection, projections};
+use super::role::{PermissionDescription, Role, catalogue, permissions, roles};
 use super::scalars::{OrganizationLifecycle, OrganizationVerification, PositionText};
 use super::session::{Session, id};
 use super::user::Viewer;
@@ -142,6 +143,44 @@ impl Query {
             project(Session::of(ctx), id).await
         };
         found(read.await)
+    }
+
+    /// What the caller may do in an organization, by name; operators ask it of another user too.
+    async fn permissions(
+        &self,
+        ctx: &Context<'_>,
+        organization_id: ID,
+        user_id: Option<ID>,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Vec<String>>> {
+        let read = async {
+            let session = Session::of(ctx);
+            session.caller()?;
+            let organization = id("organizationId", &organization_id)?;
+            let user = user_id.map(|user| id("userId", &user)).transpose()?;
+            session.at_least(at_least).await?;
+            permissions(session, &organization, user).await
+        };
+        found(read.await)
+    }
+
+    /// The roles of an organization: the built-in ones, then its own.
+    #[graphql(complexity = "1 + 70 * child_complexity")]
+    async fn roles(&self, ctx: &Context<'_>, organization_id: ID) -> Option<async_graphql::Result<Vec<Role>>> {
+        let read = async {
+            Session::of(ctx).caller()?;
+            roles(Session::of(ctx), &id("organizationId", &organization_id)?).await
+        };
+        found(read.await)
+    }
+
+    /// Everything that a role may permit.
+    #[graphql(complexity = "1 + 20 * child_complexity")]
+    async fn permission_catalogue(
+        &self,
+        ctx: &Context<'_>,
+    ) -> Option<async_graphql::Result<Vec<PermissionDescription>>> {
+        Some(Session::of(ctx).caller().map(|_| catalogue()))
     }
 
     /// What the holder of an invitation's token may know. Needs no authentication and never changes anything.

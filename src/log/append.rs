@@ -107,6 +107,13 @@ pub enum Outcome {
         /// What is counted.
         name: String,
     },
+    /// Something of it is still used.
+    Occupied {
+        /// What is counted.
+        name: String,
+        /// How much is used.
+        used: u64,
+    },
 }
 
 impl Append {

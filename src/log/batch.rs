@@ -103,6 +103,9 @@ impl<'a> Batch<'a> {
             Err(Broken::Version { stream, actual, .. }) => Decided::Other(Outcome::Conflict { stream, actual }),
             Err(Broken::Taken { key, holder }) => Decided::Other(Outcome::Taken { key, holder }),
             Err(Broken::Floor { name }) => Decided::Other(Outcome::Floor { name }),
+            Err(Broken::Occupied { name, used }) => {
+                Decided::Other(Outcome::Occupied { name, used: used.unsigned_abs() })
+            }
             Err(Broken::Limit { name, maximum, used, requested, recorded }) => {
                 let event = if append.last_try && !recorded {
                     self.record_limit(append, number, partition, (&name, maximum, used, requested))

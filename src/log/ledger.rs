@@ -91,6 +91,13 @@ pub enum Broken {
         /// What is counted.
         name: String,
     },
+    /// Something of it is used.
+    Occupied {
+        /// What is counted.
+        name: String,
+        /// How much is used.
+        used: i64,
+    },
 }
 
 /// What an append changes, as the ledger sees it.
@@ -226,7 +233,11 @@ fn claims_after(
                     overlay.changed.insert(key, None);
                 }
             }
-            Effect::Tally { .. } | Effect::Maximum { .. } | Effect::Floor { .. } | Effect::Reached { .. } => {}
+            Effect::Tally { .. }
+            | Effect::Maximum { .. }
+            | Effect::Floor { .. }
+            | Effect::Reached { .. }
+            | Effect::Vacant { .. } => {}
         }
     }
     Ok(overlay.changed)
@@ -260,15 +271,24 @@ fn tallies_after(partition: &Partition, entry: &Entry<'_>) -> Result<Option<BTre
             return Err(Broken::Floor { name: name.clone() });
         }
     }
+    for (_, effect) in entry.effects {
+        if let Effect::Vacant { name } = effect {
+            let used = after.get(name).copied().unwrap_or_else(|| tally(name)).used;
+            if used > 0 {
+                return Err(Broken::Occupied { name: name.clone(), used });
+            }
+        }
+    }
     Ok(Some(after))
 }
 
 /// The tally that an effect changes, if it changes one.
 pub fn tally_of(effect: &Effect) -> Option<&str> {
     match effect {
-        Effect::Tally { name, .. } | Effect::Floor { name, .. } => Some(name),
+        Effect::Tally { name, .. } => Some(name),
+        Effect::Floor { name, .. } => Some(name),
         Effect::Maximum { name, .. } | Effect::Reached { name } => Some(name),
-        Effect::Claim { .. } | Effect::Release { .. } => None,
+        Effect::Claim { .. } | Effect::Release { .. } | Effect::Vacant { .. } => None,
     }
 }
 
@@ -286,7 +306,7 @@ pub fn apply_to_tally(effect: &Effect, tally: &mut Tally) {
         }
         Effect::Floor { floor, .. } => tally.floor = i64::try_from(*floor).unwrap_or(i64::MAX),
         Effect::Reached { .. } => tally.reached = true,
-        Effect::Claim { .. } | Effect::Release { .. } => {}
+        Effect::Claim { .. } | Effect::Release { .. } | Effect::Vacant { .. } => {}
     }
 }
 
@@ -309,7 +329,7 @@ pub fn follow(partition: &mut Partition, organization: Option<&OrganizationId>, 
                 }
             }
             // Global claims are looked up each time, under their own locks.
-            Effect::Claim { .. } | Effect::Release { .. } => {}
+            Effect::Claim { .. } | Effect::Release { .. } | Effect::Vacant { .. } => {}
             Effect::Tally { .. } | Effect::Maximum { .. } | Effect::Floor { .. } | Effect::Reached { .. } => {
                 // Without the organization's tallies in memory there is nothing to keep true.
                 let tallies = organization.and_then(|organization| partition.tallies.get_mut(organization));

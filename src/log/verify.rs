@@ -144,6 +144,7 @@ impl Fold {
                 }
                 Ok(())
             }
+            Effect::Vacant { .. } => Ok(()),
             Effect::Tally { .. } | Effect::Maximum { .. } | Effect::Floor { .. } | Effect::Reached { .. } => {
                 if let (Some(organization), Some(name)) = (organization, tally_of(effect)) {
                     let key = (organization.clone(), name.to_owned());

@@ -256,7 +256,11 @@ pub(super) fn claim_keys(append: &Append) -> impl Iterator<Item = ClaimKey> + '_
         Effect::Claim { scope, key, .. } | Effect::Release { scope, key } => {
             Some(ClaimKey::new(*scope, key, append.organization.as_ref()))
         }
-        Effect::Tally { .. } | Effect::Maximum { .. } | Effect::Floor { .. } | Effect::Reached { .. } => None,
+        Effect::Tally { .. }
+        | Effect::Maximum { .. }
+        | Effect::Floor { .. }
+        | Effect::Reached { .. }
+        | Effect::Vacant { .. } => None,
     })
 }
 

@@ -101,8 +101,194 @@ async fn others_do_not_see_whether_a_user_is_let_in() {
     ada.bring_in(&organization, &bob, "bob@example.com", &["member"]).await;
     let state = "query($i: ID!) { node(id: $i) { ... on User { id state } } }";
     let of_bob = json!({"i": bob.user_id().await});
+    // Who may see whom is proposed by a read model.
+    crate::support::eventually("ada sees bob", async || {
+        ada.send(state, of_bob.clone()).await["data"]["node"].is_object()
+    })
+    .await;
     assert_eq!(ada.query(state, of_bob.clone()).await.at("/node/state"), &Value::Null);
     assert_eq!(bob.query(state, of_bob.clone()).await.at("/node/state"), "ACTIVE");
     assert_eq!(server.operator().query(state, of_bob).await.at("/node/state"), "ACTIVE");
+    server.stop().await;
+}
+
+async fn define(client: &Client, organization: &str, name: &str, permissions: &[&str]) -> Answer {
+    let input = json!({
+        "organizationId": organization, "name": name, "description": "A role of its own.", "permissions": permissions,
+    });
+    client.run("defineRole", "DefineRoleInput", input, "role { name permissions builtIn }").await
+}
+
+async fn remove(client: &Client, organization: &str, name: &str, instead: Option<&str>) -> Answer {
+    let input = json!({"organizationId": organization, "name": name, "replaceWith": instead});
+    client.run("removeRole", "RemoveRoleInput", input, "role { name }").await
+}
+
+async fn may(client: &Client, organization: &str) -> Vec<String> {
+    let query = "query($o: ID!) { permissions(organizationId: $o) }";
+    let answer = client.query(query, json!({"o": organization})).await;
+    answer.at("/permissions").as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_of_its_own_permits_what_it_says_on_every_replica_and_at_once() {
+    let database = Database::new().await;
+    let (first, second) = (database.serve().await, database.serve().await);
+    let (ada, bob) = (first.user("ada@example.com"), second.user("bob@example.com"));
+    let organization = first.verified("acme", &ada).await;
+    let defined = define(&ada, &organization, "builder", &["project:create", "organization:read"]).await;
+    assert_eq!(defined.actions(), ["role.defined"]);
+    assert_eq!(defined.at("/role/permissions"), &json!(["organization:read", "project:create"]));
+    ada.bring_in(&organization, &bob, "bob@example.com", &["builder"]).await;
+    assert_eq!(may(&bob, &organization).await, ["organization:read", "project:create"]);
+    assert!(bob.create_project(&organization, "first").await.accepted());
+    for round in 0..3 {
+        assert!(define(&ada, &organization, "builder", &["organization:read"]).await.accepted());
+        let refused = bob.create_project(&organization, &format!("no-{round}")).await;
+        assert_eq!(refused.fault(), Some("FORBIDDEN"));
+        assert_eq!(may(&bob, &organization).await, ["organization:read"]);
+        assert!(define(&ada, &organization, "builder", &["organization:read", "project:create"]).await.accepted());
+        assert!(bob.create_project(&organization, &format!("yes-{round}")).await.accepted());
+    }
+    let roles = "query($o: ID!) { roles(organizationId: $o) { name description permissions builtIn } }";
+    let roles = ada.query(roles, json!({"o": organization})).await;
+    let names: Vec<&str> =
+        roles.at("/roles").as_array().unwrap().iter().map(|role| role["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["owner", "admin", "billing", "auditor", "member", "guest", "builder"]);
+    assert_eq!(roles.at("/roles/6/builtIn"), false);
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_defines_or_grants_more_than_he_has_himself() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob, eve) =
+        (server.user("ada@example.com"), server.user("bob@example.com"), server.user("eve@example.com"));
+    let organization = server.verified("acme", &ada).await;
+    assert!(
+        define(&ada, &organization, "lead", &["organization:read", "role:manage", "member:invite"]).await.accepted()
+    );
+    assert!(define(&ada, &organization, "killer", &["organization:delete"]).await.accepted());
+    ada.bring_in(&organization, &bob, "bob@example.com", &["lead"]).await;
+    // Define, change, invite, and by a role that has more.
+    assert_eq!(define(&bob, &organization, "reader", &["project:read"]).await.refusal(), Some("ROLE_NOT_GRANTABLE"));
+    assert_eq!(define(&bob, &organization, "killer", &[]).await.refusal(), Some("ROLE_NOT_GRANTABLE"));
+    assert_eq!(remove(&bob, &organization, "killer", None).await.refusal(), Some("ROLE_NOT_GRANTABLE"));
+    assert_eq!(remove(&bob, &organization, "lead", Some("admin")).await.refusal(), Some("ROLE_NOT_GRANTABLE"));
+    assert_eq!(bob.invite(&organization, "x@example.com", &["killer"]).await.refusal(), Some("ROLE_NOT_GRANTABLE"));
+    assert_eq!(bob.invite(&organization, "x@example.com", &["guest"]).await.refusal(), Some("ROLE_NOT_GRANTABLE"));
+    assert!(bob.invite(&organization, "x@example.com", &["lead"]).await.accepted());
+    assert!(define(&bob, &organization, "reader", &["organization:read"]).await.accepted());
+    // Who is not in learns nothing; who may not manage roles is told so.
+    assert_eq!(define(&eve, &organization, "reader", &[]).await.fault(), Some("NOT_FOUND"));
+    ada.bring_in(&organization, &eve, "eve@example.com", &["member"]).await;
+    assert_eq!(define(&eve, &organization, "reader", &[]).await.fault(), Some("FORBIDDEN"));
+    assert_eq!(remove(&eve, &organization, "reader", None).await.fault(), Some("FORBIDDEN"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_in_use_is_removed_only_with_another_one_for_everybody_who_has_it() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let ada = server.user("ada@example.com");
+    let organization = server.verified("acme", &ada).await;
+    assert!(define(&ada, &organization, "reader", &["organization:read"]).await.accepted());
+    let mut members = vec![];
+    for name in ["bob", "eve", "joe"] {
+        let (client, email) = (server.user(&format!("{name}@example.com")), format!("{name}@example.com"));
+        members.push(ada.bring_in(&organization, &client, &email, &["reader"]).await);
+    }
+    assert!(ada.member("suspendMember", &members[1]).await.accepted());
+    assert!(ada.member("removeMember", &members[2]).await.accepted());
+    let invited = ada.invite(&organization, "zoe@example.com", &["reader", "guest"]).await;
+    let refused = remove(&ada, &organization, "reader", None).await;
+    assert_eq!(refused.refusal(), Some("INVALID_STATE"));
+    assert!(refused.text("/errors/0/message").contains("2 members, 1 open invitations"), "{refused:?}");
+    assert!(refused.text("/errors/0/message").contains(&members[0]), "{refused:?}");
+    for instead in ["owner", "reader", "nothing"] {
+        assert_eq!(remove(&ada, &organization, "reader", Some(instead)).await.refusal(), Some("INVALID_INPUT"));
+    }
+    let removed = remove(&ada, &organization, "reader", Some("guest")).await;
+    let mut actions = removed.actions();
+    actions.sort_unstable();
+    let changed = "member.roles_changed";
+    assert_eq!(actions, ["invitation.roles_changed", changed, changed, "role.removed"]);
+    // Whoever rests, and whoever comes later, has the other role.
+    let reinstated = ada.member("reinstateMember", &members[1]).await;
+    assert_eq!(reinstated.at("/membership/roles"), &json!(["guest"]));
+    let zoe = server.user("zoe@example.com");
+    let accepted = zoe.accept(&invited.text("/token")).await;
+    assert_eq!(accepted.at("/membership/roles"), &json!(["guest"]));
+    // Nobody can be given what is no more.
+    assert_eq!(ada.change_roles(&members[0], &["reader"]).await.refusal(), Some("INVALID_INPUT"));
+    crate::support::check_log(&database.pool().await).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_removed_while_it_is_given_is_held_by_nobody() {
+    let database = Database::new().await;
+    let (first, second) = (database.serve().await, database.serve().await);
+    let ada = first.user("ada@example.com");
+    let organization = first.verified("acme", &ada).await;
+    let elsewhere = second.user("ada@example.com");
+    let mut members = vec![];
+    for number in 0..4 {
+        let email = format!("member-{number}@example.com");
+        members.push(ada.bring_in(&organization, &first.user(&email), &email, &["guest"]).await);
+    }
+    for round in 0..8 {
+        let role = format!("role-{round}");
+        assert!(define(&ada, &organization, &role, &["organization:read"]).await.accepted());
+        let give = members.iter().enumerate().map(|(number, member)| {
+            let client = if number % 2 == 0 { &ada } else { &elsewhere };
+            let role = role.clone();
+            async move { client.change_roles(member, &["guest", &role]).await }
+        });
+        let instead = if round % 2 == 0 { None } else { Some("guest") };
+        let (given, removed) =
+            tokio::join!(futures_util::future::join_all(give), remove(&elsewhere, &organization, &role, instead));
+        let expected = [None, Some("INVALID_STATE"), Some("INVALID_INPUT")];
+        assert!(
+            given.iter().all(|answer| answer.fault().is_none() && expected.contains(&answer.refusal())),
+            "{given:?}"
+        );
+        assert_eq!(removed.fault(), None);
+        let gone = removed.refusal().is_none();
+        for member in &members {
+            let query = "query($i: ID!) { node(id: $i) { ... on Membership { roles } } }";
+            let answer = ada.query(query, json!({"i": member})).await;
+            let holds = answer.at("/node/roles").as_array().unwrap().iter().any(|held| *held == role);
+            assert!(!(gone && holds), "{member} holds {role}, which is no more");
+        }
+        if !gone {
+            assert!(remove(&ada, &organization, &role, Some("guest")).await.accepted());
+        }
+    }
+    crate::support::check_log(&database.pool().await).await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_may_do_is_told_to_operators_only() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob) = (server.user("ada@example.com"), server.user("bob@example.com"));
+    let organization = server.verified("acme", &ada).await;
+    ada.bring_in(&organization, &bob, "bob@example.com", &["guest"]).await;
+    let query = "query($o: ID!, $u: ID) { permissions(organizationId: $o, userId: $u) }";
+    let of_bob = json!({"o": organization, "u": bob.user_id().await});
+    assert_eq!(fault(&ada.send(query, of_bob.clone()).await), "FORBIDDEN");
+    let expected = json!(["organization:read", "project:read"]);
+    assert_eq!(bob.query(query, of_bob.clone()).await.at("/permissions"), &expected);
+    assert_eq!(server.operator().query(query, of_bob).await.at("/permissions"), &expected);
+    let eve = server.user("eve@example.com");
+    assert_eq!(fault(&eve.send(query, json!({"o": organization})).await), "NOT_FOUND");
+    let catalogue = "{ permissionCatalogue { name description } }";
+    assert!(ada.query(catalogue, json!({})).await.at("/permissionCatalogue").as_array().unwrap().len() > 15);
     server.stop().await;
 }

@@ -5,6 +5,7 @@
 
 use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, UserId};
 use aggregates::membership::Grantor;
+use aggregates::roles::OwnRoles;
 use aggregates::{Digest, Refusal};
 use chrono::{DateTime, Duration, Utc};
 use cqrs_es::test::{AggregateTestExecutor, TestFramework};
@@ -47,7 +48,7 @@ pub fn roles(names: &[&str]) -> Vec<String> {
 
 /// A grantor with these roles.
 pub fn holder_of(names: &[&str]) -> Grantor {
-    Grantor::with_roles(&roles(names))
+    Grantor::with_roles(&roles(names), &OwnRoles::default())
 }
 
 /// A reason one character too long.
