@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::access::issuer::{BuiltinIssuer, IssuerError};
+use crate::access::rate_limits::RateLimits;
 use crate::access::{Access, Operator, Verifier};
 use crate::commands::{Commands, Rules};
 use crate::config::{self, Config};
@@ -206,6 +207,14 @@ impl Service {
         let verifiers =
             issuer.iter().map(|issuer| Box::new(SharedIssuer(issuer.clone())) as Box<dyn Verifier>).collect();
         let limits = limits(config);
+        let rate_limits = Arc::new(RateLimits::new(&config.rate_limits));
+        let (pruned, mut until) = (rate_limits.clone(), stopping.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                _ = until.changed() => {}
+                () = pruned.run_pruner() => {}
+            }
+        });
         let (in_flight_sender, in_flight) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             schema: schema(limits.complexity_max, limits.nesting_max),
@@ -217,6 +226,7 @@ impl Service {
             }),
             access: Access::new(core.commands.clone(), verifiers, operators(config)),
             limits,
+            rate_limits,
             trusted_proxies: usize::from(config.http.trusted_proxies),
             health: Health { pool: core.database.pool.clone(), stopping: stopping.clone(), filled, metrics },
             in_flight: in_flight_sender,

@@ -89,6 +89,7 @@ pub fn caller(principal: Principal) -> Caller {
         user_agent: Some(USER_AGENT.to_owned()),
         request_id: Some(Uuid::now_v7().to_string()),
         correlation_id: Uuid::new_v4(),
+        meter: None,
     }
 }
 

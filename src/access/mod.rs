@@ -5,6 +5,7 @@
 //! that is decided by the membership as the log has it (see [`crate::commands::Standing`]).
 
 pub mod issuer;
+pub mod rate_limits;
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ pub mod sweep;
 pub mod users;
 mod work;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
@@ -27,6 +27,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::access::rate_limits::{Meter, RateLimited};
 use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
 
 pub use standing::{Rights, Standing, sees};
@@ -89,6 +90,15 @@ pub struct Caller {
     pub request_id: Option<String>,
     /// What belongs together.
     pub correlation_id: Uuid,
+    /// What the request is counted by; nothing where it came by no network.
+    pub meter: Option<Arc<Meter>>,
+}
+
+impl Caller {
+    /// What counts the request against organizations that the caller is in; operators are not counted.
+    pub fn member_meter(&self) -> Option<&Meter> {
+        self.meter.as_deref().filter(|_| !self.principal.operator)
+    }
 }
 
 /// What may come with any command.
@@ -124,6 +134,9 @@ pub enum Fault {
     /// The key was used with another input.
     #[error("this idempotency key was used with another input: use a new key, or repeat the same input")]
     IdempotencyKeyReused,
+    /// There were too many before it.
+    #[error(transparent)]
+    RateLimited(#[from] RateLimited),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -253,6 +266,8 @@ struct Execution<'a> {
     command_id: Uuid,
     /// The id of what the command creates, unless it follows from an idempotency key.
     seed: Uuid,
+    /// Whether the organization's quota has room for it, once that was looked at.
+    admitted: OnceLock<Result<(), RateLimited>>,
 }
 
 impl<'a> Execution<'a> {
@@ -275,7 +290,8 @@ impl<'a> Execution<'a> {
         let text = serde_json::to_string(case).map_err(|error| Fault::BadInput(error.to_string()))?;
         let version = conditions.expected_version.map(|version| version.to_string()).unwrap_or_default();
         let input = commands.log.keys().digest(&["idempotent input", operation, &version, &text]).0;
-        Ok(Self { commands, caller, conditions, operation, input, command_id: Uuid::new_v4(), seed: Uuid::now_v7() })
+        let (command_id, seed) = (Uuid::new_v4(), Uuid::now_v7());
+        Ok(Self { commands, caller, conditions, operation, input, command_id, seed, admitted: OnceLock::new() })
     }
 
     async fn run<U: UseCase>(&self, case: &U) -> Result<Receipt, Fault> {
@@ -289,12 +305,17 @@ impl<'a> Execution<'a> {
         let mut conflicts = 0;
         let mut lost_at: Option<Instant> = None;
         for _ in 0..TRIES_MAX {
-            let mut work = Work::new(self.commands, self.caller, self.conditions, self.operation, self.seed);
+            let admitted = &self.admitted;
+            let mut work = Work::new(self.commands, self.caller, self.conditions, self.operation, self.seed, admitted);
             let decided = async {
                 work.admit().await?;
                 case.decide(&mut work).await
             };
             let decided = decided.await;
+            // Comparing first would cost what the limit is there to save.
+            if let Err(Stop::Fault(fault @ Fault::RateLimited(_))) = decided {
+                return Err(fault);
+            }
             let streams = work.streams();
             if let Err(stop) = decided {
                 // A refusal stands only if everything that it relied upon was compared with the log.

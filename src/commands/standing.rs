@@ -45,14 +45,22 @@ impl Standing {
         let standing = Self::load(work, id).await?;
         let visible = sees(&standing.organization.state, &standing.membership.state)
             || (standing.operator && standing.organization.state.is_present());
-        if visible { Ok(standing) } else { Err(Fault::NotFound.into()) }
+        if !visible {
+            return Err(Fault::NotFound.into());
+        }
+        work.count(id)?;
+        Ok(standing)
     }
 
     /// The standing of a member who need not see the organization itself: leaving is open to whoever is in.
     pub async fn of_member(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         let standing = Self::load(work, id).await?;
         let member = standing.membership.state.state != aggregates::membership::MembershipState::Removed;
-        if member && standing.organization.state.is_present() { Ok(standing) } else { Err(Fault::NotFound.into()) }
+        if !member || !standing.organization.state.is_present() {
+            return Err(Fault::NotFound.into());
+        }
+        work.count(id)?;
+        Ok(standing)
     }
 
     async fn load(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {

@@ -1,6 +1,7 @@
 //! What a use case works with: it loads aggregates, notes what it relied upon, and collects new events.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
 use aggregates::{Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, text};
@@ -8,6 +9,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
 use super::{Caller, Commands, Conditions, Fault, Rejection};
+use crate::access::rate_limits::RateLimited;
 use crate::log::{Loadable, Loaded, Log, LogError};
 
 /// Why a use case ends early.
@@ -127,6 +129,8 @@ pub struct Work<'a> {
     /// A secret that is shown this once.
     pub secret_to_show: Option<String>,
     pub(super) commands: &'a Commands,
+    /// Shared by all tries of one command.
+    admitted: &'a OnceLock<Result<(), RateLimited>>,
     conditions: &'a Conditions,
     operation: &'static str,
     seed: Uuid,
@@ -142,6 +146,7 @@ impl<'a> Work<'a> {
         conditions: &'a Conditions,
         operation: &'static str,
         seed: Uuid,
+        admitted: &'a OnceLock<Result<(), RateLimited>>,
     ) -> Self {
         Self {
             caller,
@@ -151,6 +156,7 @@ impl<'a> Work<'a> {
             entities: vec![],
             secret_to_show: None,
             commands,
+            admitted,
             conditions,
             operation,
             seed,
@@ -192,6 +198,13 @@ impl<'a> Work<'a> {
         text::required_reason(Some(reason))?;
         self.act_as_operator();
         Ok(())
+    }
+
+    /// Counts the command against an organization that the caller was seen to be in: once, however often it is decided.
+    pub(super) fn count(&self, organization: &OrganizationId) -> Result<(), Stop> {
+        let Some(meter) = self.caller.member_meter() else { return Ok(()) };
+        let admitted = self.admitted.get_or_init(|| meter.command_on(organization, self.operation));
+        admitted.clone().map_err(|refused| Stop::Fault(Fault::RateLimited(refused)))
     }
 
     /// Holds the version of the entity that the input names against what the client expects.

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use reference::reference;
-pub use settings::{Access, Config, Database, Http, Limits, Organizations, Secrets};
+pub use settings::{Access, Config, Database, Http, Limits, Organizations, RateLimits, Secrets};
 pub use sources::{Error, Flags, Source, Surroundings};
 pub use values::{DatabaseUrl, FetchUrl, LogFormat, MasterKey, Operator, Plan, PlanName};
 

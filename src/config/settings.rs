@@ -241,6 +241,44 @@ settings! {
         batch_commands_max: usize = 512, 1..=100_000;
     }
 
+    /// How often one may call: for each kind of caller and call how many a minute and how many at once.
+    /// One past that is answered RATE_LIMITED, with the time to wait. 0 a minute is no limit.
+    rate_limits: RateLimits {
+        /// Whether anything of this is in force.
+        enabled: bool = true;
+        /// How many replicas there are. Each counts for itself and lets its share of every quota through.
+        /// With 1 each lets the whole quota through, so N replicas behind a balancer N times as much.
+        replicas: u32 = 1, 1..=1_000;
+        /// Calls without a valid token, from one address (IPv6: one /64), a minute.
+        address_per_minute: u32 = 600, 0..=6_000_000;
+        /// The same, at once.
+        address_burst: u32 = 100, 1..=1_000_000;
+        /// Queries of one user, a minute.
+        principal_read_per_minute: u32 = 6_000, 0..=6_000_000;
+        /// The same, at once.
+        principal_read_burst: u32 = 600, 1..=1_000_000;
+        /// Mutations of one user, a minute; each counts, also where one request has several.
+        principal_write_per_minute: u32 = 1_200, 0..=6_000_000;
+        /// The same, at once; also the most mutations in one request.
+        principal_write_burst: u32 = 200, 1..=1_000_000;
+        /// Invitations that one user makes or sends again, a minute. They count as mutations too.
+        principal_invite_per_minute: u32 = 60, 0..=6_000_000;
+        /// The same, at once.
+        principal_invite_burst: u32 = 30, 1..=1_000_000;
+        /// Queries that read one organization, by all its members, a minute.
+        organization_read_per_minute: u32 = 60_000, 0..=6_000_000;
+        /// The same, at once.
+        organization_read_burst: u32 = 6_000, 1..=1_000_000;
+        /// Mutations within one organization, by all its members, a minute.
+        organization_write_per_minute: u32 = 12_000, 0..=6_000_000;
+        /// The same, at once.
+        organization_write_burst: u32 = 2_000, 1..=1_000_000;
+        /// Invitations to one organization, by all its members, a minute. They count as mutations too.
+        organization_invite_per_minute: u32 = 300, 0..=6_000_000;
+        /// The same, at once.
+        organization_invite_burst: u32 = 150, 1..=1_000_000;
+    }
+
     /// Who may call, and as what.
     access: Access {
         /// Operators of the service: verified e-mail addresses, or "issuer|subject".

@@ -5,6 +5,7 @@ use aggregates::event::shown;
 use async_graphql::{Enum, Error, ErrorExtensions, ID, Interface, SimpleObject};
 
 use super::scalars::{Long, OrganizationCapability, OrganizationLifecycle, OrganizationVerification, int};
+use crate::access::rate_limits::RateLimited;
 use crate::commands::{Fault, Rejection};
 use crate::log::LogError;
 
@@ -215,6 +216,12 @@ pub fn bad_input(message: impl Into<String>) -> Error {
     coded("BAD_USER_INPUT", message)
 }
 
+/// Too much in too short a time.
+pub fn rate_limited(refused: RateLimited) -> Error {
+    let wait = refused.retry_after_seconds;
+    coded("RATE_LIMITED", refused.to_string()).extend_with(|_, extensions| extensions.set("retryAfterSeconds", wait))
+}
+
 /// A fault of a command.
 pub fn fault(fault: Fault) -> Error {
     let message = fault.to_string();
@@ -226,6 +233,7 @@ pub fn fault(fault: Fault) -> Error {
         Fault::BadInput(message) => bad_input(message),
         Fault::Conflict => coded("CONFLICT", message),
         Fault::IdempotencyKeyReused => coded("IDEMPOTENCY_KEY_REUSED", message),
+        Fault::RateLimited(refused) => rate_limited(refused),
         Fault::Log(error) => log_fault(error),
     }
 }

@@ -7,7 +7,7 @@ use async_graphql::{Context, Error};
 use projections::{Progress, Projection, Reach};
 use tokio::sync::watch;
 
-use super::errors::{bad_input, coded, database_fault, fault, unauthenticated};
+use super::errors::{bad_input, coded, database_fault, fault, rate_limited, unauthenticated};
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase};
@@ -85,11 +85,14 @@ impl Session {
         &self.loaders
     }
 
-    /// The organization, if the caller sees it now.
+    /// The organization, if the caller sees it now; RATE_LIMITED if its members read it too often.
     pub async fn see(&self, id: &OrganizationId) -> Result<Option<Seen>, Error> {
-        self.caller()?;
-        let seen = self.loaders.seen.load_one(id.clone()).await?;
-        Ok(seen.filter(Seen::visible))
+        let caller = self.caller()?;
+        let seen = self.loaders.seen.load_one(id.clone()).await?.filter(Seen::visible);
+        if let (Some(_), Some(meter)) = (&seen, caller.member_meter()) {
+            meter.read_of(id).map_err(rate_limited)?;
+        }
+        Ok(seen)
     }
 
     /// Whether there is such an organization, whoever may see it; a purged one is none.

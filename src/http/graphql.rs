@@ -26,7 +26,8 @@ use async_graphql::{
     parser::{
         self,
         types::{
-            BaseType, DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection, Type,
+            BaseType, DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
+            Type,
         },
     },
 };
@@ -47,7 +48,8 @@ use engine::{code_of, is_refused};
 use media::Media;
 use receive::receive;
 
-pub use engine::settle;
+pub use document::mutations;
+pub use engine::{refuse_whole, settle};
 
 /// The values of `extensions.code` that this module sets or gives a status of its own.
 pub mod code {
@@ -102,6 +104,11 @@ where
         }
         Err(fault) => fault.into_response(media),
     }
+}
+
+/// Answers a request that is refused before anything of it was looked at but its headers.
+pub fn refuse(headers: &HeaderMap, error: ServerError) -> Response {
+    Fault::from(error).into_response(Media::negotiate(headers).unwrap_or(Media::Json))
 }
 
 /// A request that may be executed.

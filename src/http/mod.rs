@@ -5,23 +5,24 @@ mod graphql;
 mod limits;
 mod operation;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use aggregates::user::UserState;
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Request as GraphqlRequest, Response as GraphqlResponse};
+use async_graphql::{Request as GraphqlRequest, Response as GraphqlResponse, ServerError};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::access::rate_limits::{Meter, RateLimited, RateLimits};
 use crate::access::{Access, Denied};
-use crate::commands::Caller;
+use crate::commands::{Caller, Fault};
 use crate::graphql::{App, Session, TenancySchema};
 
 pub use limits::Limits;
@@ -29,6 +30,9 @@ pub use operation::{Health, install_metrics};
 
 /// The header that names a request in logs and in the audit.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The quota that has the least left, and how much: draft-ietf-httpapi-ratelimit-headers-10.
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// The longest request id that is taken from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// The longest user agent that is recorded, in bytes.
@@ -44,6 +48,8 @@ pub struct Shared {
     pub access: Access,
     /// Limits of requests.
     pub limits: Limits,
+    /// How often one may call.
+    pub rate_limits: Arc<RateLimits>,
     /// How many proxies in front can be trusted with X-Forwarded-For.
     pub trusted_proxies: usize,
     /// How the service is.
@@ -88,32 +94,60 @@ async fn name_request(mut request: Request, next: Next) -> Response {
 }
 
 async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let headers = request.headers().clone();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
-    let limits = shared.limits.clone();
+    let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
     let started = std::time::Instant::now();
-    let response = graphql::answer(request, &limits, move |request, operation| {
-        execute(shared, request, operation, headers, peer).instrument(tracing::Span::current())
-    })
-    .await;
+    let mut response = admit(shared, request, &meter).await;
     metrics::histogram!("tenancy_graphql_request_seconds").record(started.elapsed().as_secs_f64());
     metrics::counter!("tenancy_graphql_requests_total", "status" => response.status().as_str().to_owned()).increment(1);
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(meter.retry_after_seconds()));
+    }
+    if let Some((policy, state)) = meter.fields() {
+        response.headers_mut().extend(HeaderValue::try_from(policy).ok().map(|policy| (RATE_LIMIT_POLICY, policy)));
+        response.headers_mut().extend(HeaderValue::try_from(state).ok().map(|state| (RATE_LIMIT, state)));
+    }
     response
+}
+
+/// Lets the caller in before the body is read, so that strangers cost little, and counts the request for him.
+async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Response {
+    let headers = request.headers().clone();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    let caller = match caller(&shared, &headers, peer, meter).await {
+        Ok(caller) => caller,
+        Err(error) => return graphql::refuse(&headers, error),
+    };
+    let limits = shared.limits.clone();
+    let user = caller.as_ref().map(|caller| caller.principal.user.clone());
+    let response = graphql::answer(request, &limits, move |request, operation| {
+        execute(shared, request, operation, caller).instrument(tracing::Span::current())
+    })
+    .await;
+    // What never came to be executed had to be read all the same.
+    match user.filter(|_| !meter.by_principal()).map(|user| meter.query(&user)) {
+        Some(Err(refused)) => graphql::refuse(&headers, rate_limited(refused)),
+        Some(Ok(())) | None => response,
+    }
 }
 
 async fn execute(
     shared: Arc<Shared>,
-    request: GraphqlRequest,
+    mut request: GraphqlRequest,
     operation: OperationType,
-    headers: HeaderMap,
-    peer: Option<SocketAddr>,
+    caller: Option<Caller>,
 ) -> GraphqlResponse {
     // Held until this is done: a stopping service finishes what it accepted, also when the client has gone.
     let _in_flight = shared.in_flight.clone();
-    let caller = match caller(&shared, &headers, peer).await {
-        Ok(caller) => caller,
-        Err(error) => return GraphqlResponse::from_errors(vec![error]),
-    };
+    if let Some((meter, caller)) = caller.as_ref().and_then(|caller| Some((caller.meter.as_ref()?, caller))) {
+        let user = &caller.principal.user;
+        let counted = match graphql::mutations(&mut request) {
+            Some(fields) => meter.mutation(user, fields.iter().map(|field| field.as_str())),
+            None => meter.query(user),
+        };
+        if let Err(refused) = counted {
+            return GraphqlResponse::from_errors(vec![rate_limited(refused)]);
+        }
+    }
     // A command looks by itself, and relies on what it sees.
     let state = match &caller {
         Some(caller) if operation != OperationType::Mutation => shared.access.state_of(&caller.principal).await,
@@ -127,17 +161,30 @@ async fn execute(
         }
     };
     let session = Session::new(shared.app.clone(), caller, pending);
-    shared.schema.execute(request.data(session)).await
+    let mut response = shared.schema.execute(request.data(session)).await;
+    graphql::refuse_whole(&mut response);
+    response
 }
 
-/// Who calls, by the request's token; `None` without one.
+fn rate_limited(refused: RateLimited) -> ServerError {
+    crate::graphql::fault(Fault::RateLimited(refused)).into_server_error(Default::default())
+}
+
+/// Who calls, by the request's token; `None` without one. Without a valid one the call counts against its address.
 async fn caller(
     shared: &Shared,
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
-) -> Result<Option<Caller>, async_graphql::ServerError> {
-    let Some(authorization) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let unauthenticated = |message: String| graphql::coded(graphql::code::UNAUTHENTICATED, message, None);
+    meter: &Arc<Meter>,
+) -> Result<Option<Caller>, ServerError> {
+    let address = address(headers, peer, shared.trusted_proxies);
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+        return meter.unauthenticated(address).map(|()| None).map_err(rate_limited);
+    };
+    let unauthenticated = |message: String| match meter.unauthenticated(address) {
+        Ok(()) => graphql::coded(graphql::code::UNAUTHENTICATED, message, None),
+        Err(refused) => rate_limited(refused),
+    };
     let token = authorization
         .to_str()
         .ok()
@@ -154,15 +201,16 @@ async fn caller(
     let correlation_id = request_id.as_deref().and_then(|id| id.parse().ok()).unwrap_or_else(Uuid::new_v4);
     Ok(Some(Caller {
         principal,
-        ip: address(headers, peer, shared.trusted_proxies),
+        ip: address.map(|address| address.to_string()),
         user_agent: text(&header::USER_AGENT).map(|agent| agent.chars().take(USER_AGENT_BYTES_MAX).collect()),
         request_id,
         correlation_id,
+        meter: Some(meter.clone()),
     }))
 }
 
 /// The client's address: the peer's, or what the outermost trusted proxy says of its own peer.
-fn address(headers: &HeaderMap, peer: Option<SocketAddr>, trusted_proxies: usize) -> Option<String> {
+fn address(headers: &HeaderMap, peer: Option<SocketAddr>, trusted_proxies: usize) -> Option<IpAddr> {
     let forwarded: Vec<&str> = headers
         .get_all("x-forwarded-for")
         .iter()
@@ -171,8 +219,8 @@ fn address(headers: &HeaderMap, peer: Option<SocketAddr>, trusted_proxies: usize
         .map(str::trim)
         .collect();
     let named = trusted_proxies.checked_sub(1).and_then(|back| forwarded.iter().rev().nth(back));
-    let named = named.and_then(|text| text.parse::<std::net::IpAddr>().ok());
-    named.or(peer.map(|peer| peer.ip())).map(|ip| ip.to_canonical().to_string())
+    let named = named.and_then(|text| text.parse::<IpAddr>().ok());
+    named.or(peer.map(|peer| peer.ip())).map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]
@@ -185,11 +233,11 @@ mod tests {
         let peer = Some("10.0.0.1:9".parse().unwrap());
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("1.1.1.1, 2.2.2.2, 3.3.3.3"));
-        assert_eq!(address(&headers, peer, 0).as_deref(), Some("10.0.0.1"));
-        assert_eq!(address(&headers, peer, 1).as_deref(), Some("3.3.3.3"));
-        assert_eq!(address(&headers, peer, 2).as_deref(), Some("2.2.2.2"));
-        assert_eq!(address(&headers, peer, 9).as_deref(), Some("10.0.0.1"));
+        assert_eq!(address(&headers, peer, 0), Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(address(&headers, peer, 1), Some("3.3.3.3".parse().unwrap()));
+        assert_eq!(address(&headers, peer, 2), Some("2.2.2.2".parse().unwrap()));
+        assert_eq!(address(&headers, peer, 9), Some("10.0.0.1".parse().unwrap()));
         headers.insert("x-forwarded-for", HeaderValue::from_static("not an address"));
-        assert_eq!(address(&headers, peer, 1).as_deref(), Some("10.0.0.1"));
+        assert_eq!(address(&headers, peer, 1), Some("10.0.0.1".parse().unwrap()));
     }
 }

@@ -113,6 +113,7 @@ pub async fn import(
         user_agent: None,
         request_id: None,
         correlation_id: Uuid::now_v7(),
+        meter: None,
     };
     let mut import = Import {
         commands,

@@ -12,4 +12,5 @@ mod operate;
 mod process;
 mod projections;
 mod races;
+mod rate_limits;
 mod tour;

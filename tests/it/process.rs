@@ -42,6 +42,7 @@ impl Home {
     fn serve(&self) -> Running {
         let mut child = self
             .command(&["serve", "--listen", "127.0.0.1:0"])
+            .env("TENANCY_RATE_LIMITS__ENABLED", "false")
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

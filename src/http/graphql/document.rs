@@ -103,21 +103,37 @@ pub(super) fn check_repeated_mutations(
         return Ok(());
     }
     let mut seen = HashSet::new();
+    for field in root_fields(document, operation) {
+        let key = field.response_key();
+        if !seen.insert(&key.node) {
+            let message = format!(
+                "The mutation has {:?} twice at its root. Leave one out, or give one an alias to execute both.",
+                key.node.as_str()
+            );
+            return Err(coded(code::GRAPHQL_VALIDATION_FAILED, message, Some(key.pos)));
+        }
+    }
+    Ok(())
+}
+
+/// The names of the fields at the root of a mutation, each as often as it is asked for; `None` for a query.
+pub fn mutations(request: &mut GraphQLRequest) -> Option<Vec<Name>> {
+    let name = request.operation_name.clone();
+    let document = request.parsed_query().ok()?;
+    let operation = choose(document, name.as_deref()).ok()?;
+    let fields = || root_fields(document, operation).iter().map(|field| field.name.node.clone()).collect();
+    (operation.ty == OperationType::Mutation).then(fields)
+}
+
+/// The fields at an operation's root, fragments followed, whether or not a directive leaves them out.
+fn root_fields<'a>(document: &'a ExecutableDocument, operation: &'a OperationDefinition) -> Vec<&'a Field> {
+    let mut fields = vec![];
     // No cycle can be met: the document's fragments have been walked.
     let mut sets = vec![&operation.selection_set.node];
     while let Some(set) = sets.pop() {
         for selection in &set.items {
             match &selection.node {
-                Selection::Field(field) => {
-                    let key = field.node.response_key();
-                    if !seen.insert(&key.node) {
-                        let message = format!(
-                            "The mutation has {:?} twice at its root. Leave one out, or give one an alias to execute both.",
-                            key.node.as_str()
-                        );
-                        return Err(coded(code::GRAPHQL_VALIDATION_FAILED, message, Some(key.pos)));
-                    }
-                }
+                Selection::Field(field) => fields.push(&field.node),
                 Selection::InlineFragment(fragment) => sets.push(&fragment.node.selection_set.node),
                 Selection::FragmentSpread(spread) => {
                     let fragment = document.fragments.get(&spread.node.fragment_name.node);
@@ -126,7 +142,7 @@ pub(super) fn check_repeated_mutations(
             }
         }
     }
-    Ok(())
+    fields
 }
 
 // ------------------------------------------------------------------------------------------------ variables

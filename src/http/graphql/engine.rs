@@ -58,6 +58,18 @@ pub(super) fn is_refused(response: &GraphQLResponse) -> bool {
         && response.errors.iter().all(|error| error.path.is_empty())
 }
 
+/// Makes a response in which every field at the root was refused for its rate what it is: a request of which nothing
+/// was executed, with the status that says so.
+pub fn refuse_whole(response: &mut GraphQLResponse) {
+    let Value::Object(fields) = &response.data else { return };
+    let limited = |error: &ServerError| code_of(error) == Some(code::RATE_LIMITED) && error.path.len() == 1;
+    let nothing = !fields.is_empty() && fields.values().all(|field| *field == Value::Null);
+    if nothing && response.errors.len() == fields.len() && response.errors.iter().all(limited) {
+        response.data = Value::Null;
+        response.errors.iter_mut().for_each(|error| error.path.clear());
+    }
+}
+
 pub(super) fn code_of(error: &ServerError) -> Option<&str> {
     match error.extensions.as_ref()?.get("code")? {
         async_graphql::Value::String(code) => Some(code),
