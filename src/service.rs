@@ -17,8 +17,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::access::issuer::{BuiltinIssuer, IssuerError};
+use crate::access::openid::Provider;
 use crate::access::rate_limits::RateLimits;
-use crate::access::{Access, Operator, Verifier};
+use crate::access::{Access, Operator, Verifier, Verifiers};
 use crate::commands::{Commands, Rules};
 use crate::config::{self, Config};
 use crate::database::embedded::Purpose;
@@ -46,6 +47,9 @@ pub enum Error {
     /// The built-in issuer.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// What asks OpenID providers.
+    #[error("cannot prepare to ask an OpenID provider: {0}")]
+    Provider(#[from] reqwest::Error),
     /// A private file.
     #[error(transparent)]
     File(#[from] private_file::Error),
@@ -90,7 +94,7 @@ impl Error {
             )),
             Self::Listen { .. } => Some("free the address, or set another with --listen or TENANCY_LISTEN".into()),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
-            Self::Log(_) | Self::Issuer(_) | Self::File(_) | Self::MasterKey(_) => None,
+            Self::Log(_) | Self::Issuer(_) | Self::Provider(_) | Self::File(_) | Self::MasterKey(_) => None,
         }
     }
 }
@@ -175,20 +179,13 @@ pub struct Service {
     grace: Duration,
 }
 
-struct SharedIssuer(Arc<BuiltinIssuer>);
-
-impl Verifier for SharedIssuer {
-    fn verify(&self, token: &str) -> Result<crate::access::Identity, crate::access::Refused> {
-        self.0.verify(token)
-    }
-}
-
 impl Service {
     /// Starts everything, and returns when requests are answered.
     pub async fn start(config: &Config) -> Result<Self, Error> {
         let metrics = http::install_metrics();
         let core = Core::open(config, Purpose::Serve).await?;
         let issuer = if config.builtin_issuer() { Some(Arc::new(builtin_issuer(config)?)) } else { None };
+        let providers = providers(config)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| Error::Listen { address: config.listen, source })?;
@@ -204,8 +201,11 @@ impl Service {
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
 
-        let verifiers =
-            issuer.iter().map(|issuer| Box::new(SharedIssuer(issuer.clone())) as Box<dyn Verifier>).collect();
+        let mut verifiers: Vec<Verifier> = issuer.clone().map(Verifier::Builtin).into_iter().collect();
+        for provider in providers {
+            tasks.spawn(provider.clone().run(stopping.clone()));
+            verifiers.push(Verifier::OpenId(provider));
+        }
         let limits = limits(config);
         let rate_limits = Arc::new(RateLimits::new(&config.rate_limits));
         let (pruned, mut until) = (rate_limits.clone(), stopping.clone());
@@ -224,7 +224,7 @@ impl Service {
                 at_least_wait: Duration::from_millis(config.limits.at_least_wait_ms_max),
                 page_size_max: i32::try_from(config.limits.page_size_max).unwrap_or(i32::MAX),
             }),
-            access: Access::new(core.commands.clone(), verifiers, operators(config)),
+            access: Access::new(core.commands.clone(), Verifiers(verifiers), operators(config)),
             limits,
             rate_limits,
             trusted_proxies: usize::from(config.http.trusted_proxies),
@@ -415,6 +415,14 @@ pub fn builtin_issuer(config: &Config) -> Result<BuiltinIssuer, Error> {
     let access = &config.access;
     let leeway = u64::from(access.clock_leeway_seconds);
     Ok(BuiltinIssuer::open(&config.data_dir, &access.issuer, &access.audience, leeway)?)
+}
+
+/// The OpenID providers of the configuration. None of them is asked yet, so none has to be there.
+fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
+    let access = &config.access;
+    let provider = |settings: &config::Provider| Provider::new(settings.clone(), access.clock_leeway_seconds);
+    let providers = access.providers.0.iter().map(|settings| provider(settings).map(Arc::new));
+    Ok(providers.collect::<Result<_, _>>()?)
 }
 
 /// The key that everything encrypted hangs on: configured, or made at the first start.

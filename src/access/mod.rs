@@ -1,22 +1,29 @@
 //! Who is calling.
 //!
-//! A bearer token is verified by whichever [`Verifier`] made it known whom it vouches for; the user behind it is
+//! A bearer token is verified by the [`Verifier`] of the issuer that it names, and by no other; the user behind it is
 //! (issuer, subject), registered at the first call. What a user may do in an organization is no matter of tokens:
 //! that is decided by the membership as the log has it (see [`crate::commands::Standing`]).
 
+mod claims;
 pub mod issuer;
+pub mod openid;
 pub mod rate_limits;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aggregates::user::{Profile, UserState};
 use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 
+use self::issuer::BuiltinIssuer;
+use self::openid::Provider;
 use crate::commands::{Commands, Fault, Principal};
 
 /// How many verified tokens are kept in memory.
 const CACHED_TOKENS_MAX: usize = 10_000;
+/// How long a token is not verified again: a key that its issuer withdrew counts no longer than that.
+const CACHED_FOR_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest token that is looked at, in bytes.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -33,8 +40,20 @@ pub struct Identity {
     pub name: Option<String>,
     /// Whether the issuer says that the user operates the service; only the built-in one may.
     pub operator: bool,
+    /// The organization that the issuer says the user belongs to. Only what the token says: whether there is such an
+    /// organization, and whether the user has to join it, is for the commands to find out.
+    pub organization: Option<NamedOrganization>,
     /// Until when the token is valid.
     pub expires_at: DateTime<Utc>,
+}
+
+/// An organization as a token names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedOrganization {
+    /// Its `externalId`.
+    pub external_id: String,
+    /// The role that the configuration gives to users whose token names it.
+    pub role: String,
 }
 
 /// Why a token is not accepted.
@@ -42,10 +61,47 @@ pub struct Identity {
 #[error("{0}")]
 pub struct Refused(pub String);
 
-/// Something that verifies tokens of an issuer.
-pub trait Verifier: Send + Sync {
-    /// What the token says; refused unless signature, algorithm, issuer, audience and time are right.
-    fn verify(&self, token: &str) -> Result<Identity, Refused>;
+/// What verifies the tokens of one issuer.
+#[derive(Clone)]
+pub enum Verifier {
+    /// The built-in one.
+    Builtin(Arc<BuiltinIssuer>),
+    /// An OpenID provider.
+    OpenId(Arc<Provider>),
+}
+
+impl Verifier {
+    fn issuer(&self) -> &str {
+        match self {
+            Self::Builtin(builtin) => builtin.issuer(),
+            Self::OpenId(provider) => provider.issuer(),
+        }
+    }
+
+    async fn verify(&self, token: &str) -> Result<Identity, Denied> {
+        match self {
+            Self::Builtin(builtin) => Ok(builtin.verify(token)?),
+            Self::OpenId(provider) => provider.verify(token).await,
+        }
+    }
+}
+
+/// All of them. A token goes to the one whose issuer it names, which then has to prove it.
+#[derive(Clone, Default)]
+pub struct Verifiers(pub Vec<Verifier>);
+
+impl Verifiers {
+    /// What the token says.
+    pub async fn verify(&self, token: &str) -> Result<Identity, Denied> {
+        if self.0.is_empty() {
+            return Err(Refused("this service accepts no tokens: configure an issuer".into()).into());
+        }
+        let issuer = claims::unproven_issuer(token)?;
+        let verifier = self.0.iter().find(|verifier| verifier.issuer() == issuer).ok_or_else(|| {
+            Refused(format!("the token is of the issuer {}, which is not configured here", claims::shown(&issuer)))
+        })?;
+        verifier.verify(token).await
+    }
 }
 
 /// Why a caller is not let in.
@@ -54,6 +110,9 @@ pub enum Denied {
     /// The token is no good.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The token cannot be checked at the moment.
+    #[error("{0}")]
+    Unavailable(String),
     /// The user could not be looked up.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -76,15 +135,22 @@ pub enum Operator {
 /// Lets callers in.
 pub struct Access {
     commands: Arc<Commands>,
-    verifiers: Vec<Box<dyn Verifier>>,
+    verifiers: Verifiers,
     operators: Vec<Operator>,
     /// By the token's hash, so that no token lies in memory.
-    verified: Cache<[u8; 32], (Identity, Principal)>,
+    verified: Cache<[u8; 32], Verified>,
+}
+
+#[derive(Clone)]
+struct Verified {
+    identity: Identity,
+    principal: Principal,
+    at: Instant,
 }
 
 impl Access {
     /// With these issuers and operators.
-    pub fn new(commands: Arc<Commands>, verifiers: Vec<Box<dyn Verifier>>, operators: Vec<Operator>) -> Self {
+    pub fn new(commands: Arc<Commands>, verifiers: Verifiers, operators: Vec<Operator>) -> Self {
         Self { commands, verifiers, operators, verified: Cache::new(CACHED_TOKENS_MAX) }
     }
 
@@ -99,17 +165,27 @@ impl Access {
             .into());
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some((_, principal)) = self.verified.get(&hash).filter(|(identity, _)| identity.expires_at > Utc::now())
+        let known = self.verified.get(&hash);
+        if let Some(known) = &known
+            && known.identity.expires_at > Utc::now()
+            && known.at.elapsed() < CACHED_FOR_MAX
         {
-            return Ok(principal);
+            return Ok(known.principal.clone());
         }
-        let identity = self.verify(token)?;
-        let profile = Profile { email: identity.email.clone(), display_name: identity.name.clone() };
-        let operator = self.is_operator(&identity);
-        let user = self.commands.ensure_user(&identity.issuer, &identity.subject, profile, operator).await?;
-        let principal = Principal { user, email: identity.email.clone(), operator };
-        self.verified.insert(hash, (identity, principal.clone()));
+        let identity = self.verifiers.verify(token).await?;
+        let principal = match known {
+            Some(known) if known.identity == identity => known.principal,
+            _ => self.principal(&identity).await?,
+        };
+        self.verified.insert(hash, Verified { identity, principal: principal.clone(), at: Instant::now() });
         Ok(principal)
+    }
+
+    async fn principal(&self, identity: &Identity) -> Result<Principal, Fault> {
+        let profile = Profile { email: identity.email.clone(), display_name: identity.name.clone() };
+        let operator = self.is_operator(identity);
+        let user = self.commands.ensure_user(&identity.issuer, &identity.subject, profile, operator).await?;
+        Ok(Principal { user, email: identity.email.clone(), operator })
     }
 
     /// Whether the principal is let in, as the log has it now; refused where revoked.
@@ -118,17 +194,6 @@ impl Access {
             UserState::Revoked => Err(Fault::Revoked),
             state => Ok(state),
         }
-    }
-
-    fn verify(&self, token: &str) -> Result<Identity, Refused> {
-        let mut refused = Refused("this service accepts no tokens: configure an issuer".into());
-        for verifier in &self.verifiers {
-            match verifier.verify(token) {
-                Ok(identity) => return Ok(identity),
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
     }
 
     fn is_operator(&self, identity: &Identity) -> bool {

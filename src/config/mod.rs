@@ -13,6 +13,7 @@
 //! The keys, their documentation, defaults and limits stand in one table, `settings`; the struct, the report of
 //! `tenancy config` and the reference (`config.example.toml`) are made from it.
 
+mod providers;
 mod reference;
 mod settings;
 mod sources;
@@ -22,6 +23,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use providers::{OrganizationClaim, Provider, Providers};
+pub(crate) use providers::{is_loopback as is_loopback_url, web_address};
 pub use reference::reference;
 pub use settings::{Access, Config, Database, Http, Limits, Organizations, RateLimits, Secrets};
 pub use sources::{Error, Flags, Source, Surroundings};
@@ -114,6 +117,12 @@ impl Loaded {
             let names: Vec<&str> = plans.keys().map(PlanName::as_str).collect();
             let right = format!("the name of a plan ({})", names.join(", "));
             return Err(self.wrong("organizations.default_plan", &organizations.default_plan, right));
+        }
+        let access = &self.config.access;
+        // A user is (issuer, subject): two who vouch under one name could make each other's users.
+        if access.providers.0.iter().any(|provider| provider.issuer == access.issuer) {
+            let right = "providers with other issuers than access.issuer, which is the name of the built-in one";
+            return Err(self.wrong("access.providers", &access.issuer, right.to_owned()));
         }
         self.at_most(
             ("organizations.invitation_hours_default", organizations.invitation_hours_default.into()),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::providers::Providers;
 use super::sources::{Error, Layers};
 use super::values::{DatabaseUrl, FetchUrl, LogFormat, MasterKey, Operator, Plan, PlanName, Setting};
 
@@ -296,6 +297,22 @@ settings! {
         approval_required: bool = false;
         /// How far the clock of an issuer may be off, in seconds.
         clock_leeway_seconds: u32 = 30, 0..=300;
+        /// OpenID providers whose tokens count, at most 20. In the environment: the whole list, as TOML or JSON.
+        /// In the file: tables such as this one. issuer and audience are needed; the other lines, but those of the
+        /// organization, show what counts without them.
+        /// [[access.providers]]
+        /// issuer = "https://login.example.com"           # exactly as in its tokens ("iss")
+        /// audience = ["tenancy"]                         # one of these has to stand in "aud"
+        /// jwks_url = "https://login.example.com/keys"    # without it: what ISSUER/.well-known/openid-configuration says
+        /// algorithms = ["RS256", "ES256", "EdDSA"]       # besides: RS384, RS512, PS256, PS384, PS512, ES384
+        /// clock_leeway_seconds = 30                      # without it: access.clock_leeway_seconds
+        /// subject_claim = "sub"
+        /// email_claim = "email"
+        /// email_verified_claim = "email_verified"        # true or "true"; no other address counts
+        /// name_claim = "name"
+        /// organization_claim = "urn:zitadel:iam:org:id"  # has its externalId; one key, or a path: ["org", "id"]
+        /// organization_role = "member"                   # what such a user is there; any role but owner
+        providers: Providers = Providers::default();
     }
 
     /// Rules for organizations.

@@ -57,6 +57,16 @@ impl Source {
     pub fn flag(key: &str) -> String {
         format!("--{}", key.replace(['.', '_'], "-"))
     }
+
+    /// The same source with the place of a part of the value, such as `[1].issuer`.
+    pub(super) fn part(&self, at: &str) -> Self {
+        match self {
+            Self::Default => Self::Default,
+            Self::File { path, key } => Self::File { path: path.clone(), key: format!("{key}{at}") },
+            Self::Environment { name } => Self::Environment { name: format!("{name}{at}") },
+            Self::Flag { name } => Self::Flag { name: format!("{name}{at}") },
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -314,13 +324,16 @@ fn read<T: Setting>(key: &str, range: Range, raw: &Raw, source: &Source) -> Resu
         Raw::Text(text) => T::of_text(text),
     };
     T::of_toml(&value, range).map_err(|right| {
+        if let Some(wrong) = T::wrong_part(&value) {
+            return wrong.error(key, source);
+        }
         let value = if T::SECRET { "what it is (hidden, because it is a secret)".to_owned() } else { short(&value) };
         Error::Value { source_of: source.clone(), key: key.to_owned(), value, right }
     })
 }
 
 /// A value for a message: in one line, not long.
-fn short(value: &Value) -> String {
+pub(super) fn short(value: &Value) -> String {
     let text = value.to_string().replace('\n', " ");
     let cut: String = text.chars().take(80).collect();
     if cut.len() < text.len() { format!("{cut}…") } else { text }

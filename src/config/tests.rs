@@ -300,6 +300,89 @@ fn reads_operators() {
     assert_eq!(config.access.operators, [Operator::Email("ann@example.com".to_owned()), subject]);
 }
 
+const PROVIDERS: &str = "
+[[access.providers]]
+issuer = 'https://login.example.com/'
+audience = 'tenancy'
+[[access.providers]]
+issuer = 'http://localhost:8300'
+audience = ['a', 'b']
+jwks_url = 'http://127.0.0.1:8300/keys?all=1'
+algorithms = ['ES384']
+clock_leeway_seconds = 5
+subject_claim = 'oid'
+email_claim = 'upn'
+email_verified_claim = 'https://x/verified'
+name_claim = 'nick.name'
+organization_claim = ['org', 'id']
+organization_role = 'guest'
+";
+
+#[test]
+fn reads_providers_from_the_file_and_shows_them_as_they_can_be_read_again() {
+    let loaded = Given::file(PROVIDERS).load().unwrap();
+    let [one, other] = &loaded.config.access.providers.0[..] else { panic!("not two") };
+    assert_eq!(one.issuer, "https://login.example.com/", "with its slash, as it stands in the tokens");
+    assert_eq!(one.audience, ["tenancy"]);
+    assert_eq!(format!("{:?}", one.algorithms), "[RS256, ES256, EdDSA]");
+    assert_eq!((one.subject_claim.as_str(), one.email_verified_claim.as_str()), ("sub", "email_verified"));
+    assert_eq!((&one.jwks_url, one.clock_leeway_seconds, &one.organization), (&None, None, &None));
+    assert_eq!(other.organization.as_ref().unwrap().path, ["org", "id"]);
+    assert_eq!(other.jwks_url.as_ref().unwrap().as_str(), "http://127.0.0.1:8300/keys?all=1");
+    assert_eq!(Given::file(loaded.report()).config(), loaded.config);
+}
+
+#[test]
+fn reads_providers_from_the_environment_as_toml_or_json() {
+    for text in [
+        "[{issuer = 'https://a', audience = 'x', organization_claim = 'urn:a:b.c/d', organization_role = 'member'}]",
+        r#"[{"issuer": "https://a", "audience": ["x"], "organization_claim": ["urn:a:b.c/d"], "organization_role": "member"}]"#,
+    ] {
+        let given = Given { variables: vec![("TENANCY_ACCESS__PROVIDERS", text)], ..Given::default() };
+        let organization = given.config().access.providers.0[0].organization.clone().unwrap();
+        assert_eq!(organization, OrganizationClaim { path: vec!["urn:a:b.c/d".to_owned()], role: "member".to_owned() });
+    }
+}
+
+#[test]
+fn says_which_part_of_which_provider_is_wrong() {
+    let good = "issuer = 'https://a'\naudience = 'x'\n";
+    for (part, at) in [
+        ("audience = 'x'", "access.providers[1].issuer cannot be missing"),
+        ("issuer = 'https://b'", "access.providers[1].audience cannot be missing"),
+        (good, "access.providers[1].issuer cannot be \"https://a\""),
+        ("audience = 'x'\nissuer = 'http://b.example'", "access.providers[1].issuer cannot be \"http://b.example\""),
+        ("audience = 'x'\nissuer = 'https://u:p@b'", "[1].issuer"),
+        ("audience = 'x'\nissuer = 'https://b?x'", "[1].issuer"),
+        ("audience = 'x'\nissuer = 'https://b#x'", "[1].issuer"),
+        ("audience = 'x'\nissuer = ' https://b'", "[1].issuer"),
+        ("audience = 'x'\nissuer = 'ftp://localhost'", "[1].issuer"),
+        ("audience = 'x'\nissuer = 'https://tenancy.local'", "which is the name of the built-in one"),
+        ("issuer = 'https://b'\naudience = []", "[1].audience"),
+        ("issuer = 'https://b'\naudience = ['']", "[1].audience"),
+        ("jwks_url = 'http://b.example/keys'", "[1].jwks_url"),
+        ("algorithms = []", "[1].algorithms"),
+        ("algorithms = ['RS256', 'HS256']", "[1].algorithms"),
+        ("algorithms = ['none']", "[1].algorithms"),
+        ("clock_leeway_seconds = 301", "[1].clock_leeway_seconds cannot be 301"),
+        ("subject_claim = ''", "[1].subject_claim"),
+        ("organization_claim = 'org'", "[1].organization_role cannot be missing"),
+        ("organization_claim = 'org'\norganization_role = 'owner'", "[1].organization_role"),
+        ("organization_claim = ['org', 5]\norganization_role = 'guest'", "[1].organization_claim"),
+        ("organization_role = 'guest'", "[1].organization_role"),
+        ("isuer = 'https://b'", "access.providers[1].isuer: there is no such setting\ndid you mean issuer?"),
+    ] {
+        let whole = part.contains("issuer") || part.contains("audience");
+        let rest = if whole { "" } else { "issuer = 'https://b'\naudience = 'x'\n" };
+        let error = Given::file(format!("[[access.providers]]\n{good}[[access.providers]]\n{rest}{part}")).error();
+        assert!(error.contains(at) && error.contains("tenancy.toml"), "{part}: {error}");
+    }
+    for text in ["https://a", "[5]", "{}", "[{]", "[]\nother = 5"] {
+        let error = Given { variables: vec![("TENANCY_ACCESS__PROVIDERS", text)], ..Given::default() }.error();
+        assert!(error.contains("TENANCY_ACCESS__PROVIDERS: access.providers cannot be"), "{error}");
+    }
+}
+
 #[test]
 fn folds_reserved_slugs() {
     let config = Given::variables([("TENANCY_ORGANIZATIONS__SLUG_RESERVED", "Admin,API")]).config();

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use toml::Value;
 
+use super::providers::WrongPart;
 use super::settings::Shown;
 use crate::database::embedded::RELEASES;
 
@@ -29,6 +30,11 @@ pub(super) trait Setting: Sized {
 
     /// The value, or what would be right.
     fn of_toml(value: &Value, range: Range) -> Result<Self, String>;
+
+    /// The part that is wrong, of a value that has parts and is refused.
+    fn wrong_part(_: &Value) -> Option<WrongPart> {
+        None
+    }
 
     /// As the report shows it.
     fn shown(&self) -> Shown;

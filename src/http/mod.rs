@@ -194,6 +194,7 @@ async fn caller(
         .ok_or_else(|| unauthenticated("the Authorization header is not `Bearer <token>`".to_owned()))?;
     let principal = shared.access.authenticate(token).await.map_err(|denied| match denied {
         Denied::Refused(refused) => unauthenticated(refused.to_string()),
+        Denied::Unavailable(message) => graphql::coded(graphql::code::UNAVAILABLE, message, None),
         Denied::Fault(fault) => crate::graphql::fault(fault).into_server_error(Default::default()),
     })?;
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());

@@ -8,6 +8,7 @@ mod bad_input;
 mod contract;
 mod import;
 mod log;
+mod openid;
 mod operate;
 mod process;
 mod projections;

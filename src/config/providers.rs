@@ -1,0 +1,323 @@
+//! OpenID providers: the one value that has parts, each with a message of its own.
+//!
+//! In the file they are tables, `[[access.providers]]`. In the environment the whole list is one value, written as
+//! TOML (`[{issuer = "…", audience = "…"}]`) or as JSON.
+
+use std::net::IpAddr;
+
+use jsonwebtoken::Algorithm;
+use reqwest::Url;
+use toml::{Table, Value};
+
+use super::settings::Shown;
+use super::sources::{Error, Source};
+use super::values::{Range, Setting};
+
+/// What can be set of a provider.
+const KEYS: [&str; 11] = [
+    "issuer",
+    "audience",
+    "jwks_url",
+    "algorithms",
+    "clock_leeway_seconds",
+    "subject_claim",
+    "email_claim",
+    "email_verified_claim",
+    "name_claim",
+    "organization_claim",
+    "organization_role",
+];
+/// Signatures that need no secret of ours: whoever can check an HS256 can also make one.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+const PROVIDERS_MAX: usize = 20;
+const AUDIENCES_MAX: usize = 20;
+const ADDRESS_BYTES_MAX: usize = 255;
+const CLAIM_BYTES_MAX: usize = 200;
+const CLAIM_LEVELS_MAX: usize = 8;
+const LEEWAY_SECONDS_MAX: i64 = 300;
+
+/// An OpenID provider whose tokens count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name, exactly as it stands in its tokens ("iss").
+    pub issuer: String,
+    /// Whom its tokens have to be made for ("aud"); one of these is enough.
+    pub audience: Vec<String>,
+    /// Where its keys are; `None`: where `<issuer>/.well-known/openid-configuration` says.
+    pub jwks_url: Option<Url>,
+    /// How its tokens may be signed.
+    pub algorithms: Vec<Algorithm>,
+    /// How far its clock may be off; `None`: as far as `access.clock_leeway_seconds` says.
+    pub clock_leeway_seconds: Option<u32>,
+    /// The claim that is the user's id.
+    pub subject_claim: String,
+    /// The claim with the address.
+    pub email_claim: String,
+    /// The claim that says whether the address was verified.
+    pub email_verified_claim: String,
+    /// The claim with the name.
+    pub name_claim: String,
+    /// What says which organization a user belongs to.
+    pub organization: Option<OrganizationClaim>,
+}
+
+/// The claim that names an organization, and what its users are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrganizationClaim {
+    /// The keys on the way to the claim. A name with dots, colons or slashes in it is one key.
+    pub path: Vec<String>,
+    /// The role.
+    pub role: String,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Providers(pub Vec<Provider>);
+
+/// What is wrong, and where in the value, such as `[1].issuer`.
+pub(in crate::config) struct WrongPart {
+    at: String,
+    why: Why,
+}
+
+enum Why {
+    Unknown { nearest: Option<String> },
+    Value { value: String, right: String },
+}
+
+impl WrongPart {
+    /// As an error of the value at `key`.
+    pub fn error(self, key: &str, source: &Source) -> Error {
+        let Self { at, why } = self;
+        match why {
+            Why::Unknown { nearest } => Error::Unknown { source_of: source.part(&at), nearest },
+            Why::Value { value, right } => {
+                Error::Value { source_of: source.clone(), key: format!("{key}{at}"), value, right }
+            }
+        }
+    }
+}
+
+impl Setting for Providers {
+    fn of_text(text: &str) -> Value {
+        let json = serde_json::from_str(text).ok();
+        let toml = || {
+            let mut table = format!("list = {text}").parse::<Table>().ok()?;
+            table.remove("list").filter(|_| table.is_empty())
+        };
+        json.or_else(toml).unwrap_or_else(|| Value::String(text.to_owned()))
+    }
+
+    fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
+        let tables = tables(value).ok_or_else(|| {
+            format!("at most {PROVIDERS_MAX} tables, such as [{{ issuer = \"https://…\", audience = \"…\" }}]")
+        })?;
+        read_all(&tables).map(Self).map_err(|wrong| match wrong.why {
+            Why::Value { right, .. } => right,
+            Why::Unknown { .. } => "what is known".to_owned(),
+        })
+    }
+
+    fn wrong_part(value: &Value) -> Option<WrongPart> {
+        read_all(&tables(value)?).err()
+    }
+
+    fn shown(&self) -> Shown {
+        let shown = |provider: &Provider| Value::Table(provider.shown());
+        (!self.0.is_empty()).then(|| Value::Array(self.0.iter().map(shown).collect()))
+    }
+}
+
+fn tables(value: &Value) -> Option<Vec<&Table>> {
+    let entries = value.as_array().filter(|entries| entries.len() <= PROVIDERS_MAX)?;
+    entries.iter().map(Value::as_table).collect()
+}
+
+fn read_all(tables: &[&Table]) -> Result<Vec<Provider>, WrongPart> {
+    let mut providers: Vec<Provider> = Vec::new();
+    for (number, table) in tables.iter().enumerate() {
+        let part = Part { at: format!("[{number}]"), table };
+        let provider = part.provider()?;
+        if providers.iter().any(|other| other.issuer == provider.issuer) {
+            return Err(part.wrong("issuer", "an issuer that stands in the list once"));
+        }
+        providers.push(provider);
+    }
+    Ok(providers)
+}
+
+/// One table of the list.
+struct Part<'a> {
+    at: String,
+    table: &'a Table,
+}
+
+impl Part<'_> {
+    fn provider(&self) -> Result<Provider, WrongPart> {
+        if let Some(unknown) = self.table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            let near = KEYS.map(|known| (strsim::damerau_levenshtein(known, unknown), known)).into_iter().min();
+            let nearest = near.filter(|(distance, _)| *distance <= 3).map(|(_, known)| known.to_owned());
+            return Err(WrongPart { at: format!("{}.{unknown}", self.at), why: Why::Unknown { nearest } });
+        }
+        let claim = |key, usual: &str| match self.table.get(key) {
+            None => Ok(usual.to_owned()),
+            Some(value) => claim(value).ok_or_else(|| self.wrong(key, &claim_right())),
+        };
+        Ok(Provider {
+            issuer: self.issuer()?,
+            audience: self.audience()?,
+            jwks_url: self.jwks_url()?,
+            algorithms: self.algorithms()?,
+            clock_leeway_seconds: self.clock_leeway()?,
+            subject_claim: claim("subject_claim", "sub")?,
+            email_claim: claim("email_claim", "email")?,
+            email_verified_claim: claim("email_verified_claim", "email_verified")?,
+            name_claim: claim("name_claim", "name")?,
+            organization: self.organization()?,
+        })
+    }
+
+    fn issuer(&self) -> Result<String, WrongPart> {
+        let fits = |text: &&str| web_address(text).is_some_and(|url| url.query().is_none());
+        let issuer = self.table.get("issuer").and_then(Value::as_str).filter(fits);
+        issuer.map(str::to_owned).ok_or_else(|| {
+            let right = "an address such as \"https://login.example.com\", exactly as it stands in the tokens (http:// \
+                only on this machine), without user, \"?\" or \"#\"";
+            self.wrong("issuer", right)
+        })
+    }
+
+    fn audience(&self) -> Result<Vec<String>, WrongPart> {
+        let read = |value: &Value| text(value, ADDRESS_BYTES_MAX);
+        let audience = self.table.get("audience").and_then(|value| one_or_several(value, AUDIENCES_MAX, read));
+        let right = || format!("whom its tokens are made for (\"aud\"): one text or up to {AUDIENCES_MAX}");
+        audience.ok_or_else(|| self.wrong("audience", &right()))
+    }
+
+    fn jwks_url(&self) -> Result<Option<Url>, WrongPart> {
+        let Some(value) = self.table.get("jwks_url") else { return Ok(None) };
+        let url = value.as_str().and_then(web_address);
+        let right = "an address such as \"https://login.example.com/keys\" (http:// only on this machine)";
+        url.map(Some).ok_or_else(|| self.wrong("jwks_url", right))
+    }
+
+    fn algorithms(&self) -> Result<Vec<Algorithm>, WrongPart> {
+        let Some(value) = self.table.get("algorithms") else {
+            return Ok(vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]);
+        };
+        let read = |value: &Value| {
+            let name = value.as_str()?;
+            ALGORITHMS.into_iter().find(|algorithm| format!("{algorithm:?}") == name)
+        };
+        let algorithms = value.as_array().filter(|list| !list.is_empty());
+        let algorithms = algorithms.and_then(|list| list.iter().map(read).collect());
+        algorithms.ok_or_else(|| self.wrong("algorithms", &format!("a list of some of {ALGORITHMS:?}")))
+    }
+
+    fn clock_leeway(&self) -> Result<Option<u32>, WrongPart> {
+        let Some(value) = self.table.get("clock_leeway_seconds") else { return Ok(None) };
+        let fits = |number: &i64| (0..=LEEWAY_SECONDS_MAX).contains(number);
+        let seconds = value.as_integer().filter(fits).and_then(|number| u32::try_from(number).ok());
+        let right = || format!("a whole number from 0 to {LEEWAY_SECONDS_MAX}");
+        seconds.map(Some).ok_or_else(|| self.wrong("clock_leeway_seconds", &right()))
+    }
+
+    fn organization(&self) -> Result<Option<OrganizationClaim>, WrongPart> {
+        let role = self.table.get("organization_role");
+        let Some(value) = self.table.get("organization_claim") else {
+            let right = "nothing: it counts only where there is an organization_claim";
+            return role.map_or(Ok(None), |_| Err(self.wrong("organization_role", right)));
+        };
+        let path = one_or_several(value, CLAIM_LEVELS_MAX, claim);
+        let path = path.ok_or_else(|| {
+            let right =
+                format!("{}, or a list of up to {CLAIM_LEVELS_MAX} of them, from outside to inside", claim_right());
+            self.wrong("organization_claim", &right)
+        })?;
+        // Whoever is in an organization there would own it here.
+        let roles = || aggregates::roles::ROLES.iter().map(|role| role.name).filter(|name| *name != "owner");
+        let role = role.and_then(Value::as_str).filter(|name| roles().any(|role| role == *name));
+        let right =
+            || format!("the role of those whom organization_claim names: {}", roles().collect::<Vec<_>>().join(", "));
+        let role = role.ok_or_else(|| self.wrong("organization_role", &right()))?;
+        Ok(Some(OrganizationClaim { path, role: role.to_owned() }))
+    }
+
+    fn wrong(&self, key: &str, right: &str) -> WrongPart {
+        let value = self.table.get(key).map_or_else(|| "missing".to_owned(), super::sources::short);
+        WrongPart { at: format!("{}.{key}", self.at), why: Why::Value { value, right: right.to_owned() } }
+    }
+}
+
+impl Provider {
+    fn shown(&self) -> Table {
+        let text = |text: &str| Value::String(text.to_owned());
+        let list = |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect());
+        let algorithms = self.algorithms.iter().map(|algorithm| text(&format!("{algorithm:?}")));
+        let organization = self.organization.as_ref();
+        let entries = [
+            ("issuer", Some(text(&self.issuer))),
+            ("audience", Some(list(&self.audience))),
+            ("jwks_url", self.jwks_url.as_ref().map(|url| text(url.as_str()))),
+            ("algorithms", Some(Value::Array(algorithms.collect()))),
+            ("clock_leeway_seconds", self.clock_leeway_seconds.map(|seconds| Value::Integer(seconds.into()))),
+            ("subject_claim", Some(text(&self.subject_claim))),
+            ("email_claim", Some(text(&self.email_claim))),
+            ("email_verified_claim", Some(text(&self.email_verified_claim))),
+            ("name_claim", Some(text(&self.name_claim))),
+            ("organization_claim", organization.map(|organization| list(&organization.path))),
+            ("organization_role", organization.map(|organization| text(&organization.role))),
+        ];
+        entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
+}
+
+/// An address that can be asked without being heard by others: secured, or on this machine.
+pub(crate) fn web_address(text: &str) -> Option<Url> {
+    // The parser would silently leave these out.
+    if text.len() > ADDRESS_BYTES_MAX || text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return None;
+    }
+    let url = Url::parse(text).ok()?;
+    let secured = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    (secured && anonymous && url.fragment().is_none()).then_some(url)
+}
+
+/// Whether the address is on this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
+}
+
+fn claim(value: &Value) -> Option<String> {
+    text(value, CLAIM_BYTES_MAX)
+}
+
+fn claim_right() -> String {
+    format!("the name of a claim, of at most {CLAIM_BYTES_MAX} bytes")
+}
+
+fn text(value: &Value, bytes_max: usize) -> Option<String> {
+    let fits = |text: &&str| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
+    value.as_str().filter(fits).map(str::to_owned)
+}
+
+/// One text, or a list that is not empty.
+fn one_or_several(value: &Value, most: usize, read: impl Fn(&Value) -> Option<String>) -> Option<Vec<String>> {
+    match value {
+        Value::Array(entries) if (1..=most).contains(&entries.len()) => entries.iter().map(read).collect(),
+        Value::Array(_) => None,
+        one => read(one).map(|one| vec![one]),
+    }
+}
