@@ -395,7 +395,10 @@ async fn import_as(
     let profile = Profile { email: Some(email.clone()), display_name: None };
     let user = core.commands.ensure_user(&config.access.issuer, &subject, profile, true).await;
     let user = user.map_err(|fault| stopped(fault.into()))?;
-    let options = import::Options { operator: Principal { user, email: Some(email), operator: true }, dry_run };
+    let options = import::Options {
+        operator: Principal { user, email: Some(email), operator: true, organization: None },
+        dry_run,
+    };
     let progress = progress_bar();
     let lines = tokio::spawn(progress_lines(progress.clone()));
     let summary = import::import(&core.commands, folder, &options, &progress).await;

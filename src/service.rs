@@ -20,6 +20,7 @@ use crate::access::issuer::{BuiltinIssuer, IssuerError};
 use crate::access::openid::Provider;
 use crate::access::rate_limits::RateLimits;
 use crate::access::{Access, Operator, Verifier, Verifiers};
+use crate::commands::home::Home;
 use crate::commands::{Commands, Rules};
 use crate::config::{self, Config};
 use crate::database::embedded::Purpose;
@@ -457,6 +458,15 @@ fn rules(config: &Config) -> Rules {
     });
     Rules {
         approval_required: config.access.approval_required,
+        home: match (organizations.home, &organizations.home_organization) {
+            (config::Home::Own, _) => Home::Own,
+            (config::Home::Default, Some(organization)) => {
+                Home::Default { organization: organization.clone(), role: organizations.home_role.clone() }
+            }
+            (config::Home::Nothing | config::Home::Default, _) => Home::Nothing,
+        },
+        created_by_operators: organizations.created_by_operators,
+        created_per_user_max: Some(organizations.created_per_user_max.into()).filter(|maximum| *maximum > 0),
         verification_required: organizations.verification_required,
         slug_reserved: organizations.slug_reserved.clone(),
         restore: chrono::Duration::days(i64::from(organizations.restore_days)),

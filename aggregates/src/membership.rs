@@ -315,7 +315,11 @@ impl Membership {
                 self.change_roles(&roles, by, about(reason)?, user_id)
             }
             // Also of a suspended member: nobody owns by a role of the organization's own.
+            (C::ReplaceRole { role, with, .. }, _) if role == OWNER || with == OWNER => {
+                Err(Refusal::RoleNotGrantable("ownership is not given or taken in passing".into()))
+            }
             (C::ReplaceRole { role, with, by, reason }, MembershipState::Active | MembershipState::Suspended) => {
+                self.may_touch(&by)?;
                 let kept = roles.iter().filter(|held| **held != role).cloned();
                 let changed = by.own_roles.normal(&kept.chain([with]).collect::<Vec<_>>())?;
                 Ok(vec![E::MemberRolesChanged {

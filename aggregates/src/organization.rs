@@ -1,6 +1,6 @@
 //! An organization: its profile, its status on two axes, its plan and limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope};
 use crate::ids::OrganizationId;
 use crate::personal::{Personal, readable};
-use crate::roles::{OWN_ROLES_MAX, OwnRole, OwnRoles, Permission, Permissions, holders_tally, role};
+use crate::roles::{OWN_ROLES_MAX, OwnRole, OwnRoles, Permission, Permissions, ROLE_NAMES_MAX, holders_tally, role};
 use crate::status::{Lifecycle, Review, Status, Verification};
 use crate::{aggregate, text};
 
@@ -372,6 +372,8 @@ pub struct Organization {
     pub settings: BTreeMap<String, Value>,
     /// Roles of its own.
     pub roles: OwnRoles,
+    /// Names of roles that it had: one never means two things, for an invitation may still promise it.
+    pub removed_roles: BTreeSet<String>,
     /// When the deleted organization is gone for good.
     pub purge_at: Option<DateTime<Utc>>,
     /// When it was created.
@@ -745,6 +747,10 @@ impl Organization {
             let message = format!("the role {name:?} is built in and means the same everywhere: choose another name");
             return Err(Refusal::input("name", message));
         }
+        if self.removed_roles.contains(&name) {
+            let message = format!("there was a role {name:?} that meant something else: choose another name");
+            return Err(Refusal::input("name", message));
+        }
         let description = text::description("description", description)?;
         if let Some(unknown) = permissions.iter().find(|name| Permission::named(name).is_none()) {
             let known: Vec<&str> = Permission::ALL.iter().map(|permission| permission.as_str()).collect();
@@ -763,6 +769,10 @@ impl Organization {
         match before {
             None if self.roles.0.len() >= OWN_ROLES_MAX => {
                 let message = format!("there are {OWN_ROLES_MAX} roles of its own already: remove one first");
+                Err(Refusal::input("name", message))
+            }
+            None if self.roles.0.len() + self.removed_roles.len() >= ROLE_NAMES_MAX => {
+                let message = format!("{ROLE_NAMES_MAX} names of roles were used already: change a role instead");
                 Err(Refusal::input("name", message))
             }
             None => Ok(vec![OrganizationEvent::RoleDefined { role: name, description, permissions, reason }]),
@@ -856,6 +866,7 @@ impl Organization {
             }
             E::RoleRemoved { role, .. } => {
                 self.roles.0.remove(&role);
+                self.removed_roles.insert(role);
             }
             E::OrgRenamed { name, .. } => self.name = name,
             E::OrgSlugChanged { slug, .. } => self.slug = slug,

@@ -200,6 +200,9 @@ pub fn role(name: &str) -> Option<&'static Role> {
 /// The most roles that an organization may define itself.
 pub const OWN_ROLES_MAX: usize = 64;
 
+/// The most names that an organization may use for its own roles in all its life.
+pub const ROLE_NAMES_MAX: usize = 256;
+
 /// A role that an organization defined itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OwnRole {

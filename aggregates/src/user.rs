@@ -179,6 +179,10 @@ impl User {
             }
             UserCommand::FollowProfile { profile } => {
                 let Some(id) = &self.id else { return Err(Refusal::NotFound) };
+                // Whoever is shut out does not write.
+                if self.state == UserState::Revoked {
+                    return Ok(vec![]);
+                }
                 let (email, display_name) = personal(id, profile);
                 // A token without a name or an address says nothing about them.
                 let email = email.or_else(|| self.email.clone());

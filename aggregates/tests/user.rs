@@ -77,7 +77,7 @@ fn every_command_in_every_state() {
             (
                 "follow a new name",
                 follow(None, Some("Ada L")),
-                &["NotFound", "UserProfileChanged", "UserProfileChanged", "UserProfileChanged"],
+                &["NotFound", "UserProfileChanged", "UserProfileChanged", "nothing"],
             ),
             (
                 "follow the same",

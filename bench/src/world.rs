@@ -77,7 +77,7 @@ pub async fn user(core: &Core, database: &Database, email: &str) -> Caller {
     let issuer = database.config().access.issuer;
     let profile = Profile { email: Some(email.to_owned()), display_name: Some(format!("Name of {email}")) };
     let user = core.commands.ensure_user(&issuer, email, profile, true).await.expect("a user is registered");
-    let principal = Principal { user, email: Some(email.to_owned()), operator: false };
+    let principal = Principal { user, email: Some(email.to_owned()), operator: false, organization: None };
     caller(principal)
 }
 

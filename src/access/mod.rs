@@ -12,12 +12,13 @@ pub mod rate_limits;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aggregates::user::{Profile, UserState};
+use aggregates::user::Profile;
 use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 
 use self::issuer::BuiltinIssuer;
 use self::openid::Provider;
+pub use crate::commands::NamedOrganization;
 use crate::commands::{Commands, Fault, Principal};
 
 /// How many verified tokens are kept in memory.
@@ -45,15 +46,6 @@ pub struct Identity {
     pub organization: Option<NamedOrganization>,
     /// Until when the token is valid.
     pub expires_at: DateTime<Utc>,
-}
-
-/// An organization as a token names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedOrganization {
-    /// Its `externalId`.
-    pub external_id: String,
-    /// The role that the configuration gives to users whose token names it.
-    pub role: String,
 }
 
 /// Why a token is not accepted.
@@ -146,6 +138,8 @@ struct Verified {
     identity: Identity,
     principal: Principal,
     at: Instant,
+    /// Of which epoch the user is: a restored database may know another one, or none.
+    epoch: i64,
 }
 
 impl Access {
@@ -165,7 +159,8 @@ impl Access {
             .into());
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let known = self.verified.get(&hash);
+        let epoch = self.commands.log().epoch();
+        let known = self.verified.get(&hash).filter(|known| known.epoch == epoch);
         if let Some(known) = &known
             && known.identity.expires_at > Utc::now()
             && known.at.elapsed() < CACHED_FOR_MAX
@@ -177,7 +172,7 @@ impl Access {
             Some(known) if known.identity == identity => known.principal,
             _ => self.principal(&identity).await?,
         };
-        self.verified.insert(hash, Verified { identity, principal: principal.clone(), at: Instant::now() });
+        self.verified.insert(hash, Verified { identity, principal: principal.clone(), at: Instant::now(), epoch });
         Ok(principal)
     }
 
@@ -185,14 +180,15 @@ impl Access {
         let profile = Profile { email: identity.email.clone(), display_name: identity.name.clone() };
         let operator = self.is_operator(identity);
         let user = self.commands.ensure_user(&identity.issuer, &identity.subject, profile, operator).await?;
-        Ok(Principal { user, email: identity.email.clone(), operator })
+        Ok(Principal { user, email: identity.email.clone(), operator, organization: identity.organization.clone() })
     }
 
-    /// Whether the principal is let in, as the log has it now; refused where revoked.
-    pub async fn state_of(&self, principal: &Principal) -> Result<UserState, Fault> {
-        match self.commands.state_of(&principal.user).await? {
-            UserState::Revoked => Err(Fault::Revoked),
-            state => Ok(state),
+    /// Whether the principal has yet to be approved, as the log has it now; a fault where he is shut out.
+    pub async fn is_pending(&self, principal: &Principal) -> Result<bool, Fault> {
+        match self.commands.admit_now(&principal.user).await {
+            Ok(()) => Ok(false),
+            Err(Fault::Pending) => Ok(true),
+            Err(fault) => Err(fault),
         }
     }
 

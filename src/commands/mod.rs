@@ -8,6 +8,7 @@
 //! Checks come in the contract's order: authenticated → visible → lifecycle and verification → permission →
 //! state → limit. The first four are [`Standing`]'s.
 
+pub mod home;
 pub mod invitations;
 pub mod members;
 pub mod organizations;
@@ -52,6 +53,12 @@ pub struct Rules {
     pub approval_required: bool,
     /// Whether an operator has to verify organizations.
     pub verification_required: bool,
+    /// What a user without an organization gets.
+    pub home: home::Home,
+    /// Whether only operators create organizations.
+    pub created_by_operators: bool,
+    /// How many organizations a user may have created that are there; `None` is no limit. Operators have none.
+    pub created_per_user_max: Option<u64>,
     /// Slugs that no organization may take.
     pub slug_reserved: Vec<String>,
     /// How long what was deleted can be restored.
@@ -75,6 +82,17 @@ pub struct Principal {
     pub email: Option<String>,
     /// Whether the user operates the service.
     pub operator: bool,
+    /// The organization that the issuer says the user belongs to.
+    pub organization: Option<NamedOrganization>,
+}
+
+/// An organization as a token names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedOrganization {
+    /// Its `externalId`.
+    pub external_id: String,
+    /// The role that the configuration gives to users whose token names it.
+    pub role: String,
 }
 
 /// Who calls, and by which request.
@@ -119,6 +137,9 @@ pub enum Fault {
     /// The caller was revoked.
     #[error("this user was revoked: ask the operators of the service")]
     Revoked,
+    /// The caller is not in the log.
+    #[error("this user is not known any more: sign in again")]
+    UnknownUser,
     /// The caller has to be approved.
     #[error("this user waits for an operator's approval")]
     Pending,
@@ -501,7 +522,7 @@ impl<'a> Execution<'a> {
         let caller = self.caller.principal.user.as_ref();
         match self.commands.log.outcome(caller, self.operation, key).await? {
             Some((input, outcome)) => {
-                users::admit(self.commands.state_of(&self.caller.principal.user).await?)?;
+                self.commands.admit_now(&self.caller.principal.user).await?;
                 self.replay(&input, outcome).await.map(Some)
             }
             None => Ok(None),

@@ -1,6 +1,6 @@
 //! Commands of organizations.
 
-use aggregates::ids::{MembershipId, OrganizationId, UserId};
+use aggregates::ids::{Id, MembershipId, OrganizationId, UserId};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
 use aggregates::organization::{LimitChange, OrganizationCommand};
 use aggregates::roles::{OWNER, Permission};
@@ -11,7 +11,11 @@ use serde_json::Value;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase, later};
+use super::{Fault, Rejection, UseCase, later};
+use crate::log::Loaded;
+
+/// How many organizations a user may have created in all, those that are gone included, where they are counted.
+const PLACES_MAX: u64 = 1_000;
 
 /// Creates an organization; its owner joins in the same commit.
 #[derive(Debug, Serialize)]
@@ -48,42 +52,104 @@ impl UseCase for CreateOrganization {
         if known.version == 0 {
             return Err(Refusal::input("ownerId", "there is no user of this id").into());
         }
-        let slug = organization_slug(work, &self.slug)?;
-        let (id, before) = work.create::<Organization>().await?;
-        work.organization = Some(id.clone());
-        let rules = work.rules();
-        let plan = rules.default_plan.clone();
-        let limits = rules.plans.get(&plan).cloned().unwrap_or_default();
-        let unverified = rules.verification_required;
-        let events = before.state.decide(OrganizationCommand::Create {
-            id: id.clone(),
+        organization_slug(work, &self.slug)?;
+        let operator = caller.principal.operator;
+        if work.rules().created_by_operators && !operator {
+            let message = "organizations are created by the operators of this service: ask them";
+            return Err(Fault::Forbidden(message.into()).into());
+        }
+        let (id, before) = match work.rules().created_per_user_max {
+            Some(maximum) if !operator => free_place(work, &owner, maximum).await?,
+            _ => work.create::<Organization>().await?,
+        };
+        let founding = Founding {
             name: self.name.clone(),
-            slug,
+            slug: self.slug.clone(),
             contact_email: self.contact_email.clone(),
             external_id: self.external_id.clone(),
-            plan,
-            limits,
-            verified_because: (!unverified).then(|| "this deployment does not verify organizations".to_owned()),
+            owner,
             reason: self.reason.clone(),
-            at: work.now,
-        })?;
-        let created = work.record(&id, &before, events);
-
-        let membership_id = MembershipId::of(&id, &owner);
-        let membership = work.expect_nothing::<Membership>(&membership_id);
-        let joined = membership.state.decide(MembershipCommand::Join {
-            user: owner,
-            roles: vec![OWNER.to_owned()],
             source: self.source,
-            invitation: None,
-            by: Grantor::unbounded(),
-            reason: None,
-            at: work.now,
-        })?;
-        let membership = work.record(&membership_id, &membership, joined);
-        work.entities = vec![Entity::Organization(id, created), Entity::Membership(membership_id, membership)];
-        Ok(())
+        };
+        found(work, id, before, founding)
     }
+}
+
+/// The first place for an organization that the user never used, while less than `maximum` are there. Its id follows
+/// from user and place: two creations at once meet at its stream, and the second one looks again.
+async fn free_place(
+    work: &mut Work<'_>,
+    user: &UserId,
+    maximum: u64,
+) -> Result<(OrganizationId, Loaded<Organization>), Stop> {
+    let mut used = 0;
+    for place in 0..PLACES_MAX {
+        let id = OrganizationId::derived(&["created", user.as_ref(), &place.to_string()]);
+        let before = work.load::<Organization>(&id).await?;
+        if used >= maximum {
+            break;
+        }
+        if before.version == 0 {
+            return Ok((id, before));
+        }
+        used += u64::from(before.state.is_present());
+    }
+    let name = "organizations".to_owned();
+    Err(Stop::Refusal(Rejection::Limit { name, maximum, used, requested: 1 }))
+}
+
+/// What a new organization is.
+pub(super) struct Founding {
+    pub name: String,
+    pub slug: String,
+    pub contact_email: Option<String>,
+    pub external_id: Option<String>,
+    pub owner: UserId,
+    pub reason: Option<String>,
+    pub source: MembershipSource,
+}
+
+/// Creates an organization with its owner.
+pub(super) fn found(
+    work: &mut Work<'_>,
+    id: OrganizationId,
+    before: Loaded<Organization>,
+    founding: Founding,
+) -> Result<(), Stop> {
+    let slug = organization_slug(work, &founding.slug)?;
+    work.organization = Some(id.clone());
+    let rules = work.rules();
+    let plan = rules.default_plan.clone();
+    let limits = rules.plans.get(&plan).cloned().unwrap_or_default();
+    let unverified = rules.verification_required;
+    let events = before.state.decide(OrganizationCommand::Create {
+        id: id.clone(),
+        name: founding.name,
+        slug,
+        contact_email: founding.contact_email,
+        external_id: founding.external_id,
+        plan,
+        limits,
+        verified_because: (!unverified).then(|| "this deployment does not verify organizations".to_owned()),
+        reason: founding.reason,
+        at: work.now,
+    })?;
+    let created = work.record(&id, &before, events);
+
+    let membership_id = MembershipId::of(&id, &founding.owner);
+    let membership = work.expect_nothing::<Membership>(&membership_id);
+    let joined = membership.state.decide(MembershipCommand::Join {
+        user: founding.owner,
+        roles: vec![OWNER.to_owned()],
+        source: founding.source,
+        invitation: None,
+        by: Grantor::unbounded(),
+        reason: None,
+        at: work.now,
+    })?;
+    let membership = work.record(&membership_id, &membership, joined);
+    work.entities = vec![Entity::Organization(id, created), Entity::Membership(membership_id, membership)];
+    Ok(())
 }
 
 /// Changes the profile.

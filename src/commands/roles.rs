@@ -1,12 +1,13 @@
 //! Commands of an organization's own roles.
 
 use aggregates::ids::{InvitationId, MembershipId, OrganizationId};
-use aggregates::invitation::InvitationCommand;
+use aggregates::invitation::{InvitationCommand, InvitationState};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipState};
 use aggregates::organization::OrganizationCommand;
 use aggregates::roles::{OWNER, OwnRoles, Permission, Permissions, role};
 use aggregates::status::Capability;
-use aggregates::{Invitation, Membership, Refusal};
+use aggregates::{Invitation, Membership, Refusal, StreamId};
+use chrono::{DateTime, Utc};
 use projections::Reach;
 use serde::Serialize;
 
@@ -48,6 +49,7 @@ impl UseCase for DefineRole {
             && Permissions::of_names(&self.permissions).is_subset(roles.permissions_of(&[&self.name]));
         let capability = if less { Capability::RemoveMembers } else { Capability::AddMembers };
         let rights = standing.require(work, Some(capability), Permission::RoleManage, self.reason.as_deref())?;
+        work.expect_version(standing.organization.version)?;
         let events = standing.organization.state.decide(OrganizationCommand::DefineRole {
             name: self.name.clone(),
             description: self.description.clone(),
@@ -82,20 +84,23 @@ impl UseCase for RemoveRole {
         let less = roles.permissions_of(&instead).is_subset(roles.permissions_of(&[&self.name]));
         let capability = if less { Capability::RemoveMembers } else { Capability::AddMembers };
         let rights = standing.require(work, Some(capability), Permission::RoleManage, self.reason.as_deref())?;
+        work.expect_version(standing.organization.version)?;
         let removed = standing.organization.state.decide(OrganizationCommand::RemoveRole {
             name: self.name.clone(),
             replaced_with: self.replace_with.clone(),
             by: rights.grantor.permissions,
             reason: self.reason.clone(),
         })?;
-        // Only proposed by the read models, which may be a moment behind; the append counts.
-        let holders = Holders::find(work.log(), &self.organization, &self.name).await?;
+        if let Some(with) = &self.replace_with {
+            // The holders' roles change by it.
+            standing.require(work, None, Permission::MemberUpdate, self.reason.as_deref())?;
+            standing.require(work, None, Permission::MemberInvite, self.reason.as_deref())?;
+            may_replace(&self.name, with, roles, &rights.grantor)?;
+        }
+        let holders = Holders::find(work, &self.organization, &self.name).await?;
         match &self.replace_with {
-            None => holders.must_be_none(&self.name)?,
-            Some(with) => {
-                may_replace(&self.name, with, roles, &rights.grantor)?;
-                self.replace(work, with, holders, &rights.grantor).await?;
-            }
+            None => holders.must_be_none(&self.name, standing.operator || standing.may(Permission::MemberRead))?,
+            Some(with) => self.replace(work, with, holders, &rights.grantor).await?,
         }
         finish(work, standing, removed)
     }
@@ -110,12 +115,9 @@ impl RemoveRole {
             );
             return Err(Refusal::InvalidState(message).into());
         }
-        let members = holders.members.iter().cloned().map(Into::into);
-        let streams: Vec<_> = members.chain(holders.invitations.iter().cloned().map(Into::into)).collect();
-        work.log().warm(&streams).await?;
         for id in holders.members {
             let before = work.load::<Membership>(&id).await?;
-            if before.state.state != MembershipState::Removed && before.state.roles.contains(&self.name) {
+            if holds(&before.state, &self.name) {
                 let (role, with, by) = (self.name.clone(), with.to_owned(), by.clone());
                 let command = MembershipCommand::ReplaceRole { role, with, by, reason: self.reason.clone() };
                 let events = before.state.decide(command)?;
@@ -124,8 +126,7 @@ impl RemoveRole {
         }
         for id in holders.invitations {
             let before = work.load::<Invitation>(&id).await?;
-            let open = before.state.state_at(work.now) == aggregates::invitation::InvitationState::Pending;
-            if open && before.state.roles.contains(&self.name) {
+            if promises(&before.state, &self.name, work.now) {
                 let (role, with, by) = (self.name.clone(), with.to_owned(), by.clone());
                 let (reason, at) = (self.reason.clone(), work.now);
                 let events = before.state.decide(InvitationCommand::ReplaceRole { role, with, by, reason, at })?;
@@ -160,14 +161,16 @@ async fn wait_for_read_models(log: &Log, organization: &OrganizationId) -> Resul
     Ok(())
 }
 
-/// Who holds a role, or is promised it, as the read models have it.
+/// Who holds a role, or is promised it: proposed by the read models, which may be a moment behind, and looked up in the
+/// log. Whom they leave out is counted by the append, or found when the invitation is accepted.
 struct Holders {
     members: Vec<MembershipId>,
     invitations: Vec<InvitationId>,
 }
 
 impl Holders {
-    async fn find(log: &Log, organization: &OrganizationId, name: &str) -> Result<Self, LogError> {
+    async fn find(work: &Work<'_>, organization: &OrganizationId, name: &str) -> Result<Self, LogError> {
+        let log = work.log();
         if role(name).is_some() {
             return Ok(Self { members: vec![], invitations: vec![] });
         }
@@ -185,13 +188,22 @@ impl Holders {
         )
         .fetch_all(log.pool())
         .await?;
-        Ok(Self {
+        let mut holders = Self {
             members: rows.iter().filter_map(|id| id.parse().ok()).collect(),
             invitations: rows.iter().filter_map(|id| id.parse().ok()).collect(),
-        })
+        };
+        let members = holders.members.iter().cloned().map(Into::into);
+        let streams: Vec<StreamId> = members.chain(holders.invitations.iter().cloned().map(Into::into)).collect();
+        if !streams.is_empty() {
+            let now = log.current(&streams).await?;
+            holders.members.retain(|id| holds(&now.get::<Membership>(id).state, name));
+            holders.invitations.retain(|id| promises(&now.get::<Invitation>(id).state, name, work.now));
+        }
+        Ok(holders)
     }
 
-    fn must_be_none(&self, name: &str) -> Result<(), Refusal> {
+    /// Ids are for who may see them.
+    fn must_be_none(&self, name: &str, shown: bool) -> Result<(), Refusal> {
         let ids = self.members.iter().map(AsRef::as_ref).chain(self.invitations.iter().map(AsRef::as_ref));
         let ids: Vec<&str> = ids.collect();
         if ids.is_empty() {
@@ -199,12 +211,21 @@ impl Holders {
         }
         let more = if ids.len() > NAMED_MAX { ", …" } else { "" };
         let named = ids.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+        let named = if shown { format!(": {named}{more}") } else { String::new() };
         Err(Refusal::InvalidState(format!(
-            "the role '{name}' is in use ({} members, {} open invitations: {named}{more}): give replaceWith, or change them first",
+            "the role '{name}' is in use ({} members, {} open invitations{named}): give replaceWith, or change them first",
             self.members.len(),
             self.invitations.len()
         )))
     }
+}
+
+fn holds(membership: &Membership, name: &str) -> bool {
+    membership.state != MembershipState::Removed && membership.roles.iter().any(|role| role == name)
+}
+
+fn promises(invitation: &Invitation, name: &str, now: DateTime<Utc>) -> bool {
+    invitation.state_at(now) == InvitationState::Pending && invitation.roles.iter().any(|role| role == name)
 }
 
 fn finish(
@@ -212,7 +233,6 @@ fn finish(
     standing: Standing,
     events: Vec<aggregates::organization::OrganizationEvent>,
 ) -> Result<(), Stop> {
-    work.expect_version(standing.organization.version)?;
     let after = work.record(&standing.id, &standing.organization, events);
     work.entities = vec![Entity::Organization(standing.id, after)];
     Ok(())

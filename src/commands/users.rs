@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::work::{Entity, Stop, Work};
 use super::{Commands, Fault, UseCase, system_origin};
-use crate::log::{Draft, LogError, Outcome};
+use crate::log::{Draft, Loaded, LogError, Outcome};
 
 /// What an operator does to a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,9 +67,11 @@ impl UseCase for ReviewUser {
     }
 }
 
-/// Lets in who is let in.
-pub(super) fn admit(state: UserState) -> Result<(), Fault> {
-    match state {
+/// Lets in who is let in. Who is not in the log (any more: it was restored to an earlier point) has to show anew who he
+/// is.
+pub(super) fn admit(user: &Loaded<User>) -> Result<(), Fault> {
+    match user.state.state {
+        _ if user.version == 0 => Err(Fault::UnknownUser),
         UserState::Active => Ok(()),
         UserState::Pending => Err(Fault::Pending),
         UserState::Revoked => Err(Fault::Revoked),
@@ -128,9 +130,9 @@ impl Commands {
         }
     }
 
-    /// Whether the user is let in, as the log has it now.
-    pub async fn state_of(&self, id: &UserId) -> Result<UserState, Fault> {
-        Ok(self.log().current(&[id.clone().into()]).await?.get::<User>(id).state.state)
+    /// Lets the user in, by what the log has now.
+    pub async fn admit_now(&self, id: &UserId) -> Result<(), Fault> {
+        admit(&self.log().current(&[id.clone().into()]).await?.get::<User>(id))
     }
 
     /// Records what the token says of its user, where that is new. Two calls at once record it once.

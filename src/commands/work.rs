@@ -187,7 +187,7 @@ impl<'a> Work<'a> {
     pub(super) async fn admit(&mut self) -> Result<(), Stop> {
         let caller = self.caller.principal.user.clone();
         let user = self.load::<User>(&caller).await?;
-        Ok(super::users::admit(user.state.state)?)
+        Ok(super::users::admit(&user)?)
     }
 
     /// Requires an operator, who says why.

@@ -28,7 +28,7 @@ pub(crate) use providers::{is_loopback as is_loopback_url, web_address};
 pub use reference::reference;
 pub use settings::{Access, Config, Database, Http, Limits, Organizations, RateLimits, Secrets};
 pub use sources::{Error, Flags, Source, Surroundings};
-pub use values::{DatabaseUrl, FetchUrl, LogFormat, MasterKey, Operator, Plan, PlanName};
+pub use values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Operator, Plan, PlanName};
 
 use sources::Layers;
 
@@ -123,6 +123,14 @@ impl Loaded {
         if access.providers.0.iter().any(|provider| provider.issuer == access.issuer) {
             let right = "providers with other issuers than access.issuer, which is the name of the built-in one";
             return Err(self.wrong("access.providers", &access.issuer, right.to_owned()));
+        }
+        if organizations.home == Home::Default && organizations.home_organization.is_none() {
+            let right = "\"default\" only together with organizations.home_organization";
+            return Err(self.wrong("organizations.home", &"default", right.to_owned()));
+        }
+        if aggregates::roles::is_owner(&[&organizations.home_role]) {
+            let right = "a role of that organization, and not the owner's";
+            return Err(self.wrong("organizations.home_role", &organizations.home_role, right.to_owned()));
         }
         self.at_most(
             ("organizations.invitation_hours_default", organizations.invitation_hours_default.into()),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::providers::Providers;
 use super::sources::{Error, Layers};
-use super::values::{DatabaseUrl, FetchUrl, LogFormat, MasterKey, Operator, Plan, PlanName, Setting};
+use super::values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Operator, Plan, PlanName, Setting};
 
 /// What is known of a key without a value.
 pub(super) struct Key {
@@ -330,6 +330,18 @@ settings! {
         invitation_hours_max: u32 = 720, 1..=8_760;
         /// Plan of new organizations.
         default_plan: PlanName = PlanName::default();
+        /// What `ensureHomeOrganization` gives to a user without organization: "nothing", an organization of his "own",
+        /// or membership in a "default" one. An organization that the user's token names comes before all of these.
+        home: Home = Home::Nothing;
+        /// The externalId or slug of the default organization.
+        home_organization: Option<String> = None, 1..=200;
+        /// What a user is in the default organization; not owner.
+        home_role: String = "member".to_owned(), 1..=40;
+        /// Whether only operators create organizations.
+        created_by_operators: bool = false;
+        /// How many organizations a user may create, those that are purged not counted; operators may any number.
+        /// 0 is no limit.
+        created_per_user_max: u32 = 0, 0..=500;
     }
 
     /// Secrets. Better in the environment than in the file.

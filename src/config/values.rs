@@ -185,6 +185,37 @@ impl Setting for LogFormat {
     }
 }
 
+/// What a user without an organization gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// Nothing.
+    Nothing,
+    /// An organization of his own.
+    Own,
+    /// To be a member of one that is configured.
+    Default,
+}
+
+impl Setting for Home {
+    fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
+        match value.as_str().map(str::trim) {
+            Some("nothing") => Ok(Self::Nothing),
+            Some("own") => Ok(Self::Own),
+            Some("default") => Ok(Self::Default),
+            _ => Err("\"nothing\", \"own\" or \"default\"".to_owned()),
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        let text = match self {
+            Self::Nothing => "nothing",
+            Self::Own => "own",
+            Self::Default => "default",
+        };
+        Some(Value::String(text.to_owned()))
+    }
+}
+
 /// The address of a database with the password in it; only [`DatabaseUrl::expose`] gives that.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);

@@ -26,6 +26,7 @@ use super::scalars::{
 };
 use super::session::{Session, id};
 use super::user::connection;
+use crate::commands::home::EnsureHomeOrganization;
 use crate::commands::organizations as cases;
 use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
@@ -426,6 +427,15 @@ pub struct OrganizationReviewInput {
     expected_version: Option<i32>,
 }
 
+/// A user's first organization.
+#[derive(InputObject)]
+pub struct EnsureHomeOrganizationInput {
+    /// How an organization of his own is called; without it, as he is.
+    name: Option<String>,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+}
+
 /// A limit of one organization.
 #[derive(InputObject)]
 pub struct SetOrganizationLimitInput {
@@ -509,6 +519,16 @@ impl OrganizationMutation {
             source: MembershipSource::Founder,
         });
         run(ctx, input.idempotency_key, None, case).await
+    }
+
+    /// Gives the caller an organization if he has none, as this deployment says: of his own, or as a member of one that
+    /// his token or the configuration names. However often it is called, there is one outcome; null where there is none.
+    async fn ensure_home_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: EnsureHomeOrganizationInput,
+    ) -> Answer<OrganizationPayload> {
+        run(ctx, input.idempotency_key, None, Ok(EnsureHomeOrganization { name: input.name })).await
     }
 
     /// Changes name, slug or contact address; operators also the external id.

@@ -8,7 +8,6 @@ mod operation;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use aggregates::user::UserState;
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Request as GraphqlRequest, Response as GraphqlResponse, ServerError};
 use axum::Router;
@@ -149,12 +148,12 @@ async fn execute(
         }
     }
     // A command looks by itself, and relies on what it sees.
-    let state = match &caller {
-        Some(caller) if operation != OperationType::Mutation => shared.access.state_of(&caller.principal).await,
-        _ => Ok(UserState::Active),
+    let pending = match &caller {
+        Some(caller) if operation != OperationType::Mutation => shared.access.is_pending(&caller.principal).await,
+        _ => Ok(false),
     };
-    let pending = match state {
-        Ok(state) => state == UserState::Pending,
+    let pending = match pending {
+        Ok(pending) => pending,
         Err(fault) => {
             let error = crate::graphql::fault(fault).into_server_error(Default::default());
             return GraphqlResponse::from_errors(vec![error]);

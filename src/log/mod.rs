@@ -270,11 +270,11 @@ impl Log {
         Ok(outcome)
     }
 
-    /// Ends when the writers have ended, after which nothing can be appended any more.
+    /// Ends when a writer has ended, after which nothing can be appended any more.
     pub async fn closed(&self) {
-        for queue in &self.queues {
-            queue.closed().await;
-        }
+        // One that died takes its partitions with it; the others cannot do without.
+        let closed = self.queues.iter().map(|queue| Box::pin(queue.closed()));
+        futures_util::future::select_all(closed).await;
     }
 
     /// Whether a writer has ended.

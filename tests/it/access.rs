@@ -168,7 +168,9 @@ async fn nobody_defines_or_grants_more_than_he_has_himself() {
         (server.user("ada@example.com"), server.user("bob@example.com"), server.user("eve@example.com"));
     let organization = server.verified("acme", &ada).await;
     assert!(
-        define(&ada, &organization, "lead", &["organization:read", "role:manage", "member:invite"]).await.accepted()
+        define(&ada, &organization, "lead", &["organization:read", "role:manage", "member:invite", "member:update"])
+            .await
+            .accepted()
     );
     assert!(define(&ada, &organization, "killer", &["organization:delete"]).await.accepted());
     ada.bring_in(&organization, &bob, "bob@example.com", &["lead"]).await;
@@ -291,4 +293,150 @@ async fn what_others_may_do_is_told_to_operators_only() {
     let catalogue = "{ permissionCatalogue { name description } }";
     assert!(ada.query(catalogue, json!({})).await.at("/permissionCatalogue").as_array().unwrap().len() > 15);
     server.stop().await;
+}
+
+async fn home(client: &Client, name: Option<&str>) -> Answer {
+    let input = json!({"name": name});
+    client.run("ensureHomeOrganization", "EnsureHomeOrganizationInput", input, "organization { id name slug }").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_first_calls_of_a_new_user_make_one_user_and_one_home() {
+    let database = Database::new().await;
+    let own = [("TENANCY_ORGANIZATIONS__HOME", "own")];
+    let (first, second) = (database.serve_with(&own).await, database.serve_with(&own).await);
+    for round in 0..4 {
+        let email = format!("ada-{round}@example.com");
+        let clients: Vec<Client> =
+            (0..10).map(|call| if call % 2 == 0 { first.user(&email) } else { second.user(&email) }).collect();
+        let calls = clients.iter().map(|client| home(client, Some("Ada's place")));
+        let answers = futures_util::future::join_all(calls).await;
+        assert!(answers.iter().all(Answer::accepted), "{answers:?}");
+        let ids: std::collections::BTreeSet<String> =
+            answers.iter().map(|answer| answer.text("/organization/id")).collect();
+        assert_eq!(ids.len(), 1, "{answers:?}");
+        let made = answers.iter().filter(|answer| !answer.actions().is_empty()).count();
+        assert_eq!(made, 1, "one of them made it");
+        assert_eq!(home(&clients[0], None).await.actions(), [""; 0]);
+        assert!(answers[0].text("/organization/slug").starts_with("ada-s-place-"));
+    }
+    crate::support::check_log(&database.pool().await).await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_an_organization_gets_no_other_and_who_lost_it_does() {
+    let database = Database::new().await;
+    let server = database.serve_with(&[("TENANCY_ORGANIZATIONS__HOME", "own")]).await;
+    let ada = server.user("ada@example.com");
+    let organization = server.organization("acme", &ada).await;
+    assert_eq!(home(&ada, None).await.text("/organization/id"), organization);
+    assert!(ada.organization_command("deleteOrganization", &organization).await.accepted());
+    // An owner sees a deleted organization; it is still his.
+    assert_eq!(home(&ada, None).await.text("/organization/id"), organization);
+    let bob = server.user("bob@example.com");
+    let own = home(&bob, None).await;
+    assert_eq!(own.actions(), ["org.created", "member.joined"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_in_the_default_organization_is_not_given_again_to_who_was_removed() {
+    let database = Database::new().await;
+    let server = database
+        .serve_with(&[
+            ("TENANCY_ORGANIZATIONS__HOME", "default"),
+            ("TENANCY_ORGANIZATIONS__HOME_ORGANIZATION", "commons"),
+            ("TENANCY_ORGANIZATIONS__HOME_ROLE", "guest"),
+        ])
+        .await;
+    let (ada, bob) = (server.user("ada@example.com"), server.user("bob@example.com"));
+    assert_eq!(home(&bob, None).await.refusal(), Some("INVALID_STATE"));
+    let commons = server.organization("commons", &ada).await;
+    let calls = (0..6).map(|_| home(&bob, None));
+    let answers = futures_util::future::join_all(calls).await;
+    assert!(answers.iter().all(|answer| answer.text("/organization/id") == commons), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer.actions() == ["member.joined"]).count(), 1);
+    assert_eq!(may(&bob, &commons).await, ["organization:read", "project:read"]);
+    let (place, user) = (commons.parse().unwrap(), bob.user_id().await.parse().unwrap());
+    let membership = aggregates::ids::MembershipId::of(&place, &user).to_string();
+    assert!(ada.member("removeMember", &membership).await.accepted());
+    assert_eq!(home(&bob, None).await.refusal(), Some("INVALID_STATE"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_names_an_organization_brings_its_user_there() {
+    use tenancy::commands::home::EnsureHomeOrganization;
+    use tenancy::commands::{Caller, Conditions, NamedOrganization, Principal};
+    let database = Database::new().await;
+    let server = database.serve_with(&[("TENANCY_ORGANIZATIONS__HOME", "own")]).await;
+    let input = json!({"name": "Acme", "slug": "acme", "externalId": "crm-7"});
+    let created =
+        server.operator().run("createOrganization", "CreateOrganizationInput", input, "organization { id }").await;
+    let bob = server.user("bob@example.com");
+    let user: aggregates::ids::UserId = bob.user_id().await.parse().unwrap();
+    let caller = |external_id: &str| Caller {
+        principal: Principal {
+            user: user.clone(),
+            email: None,
+            operator: false,
+            organization: Some(NamedOrganization { external_id: external_id.into(), role: "guest".into() }),
+        },
+        ip: None,
+        user_agent: None,
+        request_id: None,
+        correlation_id: uuid::Uuid::new_v4(),
+        meter: None,
+    };
+    let commands = &server.service().core().commands;
+    let ensure = EnsureHomeOrganization { name: None };
+    let receipt = commands.execute(&caller("crm-7"), &ensure, Conditions::default()).await.unwrap();
+    assert_eq!(receipt.events.len(), 1, "{receipt:?}");
+    let acme = created.text("/organization/id");
+    assert_eq!(may(&bob, &acme).await, ["organization:read", "project:read"]);
+    // One that is not there is no reason to leave him without.
+    let receipt = commands.execute(&caller("crm-8"), &ensure, Conditions::default()).await.unwrap();
+    assert_eq!(receipt.entities[0].stream().id(), acme);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_home_for_users_nothing_is_made() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let answer = home(&server.user("ada@example.com"), None).await;
+    assert!(answer.accepted() && answer.at("/organization").is_null(), "{answer:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_creates_organizations_and_how_many_is_the_deployments_to_say() {
+    let create = async |client: &Client, slug: &str| {
+        let input = json!({"name": slug, "slug": slug});
+        client.run("createOrganization", "CreateOrganizationInput", input, "organization { id }").await
+    };
+    let database = Database::new().await;
+    let by_operators = database.serve_with(&[("TENANCY_ORGANIZATIONS__CREATED_BY_OPERATORS", "true")]).await;
+    assert_eq!(create(&by_operators.user("ada@example.com"), "no").await.fault(), Some("FORBIDDEN"));
+    assert!(create(&by_operators.operator(), "yes").await.accepted());
+    by_operators.stop().await;
+
+    let two = [("TENANCY_ORGANIZATIONS__CREATED_PER_USER_MAX", "2")];
+    let (first, second) = (database.serve_with(&two).await, database.serve_with(&two).await);
+    let (ada, elsewhere) = (first.user("ada@example.com"), second.user("ada@example.com"));
+    let calls = (0..10).map(|call| {
+        let client = if call % 2 == 0 { &ada } else { &elsewhere };
+        async move { create(client, &format!("place-{call}")).await }
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    assert_eq!(answers.iter().filter(|answer| answer.accepted()).count(), 2, "{answers:?}");
+    let refused = answers.iter().filter(|answer| answer.refusal() == Some("LIMIT_REACHED"));
+    assert_eq!(refused.count(), 8, "{answers:?}");
+    for number in 0..3 {
+        assert!(create(&first.operator(), &format!("operators-{number}")).await.accepted());
+    }
+    first.stop().await;
+    second.stop().await;
 }

@@ -17,7 +17,7 @@ async fn run(database: &Database, folder: &Path, dry_run: bool) -> Summary {
     core.catch_up().await.unwrap();
     let user =
         core.commands.ensure_user("https://tenancy.local", "ops@example.com", Profile::default(), true).await.unwrap();
-    let operator = Principal { user, email: Some("ops@example.com".into()), operator: true };
+    let operator = Principal { user, email: Some("ops@example.com".into()), operator: true, organization: None };
     let options = Options { operator, dry_run };
     let folder = peribolos::read(folder).unwrap();
     let summary = import(&core.commands, folder, &options, &ProgressBar::hidden()).await.unwrap();

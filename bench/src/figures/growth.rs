@@ -83,7 +83,12 @@ async fn in_turn(commands: &Commands, large: &Filled, tiny: &Filled, kind: Kind,
 }
 
 fn owner(filled: &Filled) -> Caller {
-    caller(Principal { user: filled.owner.clone(), email: Some(filled.email.clone()), operator: false })
+    caller(Principal {
+        user: filled.owner.clone(),
+        email: Some(filled.email.clone()),
+        operator: false,
+        organization: None,
+    })
 }
 
 /// One command, and how many milliseconds it took.

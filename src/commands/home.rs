@@ -1,0 +1,198 @@
+//! The first organization of a user: what the deployment gives to who has none.
+//!
+//! Whatever is made has an id that follows from the user, so that ten calls at once meet each other at its stream and
+//! have one outcome.
+
+use aggregates::ids::{Id, MembershipId, OrganizationId};
+use aggregates::membership::{Grantor, MembershipCommand, MembershipSource, MembershipState};
+use aggregates::personal::readable;
+use aggregates::status::Capability;
+use aggregates::{Membership, Organization, Refusal, Scope, User, text};
+use projections::Reach;
+use serde::Serialize;
+
+use super::organizations::{Founding, found};
+use super::standing::sees;
+use super::work::{Entity, Stop, Work};
+use super::{Fault, READ_MODEL_PAUSE, UseCase};
+
+/// How often it is looked whether the read models are level.
+const READ_MODEL_LOOKS: usize = 50;
+/// How many memberships of a user are looked at.
+const MEMBERSHIPS_MAX: i64 = 100;
+/// How many homes a user may have had before the present one.
+const HOMES_MAX: usize = 32;
+
+/// What a user without an organization gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Home {
+    /// Nothing.
+    Nothing,
+    /// An organization of his own.
+    Own,
+    /// To be a member of this one.
+    Default {
+        /// Its external id, or its slug.
+        organization: String,
+        /// The role there.
+        role: String,
+    },
+}
+
+/// Gives the caller an organization, if he has none.
+#[derive(Debug, Serialize)]
+pub struct EnsureHomeOrganization {
+    /// How an organization of his own is called; without it, as he is.
+    pub name: Option<String>,
+}
+
+impl UseCase for EnsureHomeOrganization {
+    const OPERATION: &'static str = "ensureHomeOrganization";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let name = self.name.as_deref().map(|name| text::name("name", name)).transpose()?;
+        // What the issuer says of its user comes first.
+        if let Some(named) = work.caller.principal.organization.clone()
+            && let Some(id) = holder(work, Scope::ExternalId, &named.external_id).await?
+        {
+            return join(work, id, &named.role).await;
+        }
+        if let Some((id, organization)) = present(work).await? {
+            work.entities = vec![Entity::Organization(id, organization)];
+            return Ok(());
+        }
+        match work.rules().home.clone() {
+            Home::Nothing => Ok(()),
+            Home::Own => own(work, name).await,
+            Home::Default { organization, role } => {
+                let id = match holder(work, Scope::ExternalId, &organization).await? {
+                    Some(id) => Some(id),
+                    None => holder(work, Scope::OrganizationSlug, &organization.to_ascii_lowercase()).await?,
+                };
+                // The operators' mistake, which the caller cannot mend.
+                let id = id.ok_or_else(|| {
+                    tracing::error!(%organization, "organizations.home_organization is no organization");
+                    Refusal::InvalidState("the organization for new users does not exist: tell the operators".into())
+                })?;
+                join(work, id, &role).await
+            }
+        }
+    }
+}
+
+async fn holder(work: &Work<'_>, scope: Scope, key: &str) -> Result<Option<OrganizationId>, Stop> {
+    Ok(work.log().claim(scope, key).await?.and_then(|holder| holder.parse().ok()))
+}
+
+/// The caller's oldest organization that he sees. Where it is, a read model says, which is waited for; whether it is,
+/// the log.
+async fn present(work: &mut Work<'_>) -> Result<Option<(OrganizationId, crate::log::Loaded<Organization>)>, Stop> {
+    let user = work.caller.principal.user.clone();
+    let heads = work.log().heads_now(&[]).await?;
+    for _ in 0..READ_MODEL_LOOKS {
+        if projections::reached(work.log().pool(), &heads).await.map_err(crate::log::LogError::from)? != Reach::Behind {
+            break;
+        }
+        tokio::time::sleep(READ_MODEL_PAUSE).await;
+    }
+    let ids = sqlx::query_scalar!(
+        "SELECT organization_id FROM members WHERE user_id = $1 AND state = 'ACTIVE' ORDER BY created_at, id LIMIT $2",
+        user.as_ref(),
+        MEMBERSHIPS_MAX
+    )
+    .fetch_all(work.log().pool())
+    .await
+    .map_err(crate::log::LogError::from)?;
+    for id in ids.iter().filter_map(|id| id.parse::<OrganizationId>().ok()) {
+        let membership_id = MembershipId::of(&id, &user);
+        let now = work.log().current(&[id.clone().into(), membership_id.clone().into()]).await?;
+        let organization = now.get::<Organization>(&id);
+        if sees(&organization.state, &now.get::<Membership>(&membership_id).state) {
+            return Ok(Some((id, organization)));
+        }
+    }
+    Ok(None)
+}
+
+/// An organization of the caller's own: the first one that he never had.
+async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
+    let user = work.caller.principal.user.clone();
+    for number in 0..HOMES_MAX {
+        let id = OrganizationId::derived(&["home", user.as_ref(), &number.to_string()]);
+        let before = work.load::<Organization>(&id).await?;
+        if before.version > 0 {
+            // Made by another call a moment ago, or one that is gone.
+            let membership = work.load::<Membership>(&MembershipId::of(&id, &user)).await?;
+            if sees(&before.state, &membership.state) {
+                work.entities = vec![Entity::Organization(id, before)];
+                return Ok(());
+            }
+            continue;
+        }
+        let known = work.load::<User>(&user).await?;
+        let called = |personal: &Option<aggregates::Personal>| readable(personal).map(str::to_owned);
+        let name = name.or_else(|| called(&known.state.display_name)).unwrap_or_else(|| "Home".to_owned());
+        let founding = Founding {
+            slug: slug_of(&name, &id),
+            name,
+            contact_email: None,
+            external_id: None,
+            owner: user,
+            reason: None,
+            source: MembershipSource::Founder,
+        };
+        return found(work, id, before, founding);
+    }
+    Err(Refusal::InvalidState(format!("{HOMES_MAX} organizations of this user are gone already")).into())
+}
+
+/// A slug from a name; what follows from the id makes it nobody else's.
+fn slug_of(name: &str, id: &OrganizationId) -> String {
+    let mut slug = String::new();
+    for letter in name.chars().flat_map(char::to_lowercase).take(40) {
+        match letter {
+            'a'..='z' | '0'..='9' => slug.push(letter),
+            _ if !slug.is_empty() && !slug.ends_with('-') => slug.push('-'),
+            _ => {}
+        }
+    }
+    let id = id.as_ref();
+    format!("{}-{}", if slug.is_empty() { "home" } else { slug.trim_end_matches('-') }, &id[id.len() - 8..])
+}
+
+/// Lets the caller join, unless he was there before: whoever was removed is not let in again in passing.
+async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(), Stop> {
+    let user = work.caller.principal.user.clone();
+    work.organization = Some(id.clone());
+    let membership_id = MembershipId::of(&id, &user);
+    work.log().warm(&[id.clone().into(), membership_id.clone().into()]).await?;
+    let organization = work.load::<Organization>(&id).await?;
+    let before = work.load::<Membership>(&membership_id).await?;
+    if !organization.state.is_present() {
+        return Err(Fault::NotFound.into());
+    }
+    if before.state.state == MembershipState::Active {
+        work.entities = vec![Entity::Organization(id, organization)];
+        return Ok(());
+    }
+    if before.version > 0 {
+        let message = "you are not a member any more: ask the organization to let you in again";
+        return Err(Refusal::InvalidState(message.into()).into());
+    }
+    let status = organization.state.status;
+    if !status.allows(Capability::AcceptInvitations, false) {
+        return Err(Refusal::EntityStatus { status, capability: Capability::AcceptInvitations }.into());
+    }
+    let joined = before.state.decide(MembershipCommand::Join {
+        user,
+        roles: vec![role.to_owned()],
+        source: MembershipSource::Direct,
+        invitation: None,
+        by: Grantor::unbounded().knowing(&organization.state.roles),
+        reason: None,
+        at: work.now,
+    })?;
+    let after = work.record(&membership_id, &before, joined);
+    work.entities = vec![Entity::Organization(id, organization), Entity::Membership(membership_id, after)];
+    Ok(())
+}
