@@ -4,6 +4,9 @@
 //! entry. Units stand last in names. The first line of a documentation says what the value is, with its unit; the
 //! others say why one would change it.
 
+// The comments on settings are lines of the example file, not pages.
+#![allow(rustdoc::bare_urls)]
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
