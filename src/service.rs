@@ -147,6 +147,7 @@ impl Core {
     pub async fn close(self) -> Result<(), Error> {
         let Self { database, commands, runtime, mut writers } = self;
         drop(runtime);
+        commands.trail().finish(commands.log()).await;
         drop(commands);
         // The writers end when the last handle to the log is gone; whoever keeps one does not keep the service.
         let ended = async { while writers.join_next().await.is_some() {} };
@@ -201,6 +202,8 @@ impl Service {
         let sweeper = core.commands.clone();
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
+        let (trail, until) = (core.commands.clone(), stopping.clone());
+        tasks.spawn(async move { trail.trail().run(trail.log(), until).await });
 
         let mut verifiers: Vec<Verifier> = issuer.clone().map(Verifier::Builtin).into_iter().collect();
         for provider in providers {
@@ -473,6 +476,7 @@ fn rules(config: &Config) -> Rules {
         invitation_hours_default: i64::from(organizations.invitation_hours_default),
         invitation_hours_max: i64::from(organizations.invitation_hours_max),
         default_plan: organizations.default_plan.as_str().to_owned(),
+        access_trail_days: i32::try_from(config.access.trail_days).unwrap_or(i32::MAX),
         plans: plans.collect(),
     }
 }

@@ -8,6 +8,7 @@ mod claims;
 pub mod issuer;
 pub mod openid;
 pub mod rate_limits;
+pub mod trail;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -29,6 +29,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::access::rate_limits::{Meter, RateLimited};
+use crate::access::trail::{Kind, Occurrence, Trail};
 use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
 
 pub use standing::{Rights, Standing, sees};
@@ -69,6 +70,8 @@ pub struct Rules {
     pub invitation_hours_max: i64,
     /// The plan of new organizations.
     pub default_plan: String,
+    /// For how many days the access trail is kept.
+    pub access_trail_days: i32,
     /// Plans and their limits.
     pub plans: std::collections::BTreeMap<String, aggregates::organization::Limits>,
 }
@@ -116,6 +119,12 @@ impl Caller {
     /// What counts the request against organizations that the caller is in; operators are not counted.
     pub fn member_meter(&self) -> Option<&Meter> {
         self.meter.as_deref().filter(|_| !self.principal.operator)
+    }
+
+    /// The caller as an actor, in what he does as an operator or for himself.
+    pub fn actor(&self, as_operator: bool) -> Actor {
+        let user = self.principal.user.clone();
+        if as_operator { Actor::Operator(user) } else { Actor::User(user) }
     }
 }
 
@@ -225,6 +234,7 @@ pub trait UseCase: Serialize + Send + Sync {
 pub struct Commands {
     log: Arc<Log>,
     rules: Rules,
+    trail: Trail,
     /// Where commands that lost a race over the same stream wait for each other, instead of losing again and again.
     turns: Vec<tokio::sync::Mutex<()>>,
 }
@@ -235,7 +245,7 @@ const TURNS: usize = 1024;
 impl Commands {
     /// Over this log, by these rules.
     pub fn new(log: Arc<Log>, rules: Rules) -> Self {
-        Self { log, rules, turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect() }
+        Self { log, rules, trail: Trail::default(), turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect() }
     }
 
     /// The log.
@@ -246,6 +256,11 @@ impl Commands {
     /// The rules.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// The access trail.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// The turn of a stream.
@@ -341,7 +356,9 @@ impl<'a> Execution<'a> {
             if let Err(stop) = decided {
                 // A refusal stands only if everything that it relied upon was compared with the log.
                 if streams.iter().all(|stream| compared.contains(stream)) {
-                    return self.refuse(stop).await;
+                    let refused = self.refuse(stop).await;
+                    self.note(&work, case, &refused);
+                    return refused;
                 }
                 log.bring_up_to_date(&streams).await?;
                 compared = streams;
@@ -503,6 +520,24 @@ impl<'a> Execution<'a> {
         }
     }
 
+    /// Puts on record what was refused for lack of permission, or because it is another tenant's.
+    fn note<U: UseCase>(&self, work: &Work<'_>, case: &U, refused: &Result<Receipt, Fault>) {
+        let (organization, reached) = match refused {
+            Err(Fault::Forbidden(_)) => (work.seen.clone(), None),
+            Err(Fault::NotFound) if work.hidden.is_some() => (None, work.hidden.clone()),
+            _ => return,
+        };
+        self.commands.trail.note(Occurrence {
+            kind: Kind::Refused,
+            actor: self.caller.actor(self.caller.principal.operator),
+            operation: self.operation.to_owned(),
+            organization,
+            reached,
+            target: target(case),
+            ip: self.caller.ip.clone(),
+        });
+    }
+
     /// Who holds a key, if the caller may know: within an organization he sees it anyway, and another organization
     /// only if it is one that he sees.
     async fn shown_holder(&self, scope: Scope, holder: String) -> Result<Option<String>, Fault> {
@@ -544,6 +579,13 @@ impl<'a> Execution<'a> {
         let position = self.position_after(&events, place.as_ref()).await?;
         Ok(Receipt { entities, position, events, replayed: true, ..Receipt::default() })
     }
+}
+
+/// The id by which a command names what it is for.
+fn target<U: UseCase>(case: &U) -> Option<String> {
+    let input = serde_json::to_value(case).ok()?;
+    let named = ["membership", "invitation", "project", "organization", "user"];
+    named.iter().find_map(|name| input.get(name)?.as_str()).map(str::to_owned)
 }
 
 /// How a command of the service itself came about.

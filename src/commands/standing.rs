@@ -46,8 +46,10 @@ impl Standing {
         let visible = sees(&standing.organization.state, &standing.membership.state)
             || (standing.operator && standing.organization.state.is_present());
         if !visible {
+            work.hidden = Some(id.clone()).filter(|_| standing.organization.state.is_present());
             return Err(Fault::NotFound.into());
         }
+        work.seen = Some(id.clone());
         work.count(id)?;
         Ok(standing)
     }
@@ -57,8 +59,10 @@ impl Standing {
         let standing = Self::load(work, id).await?;
         let member = standing.membership.state.state != aggregates::membership::MembershipState::Removed;
         if !member || !standing.organization.state.is_present() {
+            work.hidden = Some(id.clone()).filter(|_| standing.organization.state.is_present());
             return Err(Fault::NotFound.into());
         }
+        work.seen = Some(id.clone());
         work.count(id)?;
         Ok(standing)
     }

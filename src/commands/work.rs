@@ -128,6 +128,10 @@ pub struct Work<'a> {
     pub entities: Vec<Entity>,
     /// A secret that is shown this once.
     pub secret_to_show: Option<String>,
+    /// The organization that the caller was seen to be in.
+    pub(super) seen: Option<OrganizationId>,
+    /// An organization that is there, and not the caller's to see.
+    pub(super) hidden: Option<OrganizationId>,
     pub(super) commands: &'a Commands,
     /// Shared by all tries of one command.
     admitted: &'a OnceLock<Result<(), RateLimited>>,
@@ -155,6 +159,8 @@ impl<'a> Work<'a> {
             organization: None,
             entities: vec![],
             secret_to_show: None,
+            seen: None,
+            hidden: None,
             commands,
             admitted,
             conditions,

@@ -300,6 +300,8 @@ settings! {
         approval_required: bool = false;
         /// How far the clock of an issuer may be off, in seconds.
         clock_leeway_seconds: u32 = 30, 0..=300;
+        /// How long the access trail is kept, in days. The database lets nobody delete what is younger than 30.
+        trail_days: u32 = 365, 30..=36_500;
         /// OpenID providers whose tokens count, at most 20. In the environment: the whole list, as TOML or JSON.
         /// In the file: tables such as this one. issuer and audience are needed; the other lines, but those of the
         /// organization, show what counts without them.

@@ -417,6 +417,7 @@ pub async fn trail(
             ));
         }
     }
+    Session::of(ctx).note_audit_read(organization);
     // Read before the page: then the page holds everything up to there.
     let partitions: Vec<i16> = organization.iter().map(|id| log.partition_of(id.as_ref())).collect();
     let heads = log.heads_now(&partitions).await.map_err(log_fault)?;
@@ -450,6 +451,9 @@ pub async fn trail(
 pub async fn visible(session: &Session, recorded: &Recorded) -> Result<bool, Error> {
     // Operators see what the trail over all organizations shows, also of those that are gone.
     if session.is_operator() {
+        if let Some(organization) = &recorded.organization {
+            session.see(organization).await?;
+        }
         return Ok(true);
     }
     if let Some(organization) = &recorded.organization {
@@ -463,7 +467,14 @@ pub async fn visible(session: &Session, recorded: &Recorded) -> Result<bool, Err
 pub async fn event(session: &Session, text: &str) -> Result<Option<AuditEvent>, Error> {
     let id: EventId = id(EventId::PREFIX, text)?;
     let Some(recorded) = session.log().event(&id).await.map_err(log_fault)? else { return Ok(None) };
-    Ok(visible(session, &recorded).await?.then(|| AuditEvent::new(recorded)))
+    if !visible(session, &recorded).await? {
+        session.note_reach(recorded.organization.as_ref(), Some(text));
+        return Ok(None);
+    }
+    if let Some(organization) = &recorded.organization {
+        session.note_audit_read(Some(organization));
+    }
+    Ok(Some(AuditEvent::new(recorded)))
 }
 
 /// The field that every node has.

@@ -10,6 +10,7 @@ use aggregates::{Membership, Organization, StreamId, User};
 use async_graphql::Error;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 
+use super::access_trail::{AccessFilter, AddressLoader};
 use super::batch::{Batcher, Load};
 use super::connection::{Created, Page, Slice, push_page};
 use super::errors::{database_fault, log_fault};
@@ -18,6 +19,7 @@ use super::membership::MemberFilter;
 use super::project::ProjectFilter;
 use super::session::App;
 use super::user::UserRow;
+use crate::access::trail::SealedAddress;
 use crate::commands::Principal;
 use crate::commands::sees;
 use crate::log::{Loaded, Log, NamedTally};
@@ -38,6 +40,10 @@ pub struct Loaders {
     pub invitations: Lists<InvitationFilter>,
     /// Lists of projects.
     pub projects: Lists<ProjectFilter>,
+    /// Access trails.
+    pub accesses: Lists<AccessFilter>,
+    /// Addresses of the access trail.
+    pub addresses: Batcher<SealedAddress, AddressLoader>,
 }
 
 impl Loaders {
@@ -49,10 +55,12 @@ impl Loaders {
             users: Batcher::new(UserLoader { log: log.clone() }),
             states: Batcher::new(StateLoader { log: log.clone() }),
             tallies: Batcher::new(TallyLoader { log: log.clone() }),
+            addresses: Batcher::new(AddressLoader { log: log.clone() }),
             seen: Batcher::new(SeenLoader { log, principal }),
             members: Batcher::new(ListLoader { pool: pool.clone() }),
             invitations: Batcher::new(ListLoader { pool: pool.clone() }),
-            projects: Batcher::new(ListLoader { pool }),
+            projects: Batcher::new(ListLoader { pool: pool.clone() }),
+            accesses: Batcher::new(ListLoader { pool }),
         }
     }
 }
@@ -76,6 +84,16 @@ impl Seen {
     pub fn visible(&self) -> bool {
         let present = self.organization.state.is_present();
         present && (self.operator || sees(&self.organization.state, &self.membership.state))
+    }
+
+    /// Whether it is seen only because the caller operates the service.
+    pub fn only_as_operator(&self) -> bool {
+        self.operator && !sees(&self.organization.state, &self.membership.state)
+    }
+
+    /// Whether this may be read only because the caller operates the service.
+    pub fn may_only_as_operator(&self, permission: Permission) -> bool {
+        self.operator && !self.permissions().contains(permission)
     }
 
     /// What the caller may do as a member.

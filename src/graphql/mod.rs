@@ -4,6 +4,7 @@
 //! One file per aggregate holds its types, its lists and its mutations; `session` is what a request carries;
 //! `audit` makes the audit types from the event declarations.
 
+mod access_trail;
 mod audit;
 mod batch;
 mod connection;

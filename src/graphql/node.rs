@@ -133,6 +133,9 @@ pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
 
 async fn organization(session: &Session, id: &OrganizationId) -> Result<Option<Node>, Error> {
     let seen = session.see(id).await?;
+    if seen.is_none() {
+        session.note_reach(Some(id), Some(id.as_ref()));
+    }
     Ok(seen.map(|seen| Node::Organization(Organization::new(seen.id, &seen.organization))))
 }
 
@@ -146,6 +149,9 @@ async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>,
         Some(seen) => kept || seen.may(Permission::MemberRead),
         None => kept && session.is_live(loaded.organization.as_ref()).await?,
     };
+    if !visible {
+        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
+    }
     Ok(Membership::new(id, &loaded).filter(|_| visible).map(Node::Membership))
 }
 
@@ -158,6 +164,9 @@ async fn invitation(session: &Session, id: InvitationId) -> Result<Option<Node>,
     let there = session.is_there(loaded.organization.as_ref()).await?;
     let visible = (there && own.is_some_and(|own| own.matches(invited)))
         || seen.is_some_and(|seen| seen.may(Permission::InvitationRead));
+    if !visible {
+        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
+    }
     Ok(visible.then(|| Node::Invitation(Invitation::new(id, &loaded))))
 }
 
@@ -172,6 +181,9 @@ pub async fn project(session: &Session, id: ProjectId) -> Result<Option<Project>
         let deleted = seen.organization.state.status.lifecycle == aggregates::status::Lifecycle::Deleted;
         !deleted && seen.may(Permission::ProjectRead)
     });
+    if !there {
+        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
+    }
     Ok((there && loaded.state.is_present()).then(|| Project::new(id, &loaded)))
 }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{FromRow, QueryBuilder};
 
+use super::access_trail::{AccessFilter, AccessRecord};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
 use super::errors::{database_fault, forbidden};
@@ -125,8 +126,14 @@ impl Organization {
 
     async fn allowed(&self, ctx: &Context<'_>, permission: Permission) -> Result<(), Error> {
         let seen = Session::of(ctx).see(&self.id).await?;
-        if seen.is_some_and(|seen: Seen| seen.may(permission)) {
+        if seen.as_ref().is_some_and(|seen: &Seen| seen.may(permission)) {
+            if seen.is_some_and(|seen| seen.may_only_as_operator(permission)) {
+                Session::of(ctx).note_operator_read(&self.id);
+            }
             return Ok(());
+        }
+        if seen.is_some() {
+            Session::of(ctx).note_refusal(Some(&self.id), Some(self.id.as_ref()));
         }
         Err(forbidden(format!("this needs the permission {permission}, which none of your roles has")))
     }
@@ -293,6 +300,20 @@ impl Organization {
             Ok(()) => trail(ctx, Some(&self.id), filter, page).await,
             Err(error) => Err(error),
         })
+    }
+
+    /// What was refused here, what operators read, and who read the audit trail; by time, the newest through `last`.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn access_trail(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, AccessRecord>>> {
+        let page = PageArguments { first, after, last, before };
+        Some(self.list(ctx, Permission::AuditRead, AccessFilter, page).await.map(AccessRecord::connection))
     }
 }
 

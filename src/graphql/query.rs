@@ -5,6 +5,7 @@ use aggregates::ids::OrganizationId;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, Object, OneofObject};
 
+use super::access_trail::{AccessRecord, access_trail};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Opaque, PAGE_MAX, PageArguments, cost};
 use super::errors::{bad_input, forbidden, log_fault, not_found};
@@ -99,8 +100,12 @@ impl Query {
             let session = Session::of(ctx);
             session.caller()?;
             session.at_least(at_least).await?;
+            let typed = if let OrganizationBy::Id(id) = &by { Some(id.to_string()) } else { None };
             let Some(id) = named(session, by).await? else { return Ok(None) };
             let seen = session.see(&id).await?;
+            if seen.is_none() {
+                session.note_reach(Some(&id), typed.as_deref());
+            }
             Ok(seen.map(|seen| Organization::new(seen.id, &seen.organization)))
         };
         found(read.await)
@@ -219,12 +224,30 @@ impl Query {
         };
         Some(read.await)
     }
+
+    /// Operators: the access trail of all organizations, with what was reached for across them, by time.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn access_trail(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, AccessRecord>>> {
+        let read = async {
+            operator(ctx)?;
+            access_trail(ctx, PageArguments { first, after, last, before }).await
+        };
+        Some(read.await)
+    }
 }
 
 fn operator(ctx: &Context<'_>) -> Result<(), Error> {
     if Session::of(ctx).caller()?.principal.operator {
         return Ok(());
     }
+    Session::of(ctx).note_refusal(None, None);
     Err(forbidden("only operators of the service may read this"))
 }
 

@@ -45,7 +45,10 @@ pub fn catalogue() -> Vec<PermissionDescription> {
 
 /// The roles of an organization: the built-in ones, then its own by name.
 pub async fn roles(session: &Session, organization: &OrganizationId) -> Result<Option<Vec<Role>>, Error> {
-    let Some(seen) = session.see(organization).await? else { return Ok(None) };
+    let Some(seen) = session.see(organization).await? else {
+        session.note_reach(Some(organization), Some(organization.as_ref()));
+        return Ok(None);
+    };
     let built_in = ROLES.iter().map(|role| Role {
         name: role.name.to_owned(),
         description: role.description.to_owned(),
@@ -68,9 +71,13 @@ pub async fn permissions(
     organization: &OrganizationId,
     user: Option<UserId>,
 ) -> Result<Option<Vec<String>>, Error> {
-    let Some(seen) = session.see(organization).await? else { return Ok(None) };
+    let Some(seen) = session.see(organization).await? else {
+        session.note_reach(Some(organization), Some(organization.as_ref()));
+        return Ok(None);
+    };
     let Some(user) = user.filter(|user| !session.is(user)) else { return Ok(Some(seen.permissions().names())) };
     if !session.is_operator() {
+        session.note_refusal(Some(organization), Some(user.as_ref()));
         return Err(forbidden("only operators of the service may ask what others may do"));
     }
     let membership = aggregates::ids::MembershipId::of(organization, &user);

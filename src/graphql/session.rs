@@ -1,6 +1,7 @@
 //! What a request carries: who calls, the service behind it, and what was loaded already.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Context, Error};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use super::errors::{bad_input, coded, database_fault, fault, rate_limited, unauthenticated};
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
+use crate::access::trail::{Kind, Occurrence};
 use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase};
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId, UserId};
@@ -36,13 +38,25 @@ pub struct Session {
     /// Whether the caller has yet to be approved: then he sees that, and nothing else.
     pending: bool,
     loaders: Loaders,
+    /// What the access trail calls the request.
+    operation: String,
+    noted: Mutex<Noted>,
+}
+
+/// What was seen of organizations, for the access trail.
+#[derive(Default)]
+struct Noted {
+    /// Read as an operator, and on record.
+    as_operator: HashSet<OrganizationId>,
+    /// There, and not for the caller to see.
+    hidden: HashSet<OrganizationId>,
 }
 
 impl Session {
     /// Of this caller; `None` has not shown who he is.
-    pub fn new(app: Arc<App>, caller: Option<Caller>, pending: bool) -> Self {
+    pub fn new(app: Arc<App>, caller: Option<Caller>, pending: bool, operation: String) -> Self {
         let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()));
-        Self { app, caller, pending, loaders }
+        Self { app, caller, pending, loaders, operation, noted: Mutex::default() }
     }
 
     /// The session of a resolver.
@@ -88,11 +102,71 @@ impl Session {
     /// The organization, if the caller sees it now; RATE_LIMITED if its members read it too often.
     pub async fn see(&self, id: &OrganizationId) -> Result<Option<Seen>, Error> {
         let caller = self.caller()?;
-        let seen = self.loaders.seen.load_one(id.clone()).await?.filter(Seen::visible);
+        let seen = self.loaders.seen.load_one(id.clone()).await?;
+        match &seen {
+            Some(seen) if seen.only_as_operator() && seen.visible() => self.note_operator_read(id),
+            Some(seen) if !seen.visible() && seen.organization.state.is_present() => {
+                self.noted(|noted| noted.hidden.insert(id.clone()));
+            }
+            Some(_) | None => {}
+        }
+        let seen = seen.filter(Seen::visible);
         if let (Some(_), Some(meter)) = (&seen, caller.member_meter()) {
             meter.read_of(id).map_err(rate_limited)?;
         }
         Ok(seen)
+    }
+
+    fn noted<T>(&self, change: impl FnOnce(&mut Noted) -> T) -> T {
+        change(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(
+        &self,
+        kind: Kind,
+        as_operator: bool,
+        organization: Option<&OrganizationId>,
+        reached: Option<&OrganizationId>,
+        target: Option<&str>,
+    ) {
+        let Some(caller) = &self.caller else { return };
+        self.app.commands.trail().note(Occurrence {
+            kind,
+            actor: caller.actor(as_operator),
+            operation: self.operation.clone(),
+            organization: organization.cloned(),
+            reached: reached.cloned(),
+            target: target.map(str::to_owned),
+            ip: caller.ip.clone(),
+        });
+    }
+
+    /// Puts on record that an operator reads what is an organization's; once a request.
+    pub fn note_operator_read(&self, id: &OrganizationId) {
+        if self.noted(|noted| noted.as_operator.insert(id.clone())) {
+            self.note(Kind::OperatorRead, true, Some(id), None, Some(id.as_ref()));
+        }
+    }
+
+    /// Puts on record that the audit trail of an organization was read, or the one over all of them.
+    pub fn note_audit_read(&self, organization: Option<&OrganizationId>) {
+        let as_operator = organization.is_none_or(|id| self.noted(|noted| noted.as_operator.contains(id)));
+        self.note(Kind::AuditRead, as_operator, organization, None, organization.map(AsRef::as_ref));
+    }
+
+    /// Puts on record that the caller was refused for lack of permission: in an organization that he sees, else for
+    /// operators only.
+    pub fn note_refusal(&self, organization: Option<&OrganizationId>, target: Option<&str>) {
+        self.note(Kind::Refused, self.is_operator(), organization, None, target);
+    }
+
+    /// Puts on record, for operators only, that the caller reached for something of this organization, if it turned out
+    /// to be there and not his to see. Asks nobody: what does not exist and what is hidden cost the same.
+    pub fn note_reach(&self, organization: Option<&OrganizationId>, target: Option<&str>) {
+        let hidden = organization.filter(|id| self.noted(|noted| noted.hidden.contains(*id)));
+        if hidden.is_some() {
+            self.note(Kind::Refused, false, None, hidden, target);
+        }
     }
 
     /// Whether there is such an organization, whoever may see it; a purged one is none.

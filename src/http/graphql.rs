@@ -48,7 +48,7 @@ use engine::{code_of, is_refused};
 use media::Media;
 use receive::receive;
 
-pub use document::mutations;
+pub use document::{mutations, operation_name};
 pub use engine::{refuse_whole, settle};
 
 /// The values of `extensions.code` that this module sets or gives a status of its own.

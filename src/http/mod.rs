@@ -159,7 +159,8 @@ async fn execute(
             return GraphqlResponse::from_errors(vec![error]);
         }
     };
-    let session = Session::new(shared.app.clone(), caller, pending);
+    let operation = graphql::operation_name(&mut request);
+    let session = Session::new(shared.app.clone(), caller, pending, operation);
     let mut response = shared.schema.execute(request.data(session)).await;
     graphql::refuse_whole(&mut response);
     response

@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod access_trail;
 mod bad_input;
 mod contract;
 mod import;

@@ -125,6 +125,22 @@ pub fn mutations(request: &mut GraphQLRequest) -> Option<Vec<Name>> {
     (operation.ty == OperationType::Mutation).then(fields)
 }
 
+/// The most fields at the root that [`operation_name`] names: every mix of more would be another name.
+const NAMED_FIELDS_MAX: usize = 3;
+
+/// What the access trail calls a request: the field at its root; where there are several, their names in order, the
+/// first few of them.
+pub fn operation_name(request: &mut GraphQLRequest) -> String {
+    let name = request.operation_name.clone();
+    let Ok(document) = request.parsed_query() else { return String::new() };
+    let Ok(operation) = choose(document, name.as_deref()) else { return String::new() };
+    let mut names: Vec<&str> = root_fields(document, operation).iter().map(|field| field.name.node.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(NAMED_FIELDS_MAX);
+    names.join(",")
+}
+
 /// The fields at an operation's root, fragments followed, whether or not a directive leaves them out.
 fn root_fields<'a>(document: &'a ExecutableDocument, operation: &'a OperationDefinition) -> Vec<&'a Field> {
     let mut fields = vec![];

@@ -1,0 +1,398 @@
+//! The access trail: refusals, operators' reads of tenants, reads of audit trails.
+//!
+//! Noting something costs a look into a map; writing happens behind it. What is the same in caller, kind, operation and
+//! organization within one minute is one record, so nobody fills the disk by asking again and again. A record is
+//! written within a second or so, and how often it came again once its minute is over: two rows at most, both only
+//! inserted. (Raising a counter in place would be one row, but then the table could not refuse every UPDATE.)
+//!
+//! What waits is bounded; past that, new keys are counted as dropped and not kept. A database that is away delays what
+//! waits, and a process that is killed loses at most what was not yet written. Each replica counts for itself.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aggregates::Actor;
+use aggregates::ids::OrganizationId;
+use chrono::{DateTime, SubsecRound, Utc};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::log::{Log, LogError};
+
+/// How ids of records begin.
+pub const PREFIX: &str = "acc";
+/// How many keys are kept in memory.
+const WAITING_MAX: usize = 10_000;
+/// How many rows one statement writes.
+const ROWS_MAX: usize = 1_000;
+/// How often is written.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long a service that stops tries to write what is left.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
+/// How many rows of each table are forgotten in one go.
+const FORGOTTEN_MAX: i64 = 10_000;
+
+/// What kind of access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Refused for lack of permission, or because it is another tenant's.
+    Refused,
+    /// An operator read what is a tenant's, without the tenant's permission.
+    OperatorRead,
+    /// An audit trail was read.
+    AuditRead,
+    /// An audit trail was exported.
+    AuditExport,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Refused, Self::OperatorRead, Self::AuditRead, Self::AuditExport];
+
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "REFUSED",
+            Self::OperatorRead => "OPERATOR_READ",
+            Self::AuditRead => "AUDIT_READ",
+            Self::AuditExport => "AUDIT_EXPORT",
+        }
+    }
+
+    /// The kind of a stored text.
+    pub fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Something that is to be on record.
+#[derive(Debug, Clone)]
+pub struct Occurrence {
+    /// What kind.
+    pub kind: Kind,
+    /// Who.
+    pub actor: Actor,
+    /// By which operation.
+    pub operation: String,
+    /// In whose trail it stands; none is for operators only.
+    pub organization: Option<OrganizationId>,
+    /// Of a reach across tenants, whom it was for.
+    pub reached: Option<OrganizationId>,
+    /// The id that the caller gave.
+    pub target: Option<String>,
+    /// From which address.
+    pub ip: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    minute: i64,
+    kind: Kind,
+    actor: String,
+    operation: String,
+    organization: Option<OrganizationId>,
+    reached: Option<OrganizationId>,
+}
+
+/// A record of one minute. Target and address are those of its first time.
+struct Entry {
+    id: String,
+    at: DateTime<Utc>,
+    target: Option<String>,
+    ip: Option<String>,
+    /// How often, as far as it is not written.
+    times: u64,
+    /// What was handed to the database last, until that is known to be there: a repetition hands over the same.
+    writing: Option<u64>,
+    /// Whether the record's first row is there.
+    written: bool,
+}
+
+impl Entry {
+    fn new(at: DateTime<Utc>, target: Option<String>, ip: Option<String>, times: u64) -> Self {
+        let id = format!("{PREFIX}_{}", Uuid::now_v7().simple());
+        Self { id, at, target, ip, times, writing: None, written: false }
+    }
+}
+
+/// A row that is due.
+struct Row {
+    key: Key,
+    id: String,
+    at: DateTime<Utc>,
+    target: Option<String>,
+    ip: Option<String>,
+    times: u64,
+    first: bool,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+pub struct Trail {
+    waiting: Mutex<HashMap<Key, Entry>>,
+    /// Held by whoever writes: a row is handed over by one at a time.
+    writer: tokio::sync::Mutex<()>,
+    /// Whether it was said that records are dropped.
+    overflowed: AtomicBool,
+}
+
+impl Trail {
+    /// Notes something. Never waits.
+    pub fn note(&self, occurrence: Occurrence) {
+        self.note_at(occurrence, Utc::now().trunc_subsecs(6));
+    }
+
+    fn note_at(&self, occurrence: Occurrence, at: DateTime<Utc>) {
+        let Occurrence { kind, actor, operation, organization, reached, target, ip } = occurrence;
+        let key = Key { minute: minute(at), kind, actor: actor.to_string(), operation, organization, reached };
+        let mut waiting = self.waiting();
+        if let Some(entry) = waiting.get_mut(&key) {
+            entry.times += 1;
+        } else if waiting.len() < WAITING_MAX {
+            waiting.insert(key, Entry::new(at, target, ip, 1));
+        } else {
+            drop(waiting);
+            metrics::counter!("tenancy_access_trail_dropped_total").increment(1);
+            if !self.overflowed.swap(true, Ordering::Relaxed) {
+                tracing::warn!(waiting = WAITING_MAX, "the access trail is full: what is new is counted and not kept");
+            }
+        }
+    }
+
+    /// Writes until `stop` says so; what is left then is for [`Self::finish`].
+    pub async fn run(&self, log: &Log, mut stop: watch::Receiver<bool>) {
+        let mut failing = false;
+        while !*stop.borrow_and_update() {
+            let _ = tokio::time::timeout(EVERY, stop.changed()).await;
+            match self.write(log, false).await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    tracing::warn!(%error, "the access trail could not be written; it waits");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Writes everything that is left, for as long as a service that stops has time.
+    pub async fn finish(&self, log: &Log) {
+        match tokio::time::timeout(LAST_WRITE_MAX, self.write(log, true)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the end of the access trail could not be written"),
+            Err(_) => tracing::warn!("there was no time to write the end of the access trail"),
+        }
+    }
+
+    /// Writes what is due, or everything; the oldest minute first.
+    async fn write(&self, log: &Log, everything: bool) -> Result<(), LogError> {
+        let _one = self.writer.lock().await;
+        loop {
+            let rows = self.due(everything, minute(Utc::now()));
+            if !rows.is_empty() {
+                insert(log, &rows).await?;
+                self.settle(&rows);
+            }
+            if rows.len() < ROWS_MAX {
+                return Ok(());
+            }
+        }
+    }
+
+    fn due(&self, everything: bool, now: i64) -> Vec<Row> {
+        let mut waiting = self.waiting();
+        // While there is much, minutes end early: that makes more records, and room.
+        let crowded = waiting.len() > WAITING_MAX / 2;
+        let over = |key: &Key| everything || crowded || key.minute < now;
+        waiting.retain(|key, entry| !entry.written || entry.times > 0 || !over(key));
+        if waiting.len() < WAITING_MAX / 2 {
+            self.overflowed.store(false, Ordering::Relaxed);
+        }
+        let is_due = |key: &Key, entry: &Entry| !entry.written || (entry.times > 0 && over(key));
+        let mut due: Vec<_> = waiting.iter_mut().filter(|(key, entry)| is_due(key, entry)).collect();
+        due.sort_unstable_by_key(|(key, entry)| (key.minute, entry.at));
+        due.truncate(ROWS_MAX);
+        let row = |(key, entry): (&Key, &mut Entry)| Row {
+            key: key.clone(),
+            id: entry.id.clone(),
+            at: entry.at,
+            target: entry.target.clone(),
+            ip: entry.ip.clone(),
+            times: *entry.writing.get_or_insert(entry.times),
+            first: !entry.written,
+        };
+        due.into_iter().map(row).collect()
+    }
+
+    /// Takes off what was written.
+    fn settle(&self, rows: &[Row]) {
+        let mut waiting = self.waiting();
+        for row in rows {
+            let Some(entry) = waiting.get_mut(&row.key) else { continue };
+            let left = entry.times.saturating_sub(row.times);
+            if row.first {
+                (entry.times, entry.writing, entry.written) = (left, None, true);
+            } else if left > 0 {
+                // It came again after its end had been written: a record of its own.
+                *entry = Entry::new(Utc::now().trunc_subsecs(6), entry.target.clone(), entry.ip.clone(), left);
+            } else {
+                waiting.remove(&row.key);
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn minute(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(60)
+}
+
+/// Where an address is sealed for.
+fn place(id: &str) -> String {
+    format!("{id}/ip")
+}
+
+/// The person behind a stored actor.
+fn subject(actor: &str) -> Option<&str> {
+    actor.split_once(':').map(|(_, user)| user)
+}
+
+/// Inserts rows; those that are there already stay as they are.
+async fn insert(log: &Log, rows: &[Row]) -> Result<(), LogError> {
+    let (first, again): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.first);
+    if !first.is_empty() {
+        let with_address = first.iter().filter(|row| row.ip.is_some());
+        let keys = log.keys().find_or_make(with_address.filter_map(|row| subject(&row.key.actor))).await?;
+        let sealed = |row: &Row| keys.seal(subject(&row.key.actor)?, &place(&row.id), row.ip.as_deref()?);
+        let text = |column: fn(&Row) -> String| first.iter().map(|row| column(row)).collect::<Vec<String>>();
+        let maybe = |column: fn(&Row) -> Option<String>| first.iter().map(|row| column(row)).collect::<Vec<_>>();
+        let ips: Vec<Option<String>> = first.iter().map(|row| sealed(row)).collect();
+        sqlx::query_file!(
+            "src/access/trail.sql",
+            &text(|row| row.id.clone()),
+            &first.iter().map(|row| row.at).collect::<Vec<_>>(),
+            &text(|row| row.key.kind.as_str().to_owned()),
+            &text(|row| row.key.actor.clone()),
+            &text(|row| row.key.operation.clone()),
+            &maybe(|row| row.key.organization.as_ref().map(ToString::to_string)) as &[Option<String>],
+            &maybe(|row| row.key.reached.as_ref().map(ToString::to_string)) as &[Option<String>],
+            &maybe(|row| row.target.clone()) as &[Option<String>],
+            &first.iter().map(|row| row.times.cast_signed()).collect::<Vec<_>>(),
+            &ips as &[Option<String>]
+        )
+        .execute(log.pool())
+        .await?;
+    }
+    if !again.is_empty() {
+        sqlx::query!(
+            "INSERT INTO access_repeats (id, created_at, times)
+             SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::bigint[]) ON CONFLICT (id) DO NOTHING",
+            &again.iter().map(|row| row.id.clone()).collect::<Vec<_>>(),
+            &again.iter().map(|row| row.at).collect::<Vec<_>>(),
+            &again.iter().map(|row| row.times.cast_signed()).collect::<Vec<_>>()
+        )
+        .execute(log.pool())
+        .await?;
+    }
+    Ok(())
+}
+
+/// An address as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SealedAddress {
+    /// Of which record.
+    pub id: String,
+    /// Whose.
+    pub actor: String,
+    /// The ciphertext.
+    pub sealed: String,
+}
+
+/// The addresses, without those of people who were erased.
+pub async fn open(log: &Log, sealed: &[SealedAddress]) -> Result<HashMap<SealedAddress, String>, LogError> {
+    let keys = log.keys().find(sealed.iter().filter_map(|address| subject(&address.actor))).await?;
+    let open = |address: &SealedAddress| keys.open(subject(&address.actor)?, &place(&address.id), &address.sealed);
+    Ok(sealed.iter().filter_map(|address| Some((address.clone(), open(address)?))).collect())
+}
+
+/// Forgets some of what is older than so many days.
+pub async fn forget(pool: &PgPool, days: i32) -> Result<(), LogError> {
+    sqlx::query!(
+        "DELETE FROM access_repeats WHERE ctid IN (
+             SELECT ctid FROM access_repeats WHERE created_at < now() - make_interval(days => $1) LIMIT $2
+         )",
+        days,
+        FORGOTTEN_MAX
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM access_trail WHERE ctid IN (
+             SELECT ctid FROM access_trail WHERE created_at < now() - make_interval(days => $1) LIMIT $2
+         )",
+        days,
+        FORGOTTEN_MAX
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use aggregates::ids::{Id, UserId};
+
+    use super::*;
+
+    fn refused(user: &UserId) -> Occurrence {
+        Occurrence {
+            kind: Kind::Refused,
+            actor: Actor::User(user.clone()),
+            operation: "createProject".to_owned(),
+            organization: None,
+            reached: None,
+            target: None,
+            ip: None,
+        }
+    }
+
+    #[test]
+    fn a_minute_is_two_rows_however_often() {
+        let (trail, user, at) = (Trail::default(), UserId::random(), Utc::now());
+        (0..7).for_each(|_| trail.note_at(refused(&user), at));
+        let first = trail.due(false, minute(at));
+        assert_eq!(first.iter().map(|row| (row.first, row.times)).collect::<Vec<_>>(), [(true, 7)]);
+        // A database that was away gets the same again.
+        (0..5).for_each(|_| trail.note_at(refused(&user), at));
+        assert_eq!(trail.due(false, minute(at))[0].times, 7);
+        trail.settle(&first);
+        assert!(trail.due(false, minute(at)).is_empty(), "the minute is not over");
+        let again = trail.due(false, minute(at) + 1);
+        assert_eq!(again.iter().map(|row| (row.first, row.times)).collect::<Vec<_>>(), [(false, 5)]);
+        assert_eq!(again[0].id, first[0].id);
+        trail.settle(&again);
+        assert!(trail.due(true, minute(at) + 1).is_empty() && trail.waiting().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_the_oldest_minute_goes_first() {
+        let (trail, at) = (Trail::default(), Utc::now());
+        for number in 0..WAITING_MAX + 5 {
+            let minutes_ago = if number == 42 { 1 } else { 0 };
+            trail.note_at(refused(&UserId::random()), at - chrono::Duration::minutes(minutes_ago));
+        }
+        assert_eq!(trail.waiting().len(), WAITING_MAX);
+        assert!(trail.overflowed.load(Ordering::Relaxed));
+        let rows = trail.due(false, minute(at));
+        assert_eq!((rows.len(), rows[0].key.minute), (ROWS_MAX, minute(at) - 1));
+        trail.settle(&rows);
+        trail.due(false, minute(at));
+        assert_eq!(trail.waiting().len(), WAITING_MAX - ROWS_MAX, "what is crowded is let go once it is written");
+    }
+}
