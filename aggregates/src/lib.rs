@@ -18,6 +18,7 @@ pub mod ids;
 pub mod invitation;
 pub mod membership;
 pub mod organization;
+pub mod ownership;
 pub mod personal;
 pub mod project;
 pub mod recorded;

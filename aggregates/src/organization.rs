@@ -6,10 +6,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::actor::Actor;
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope};
-use crate::ids::OrganizationId;
+use crate::ids::{MembershipId, OrganizationId, UserId};
+use crate::membership::Membership;
+use crate::ownership::OwnershipOffer;
 use crate::personal::{Personal, readable};
 use crate::roles::{OWN_ROLES_MAX, OwnRole, OwnRoles, Permission, Permissions, ROLE_NAMES_MAX, holders_tally, role};
 use crate::status::{Lifecycle, Review, Status, Verification};
@@ -269,6 +272,41 @@ crate::events! {
             /// Why, where a reason was given.
             reason: Option<String>,
         }
+        /// Ownership was offered to a member, who has to accept it.
+        OwnershipOffered "1.0" {
+            /// The recipient's membership.
+            membership_id: MembershipId,
+            /// The recipient.
+            user_id: UserId,
+            /// Who offers.
+            offered_by: Actor,
+            /// When.
+            offered_at: DateTime<Utc>,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
+        }
+        /// The recipient accepted: he is an owner, and a user who offered is none any more.
+        OwnershipAccepted "1.0" {
+            /// The recipient's membership.
+            membership_id: MembershipId,
+            /// The recipient.
+            user_id: UserId,
+            /// Who offered.
+            offered_by: Actor,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
+        }
+        /// The offer is no more: an owner withdrew it, the recipient declined, or one of both cannot any more.
+        OwnershipOfferWithdrawn "1.0" {
+            /// The recipient's membership.
+            membership_id: MembershipId,
+            /// Who would have been the recipient.
+            user_id: UserId,
+            /// Who offered.
+            offered_by: Actor,
+            /// Why, where a reason was given.
+            reason: Option<Personal>,
+        }
         /// A command was refused because a maximum was reached; recorded once until there is room again.
         LimitReached "1.0" {
             /// Which limit.
@@ -322,6 +360,8 @@ impl OrganizationEvent {
                 holders_tally(role).map(|name| Effect::Vacant { name }).into_iter().collect()
             }
             E::RoleDefined { .. } | E::RoleChanged { .. } => vec![],
+            // Who owns is counted by what the memberships record.
+            E::OwnershipOffered { .. } | E::OwnershipAccepted { .. } | E::OwnershipOfferWithdrawn { .. } => vec![],
             E::OrgRenamed { .. }
             | E::OrgContactChanged { .. }
             | E::OrgSettingsUpdated { .. }
@@ -374,6 +414,8 @@ pub struct Organization {
     pub roles: OwnRoles,
     /// Names of roles that it had: one never means two things, for an invitation may still promise it.
     pub removed_roles: BTreeSet<String>,
+    /// The open offer of ownership.
+    pub ownership_offer: Option<OwnershipOffer>,
     /// When the deleted organization is gone for good.
     pub purge_at: Option<DateTime<Utc>>,
     /// When it was created.
@@ -512,6 +554,35 @@ pub enum OrganizationCommand {
         /// Why.
         reason: Option<String>,
     },
+    /// Offer ownership to a member.
+    OfferOwnership {
+        /// The recipient's membership.
+        membership: MembershipId,
+        /// The recipient.
+        recipient: Membership,
+        /// Who offers: an owner, or an operator.
+        by: Actor,
+        /// Why.
+        reason: Option<String>,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Accept the offered ownership; the memberships change in the same commit.
+    AcceptOwnership {
+        /// Who accepts.
+        user: UserId,
+        /// His membership.
+        recipient: Membership,
+        /// The membership of the owner who offered, where one did.
+        giver: Option<Membership>,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// End the offer.
+    WithdrawOwnershipOffer {
+        /// Why.
+        reason: Option<String>,
+    },
     /// Give it another plan.
     ChangePlan {
         /// The plan.
@@ -527,6 +598,12 @@ impl Organization {
     /// Whether it is there: created and not purged.
     pub fn is_present(&self) -> bool {
         self.exists && !self.purged
+    }
+
+    /// Whether invitations stay open when whoever made them is removed or leaves. By default they are revoked.
+    pub fn keeps_invitations_of_removed_members(&self) -> bool {
+        let policies = self.settings.get("policies");
+        policies.and_then(|policies| policies.get("invitationsOfRemovedMembers")).is_some_and(|value| value == "keep")
     }
 
     /// The maximum in force.
@@ -592,6 +669,13 @@ impl Organization {
                 let reason = text::reason("reason", reason.as_deref())?;
                 self.remove_role(&name, replaced_with, by, reason)
             }
+            C::OfferOwnership { membership, recipient, by, reason, at } => {
+                self.offer_ownership(membership, &recipient, by, reason.as_deref(), at)
+            }
+            C::AcceptOwnership { user, recipient, giver, reason } => {
+                self.accept_ownership(&user, &recipient, giver.as_ref(), reason.as_deref())
+            }
+            C::WithdrawOwnershipOffer { reason } => self.withdraw_ownership_offer(reason.as_deref()),
             C::SetLimit { limit, value, reason } => self.set_limit(limit, value, reason.as_deref()),
             C::ChangePlan { plan, limits, reason } => {
                 let reason = text::reason("reason", reason.as_deref())?;
@@ -868,6 +952,10 @@ impl Organization {
                 self.roles.0.remove(&role);
                 self.removed_roles.insert(role);
             }
+            E::OwnershipOffered { membership_id, user_id, offered_by, offered_at, .. } => {
+                self.ownership_offer = Some(OwnershipOffer { membership_id, user_id, offered_by, offered_at });
+            }
+            E::OwnershipAccepted { .. } | E::OwnershipOfferWithdrawn { .. } => self.ownership_offer = None,
             E::OrgRenamed { name, .. } => self.name = name,
             E::OrgSlugChanged { slug, .. } => self.slug = slug,
             E::OrgContactChanged { contact_email, .. } => self.contact_email = contact_email,
@@ -939,4 +1027,4 @@ fn may_end(name: &str, before: Option<&OwnRole>, by: Permissions) -> Result<(), 
     }
 }
 
-aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 2, personal [contact_email]);
+aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 3, personal [contact_email]);

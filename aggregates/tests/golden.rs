@@ -138,7 +138,30 @@ fn of_organizations() -> Vec<OrganizationEvent> {
             reason: why(),
         },
     ]);
+    events.extend(of_ownership());
     events
+}
+
+fn of_ownership() -> [OrganizationEvent; 3] {
+    use OrganizationEvent as E;
+    let (membership_id, user_id, offered_by) = (membership("ada"), user("ada"), Actor::User(user("owner")));
+    let reason = of_ada("Ada leads the office.");
+    [
+        E::OwnershipOffered {
+            membership_id: membership_id.clone(),
+            user_id: user_id.clone(),
+            offered_by: offered_by.clone(),
+            offered_at: at(3),
+            reason: reason.clone(),
+        },
+        E::OwnershipAccepted {
+            membership_id: membership_id.clone(),
+            user_id: user_id.clone(),
+            offered_by: offered_by.clone(),
+            reason: reason.clone(),
+        },
+        E::OwnershipOfferWithdrawn { membership_id, user_id, offered_by, reason },
+    ]
 }
 
 fn of_reviews() -> [OrganizationEvent; 8] {
@@ -611,7 +634,7 @@ fn personal_fields() -> BTreeSet<(&'static str, &'static str)> {
 }
 
 /// Texts that say nothing of a person. A new field of text is personal, or is added here after a thought.
-const NOBODYS: [&str; 22] = [
+const NOBODYS: [&str; 23] = [
     "name",
     "previous_name",
     "slug",
@@ -626,6 +649,7 @@ const NOBODYS: [&str; 22] = [
     "roles",
     "previous_roles",
     "invited_by",
+    "offered_by",
     "issuer",
     "source",
     "role",
@@ -680,6 +704,8 @@ fn personal_data_belong_to_the_person_that_the_event_is_about() {
     for (stream, mut event) in samples() {
         let owner = match &stream {
             StreamId::Membership(_) | StreamId::User(_) => user("ada").to_string(),
+            // Who gets the ownership.
+            StreamId::Organization(_) if event.descriptor().name.starts_with("Ownership") => user("ada").to_string(),
             StreamId::Organization(_) | StreamId::Invitation(_) | StreamId::Project(_) => stream.id().to_owned(),
         };
         event.visit_personal(&mut |field, personal| assert_eq!(personal.of(), owner, "{field}"));

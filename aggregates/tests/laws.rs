@@ -168,15 +168,39 @@ fn organization_command() -> impl Strategy<Value = OrganizationCommand> {
         8 => (select(&Review::ALL[..]), reason()).prop_map(|(review, reason)| C::Review { review, reason }),
         1 => reason().prop_map(|reason| C::Deactivate { reason }),
         2 => reason().prop_map(|reason| C::Activate { reason }),
-        1 => (reason(), any::<bool>(), hour()).prop_map(|(reason, by_operator, purge_at)| C::Delete { reason, by_operator, purge_at }),
+        2 => (reason(), any::<bool>(), hour()).prop_map(|(reason, by_operator, purge_at)| C::Delete { reason, by_operator, purge_at }),
         3 => (reason(), hour()).prop_map(|(reason, at)| C::Restore { reason, at }),
-        2 => hour().prop_map(|at| C::Purge { at }),
+        3 => hour().prop_map(|at| C::Purge { at }),
         3 => (text_like(&[MEMBERS, PROJECTS, OWNERS]), change, reason()).prop_map(|(limit, value, reason)| C::SetLimit { limit, value, reason }),
         2 => (plan(), limits(), reason()).prop_map(|(plan, limits, reason)| C::ChangePlan { plan, limits, reason }),
         4 => (text_like(&["reader", "builder", "owner"]), text_like(&["For readers."]), some_permissions(), permitted(), reason())
             .prop_map(|(name, description, permissions, by, reason)| C::DefineRole { name, description, permissions, by, reason }),
         2 => (text_like(&["reader", "builder"]), optional(Just("guest".to_owned())), permitted(), reason())
             .prop_map(|(name, replaced_with, by, reason)| C::RemoveRole { name, replaced_with, by, reason }),
+        4 => ownership_command(),
+    ]
+}
+
+/// A member with any roles, in, resting or out; or nobody.
+fn standing_of(name: &'static str) -> impl Strategy<Value = Membership> {
+    use MembershipState::{Active, Removed, Suspended};
+    let state = select(&[Active, Active, Active, Suspended, Removed][..]);
+    let somebody = (subsequence(vec![roles::OWNER, "admin", "guest"], 1..3), state).prop_map(move |(names, state)| {
+        Membership { user_id: Some(user(name)), state, roles: common::roles(&names), ..Membership::default() }
+    });
+    prop_oneof![9 => somebody, 1 => Just(Membership::default())]
+}
+
+fn ownership_command() -> impl Strategy<Value = OrganizationCommand> {
+    use OrganizationCommand as C;
+    let by = select(vec![Actor::User(user("owner")), Actor::User(user("owner")), Actor::Operator(user("root"))]);
+    prop_oneof![
+        3 => (standing_of("ada"), by, reason(), hour()).prop_map(|(recipient, by, reason, at)| {
+            C::OfferOwnership { membership: common::membership("ada"), recipient, by, reason, at }
+        }),
+        3 => (select(&["ada", "ada", "bob"][..]), standing_of("ada"), optional(standing_of("owner")), reason())
+            .prop_map(|(name, recipient, giver, reason)| C::AcceptOwnership { user: user(name), recipient, giver, reason }),
+        1 => reason().prop_map(|reason| C::WithdrawOwnershipOffer { reason }),
     ]
 }
 
@@ -501,6 +525,7 @@ enum Ask {
     Revoke { slot: usize },
     Expire { slot: usize },
     Project(usize, ProjectCommand),
+    HandOver { from: usize, to: usize },
     Later(i64),
 }
 
@@ -517,6 +542,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         1 => slot().prop_map(|slot| Ask::Revoke { slot }),
         2 => slot().prop_map(|slot| Ask::Expire { slot }),
         6 => (slot(), project_command()).prop_map(|(slot, command)| Ask::Project(slot, command)),
+        4 => (person(), person()).prop_map(|(from, to)| Ask::HandOver { from, to }),
         2 => (1..6i64).prop_map(Ask::Later),
     ]
 }
@@ -602,6 +628,24 @@ where
 }
 
 impl Tenant {
+    /// One with an owner.
+    fn founded() -> Self {
+        let founded = organization_created().into_iter().flat_map(|event| event.effects()).collect();
+        let mut tenant = Self { organization: fold(&organization_created()), ..Self::default() };
+        assert!(tenant.ledger.take("organization", founded));
+        let owner = MembershipCommand::Join {
+            user: user(PEOPLE[0]),
+            roles: vec![roles::OWNER.to_owned()],
+            source: MembershipSource::Founder,
+            invitation: None,
+            by: Grantor::unbounded(),
+            reason: None,
+            at: at(0),
+        };
+        assert!(tenant.member(0, owner));
+        tenant
+    }
+
     /// The tenant after `asked`; as it was, where the domain or the ledger refuses.
     fn after(self, asked: Ask) -> Self {
         let mut next = self.clone();
@@ -643,6 +687,7 @@ impl Tenant {
                 )
             }
             Ask::Accept { slot, person } => self.accept(slot, person),
+            Ask::HandOver { from, to } => self.hand_over(from, to),
             Ask::Decline { slot, person } => {
                 self.invited(slot, InvitationCommand::Decline { recipient: of(person), at: now })
             }
@@ -657,6 +702,37 @@ impl Tenant {
 
     fn invited(&mut self, slot: usize, command: InvitationCommand) -> bool {
         act(&mut self.invitations[slot], format!("invitation {slot}"), &mut self.ledger, command)
+    }
+
+    /// Offers and accepts ownership, the memberships with it in one step, as the service does in one append.
+    fn hand_over(&mut self, from: usize, to: usize) -> bool {
+        use OrganizationCommand as C;
+        // The random commands let everybody join as the same user.
+        let known_as = |it: usize| Membership { user_id: Some(user(PEOPLE[it])), ..self.members[it].clone() };
+        let (giver, recipient) = (known_as(from), known_as(to));
+        let owners = self.ledger.used(OWNERS);
+        let (by, membership) = (Actor::User(user(PEOPLE[from])), common::membership(PEOPLE[to]));
+        let offer = C::OfferOwnership { membership, recipient: recipient.clone(), by, reason: None, at: at(self.now) };
+        let (user, giver_then) = (user(PEOPLE[to]), Some(giver.clone()));
+        let accept = C::AcceptOwnership { user, recipient: recipient.clone(), giver: giver_then, reason: None };
+        let roles = |roles| MembershipCommand::ChangeRoles {
+            roles,
+            by: Grantor::unbounded().knowing(&own_roles()),
+            reason: None,
+        };
+        if self.organization.ownership_offer.is_some() {
+            self.ask(Ask::Organization(C::WithdrawOwnershipOffer { reason: None }));
+        }
+        let handed_over = self.ask(Ask::Organization(offer))
+            && self.ask(Ask::Organization(accept))
+            && self.member(to, roles(recipient.roles_with_ownership()))
+            && self.member(from, roles(giver.roles_without_ownership()));
+        if handed_over {
+            assert!(giver.is_active_owner() && recipient.is_active() && !roles::is_owner(&recipient.roles));
+            assert!(self.members[to].is_active_owner() && !self.members[from].is_active_owner());
+            assert_eq!(self.ledger.used(OWNERS), owners, "as many owners as before");
+        }
+        handed_over
     }
 
     /// Accepts and joins in one step, as the service does in one append.
@@ -740,19 +816,7 @@ proptest! {
 
     #[test]
     fn a_living_organization_never_loses_its_last_owner(asked in vec(ask(), 0..120)) {
-        let founded = organization_created().into_iter().flat_map(|event| event.effects()).collect();
-        let mut tenant = Tenant { organization: fold(&organization_created()), ..Tenant::default() };
-        prop_assert!(tenant.ledger.take("organization", founded));
-        let owner = MembershipCommand::Join {
-            user: user(PEOPLE[0]),
-            roles: vec![roles::OWNER.to_owned()],
-            source: MembershipSource::Founder,
-            invitation: None,
-            by: Grantor::unbounded(),
-            reason: None,
-            at: at(0),
-        };
-        prop_assert!(tenant.member(0, owner));
+        let mut tenant = Tenant::founded();
         for asked in asked.into_iter().filter(|asked| !matches!(asked, Ask::Organization(_))) {
             tenant = tenant.after(asked);
             prop_assert!(tenant.members.iter().any(|it| it.is_active() && roles::is_owner(&it.roles)));
@@ -780,6 +844,23 @@ fn the_tenants_of_the_model_come_to_life() {
         }
     }
     assert!(accepted > 20 && united > 5 && full > 20 && purged > 5, "{accepted} {united} {full} {purged}");
+}
+
+#[test]
+fn the_owners_of_the_model_hand_over() {
+    let mut runner = TestRunner::deterministic();
+    let sequences = vec(ask(), 120);
+    let mut handed_over = 0;
+    for _ in 0..60 {
+        let mut tenant = Tenant::founded();
+        let asked = sequences.new_tree(&mut runner).unwrap().current();
+        for asked in asked.into_iter().filter(|asked| !matches!(asked, Ask::Organization(_))) {
+            let (before, handing_over) = (tenant.members.clone(), matches!(asked, Ask::HandOver { .. }));
+            tenant = tenant.after(asked);
+            handed_over += i32::from(handing_over && before != tenant.members);
+        }
+    }
+    assert!(handed_over > 5, "{handed_over}");
 }
 
 // ---------------------------------------------------------------- grants

@@ -12,8 +12,10 @@ use aggregates::organization::{
 };
 use aggregates::roles::{Permission, Permissions};
 use aggregates::status::{Lifecycle, Review, Verification};
-use aggregates::{Declared, Effect, Organization, Personal, Refusal, Scope, text};
-use common::{at, check_table, endless_reason, fold, given, kind, organization, outcome, refused_input};
+use aggregates::{Actor, Declared, Effect, Organization, Personal, Refusal, Scope, text};
+use common::{
+    at, check_table, endless_reason, fold, given, kind, membership, organization, outcome, refused_input, user,
+};
 use cqrs_es::DomainEvent;
 use serde_json::{Value, json};
 
@@ -875,7 +877,27 @@ fn without_effects() -> Vec<Event> {
             reason: None,
         },
     ];
-    steps.into_iter().chain(rest).collect()
+    steps.into_iter().chain(rest).chain(of_ownership()).collect()
+}
+
+fn of_ownership() -> [Event; 3] {
+    let (membership_id, user_id, offered_by) = (membership("ada"), user("ada"), Actor::System);
+    [
+        Event::OwnershipOffered {
+            membership_id: membership_id.clone(),
+            user_id: user_id.clone(),
+            offered_by: offered_by.clone(),
+            offered_at: at(1),
+            reason: None,
+        },
+        Event::OwnershipAccepted {
+            membership_id: membership_id.clone(),
+            user_id: user_id.clone(),
+            offered_by: offered_by.clone(),
+            reason: None,
+        },
+        Event::OwnershipOfferWithdrawn { membership_id, user_id, offered_by, reason: None },
+    ]
 }
 
 #[test]

@@ -231,6 +231,9 @@ impl Row {
             | E::RoleDefined { .. }
             | E::RoleChanged { .. }
             | E::RoleRemoved { .. }
+            | E::OwnershipOffered { .. }
+            | E::OwnershipAccepted { .. }
+            | E::OwnershipOfferWithdrawn { .. }
             | E::LimitReached { .. } => {}
         }
     }

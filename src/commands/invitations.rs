@@ -3,7 +3,7 @@
 use aggregates::ids::{InvitationId, MembershipId, OrganizationId};
 use aggregates::invitation::{InvitationCommand, Recipient};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
-use aggregates::roles::{OwnRoles, Permission};
+use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::{Actor, Digest, Invitation, Membership, Organization, Refusal, text};
 use base64::Engine;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase, later};
+use super::{Fault, UseCase, departures, later};
 use crate::log::{KeyRing, Loaded};
 
 /// How the token of an invitation begins, so that scanners can find leaked ones.
@@ -178,7 +178,9 @@ impl UseCase for AcceptInvitation {
         let joined = if accepted.is_empty() {
             vec![]
         } else {
-            let roles = require(work, &organization, Capability::AcceptInvitations).await?;
+            let place = require(work, &organization, Capability::AcceptInvitations).await?;
+            let roles = &place.state.roles;
+            departures::inviter_must_be_in(work, &organization, &place.state, &invitation.state.invited_by).await?;
             if let Some(gone) = invitation.state.roles.iter().find(|role| !roles.has(role)) {
                 let message = format!("the role '{gone}' of this invitation is no more: ask for another invitation");
                 return Err(Refusal::InvalidState(message).into());
@@ -189,7 +191,7 @@ impl UseCase for AcceptInvitation {
                 source: MembershipSource::Invitation,
                 invitation: Some(id.clone()),
                 // What the roles may be was settled when the invitation was made.
-                by: Grantor::unbounded().knowing(&roles),
+                by: Grantor::unbounded().knowing(roles),
                 reason: None,
                 at: work.now,
             })?
@@ -250,18 +252,18 @@ async fn invited(work: &mut Work<'_>, by: &By) -> Result<Invited, Stop> {
     Ok(Invited { id, invitation, organization, recipient })
 }
 
-/// Requires a capability of an organization that the caller need not see yet, and gives the organization's own roles.
-async fn require(work: &mut Work<'_>, organization: &OrganizationId, capability: Capability) -> Result<OwnRoles, Stop> {
+/// Requires a capability of an organization that the caller need not see yet.
+async fn require(
+    work: &mut Work<'_>,
+    organization: &OrganizationId,
+    capability: Capability,
+) -> Result<Loaded<Organization>, Stop> {
     let loaded = work.load::<Organization>(organization).await?;
     let status = loaded.state.status;
     if !loaded.state.is_present() {
         return Err(Fault::NotFound.into());
     }
-    if status.allows(capability, false) {
-        Ok(loaded.state.roles.clone())
-    } else {
-        Err(Refusal::EntityStatus { status, capability }.into())
-    }
+    if status.allows(capability, false) { Ok(loaded) } else { Err(Refusal::EntityStatus { status, capability }.into()) }
 }
 
 /// An invitation that the caller sees as one of the organization's.

@@ -1,5 +1,7 @@
 //! Commands of memberships.
 
+use std::sync::Arc;
+
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState};
 use aggregates::roles::Permission;
@@ -9,7 +11,7 @@ use serde::Serialize;
 
 use super::standing::{Standing, sees};
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase};
+use super::{Fault, UseCase, departures, ownership};
 use crate::log::{Loaded, Log, LogError};
 
 /// Adds a user whom the caller can already see.
@@ -53,7 +55,8 @@ impl UseCase for AddMember {
             at: work.now,
         };
         let joined = membership.state.decide(join).map_err(|refusal| named(refusal, &id))?;
-        finish(work, id, &membership, joined)
+        finish(work, id, &membership, joined);
+        Ok(())
     }
 }
 
@@ -120,7 +123,16 @@ impl UseCase for ChangeMember {
             Change::Remove(_) => MembershipCommand::Remove { reason, by },
         };
         let events = membership.state.decide(command)?;
-        finish(work, self.membership.clone(), &membership, events)
+        let after = finish(work, self.membership.clone(), &membership, events);
+        let user = membership.state.user_id.as_ref();
+        ownership::end_void_offer(work, &standing, user, &after)?;
+        match &self.change {
+            Change::Remove(_) => {
+                let reason = "who invited was removed from the organization";
+                departures::revoke_invitations(work, &standing, user, reason).await
+            }
+            Change::Roles(_) | Change::Suspend(_) | Change::Reinstate(_) => Ok(()),
+        }
     }
 }
 
@@ -142,7 +154,10 @@ impl UseCase for LeaveOrganization {
         work.expect_version(standing.organization.version)?;
         let id = MembershipId::of(&self.organization, &work.caller.principal.user);
         let events = standing.membership.state.decide(MembershipCommand::Leave { reason: self.reason.clone() })?;
-        finish(work, id, &standing.membership, events)
+        let after = finish(work, id, &standing.membership, events);
+        let user = standing.membership.state.user_id.as_ref();
+        ownership::end_void_offer(work, &standing, user, &after)?;
+        departures::revoke_invitations(work, &standing, user, "who invited left the organization").await
     }
 }
 
@@ -151,10 +166,11 @@ fn finish(
     id: MembershipId,
     before: &Loaded<Membership>,
     events: Vec<aggregates::membership::MembershipEvent>,
-) -> Result<(), Stop> {
+) -> Arc<Membership> {
     let after = work.record(&id, before, events);
+    let state = after.state.clone();
     work.entities = vec![Entity::Membership(id, after)];
-    Ok(())
+    state
 }
 
 /// Names the membership that exists already: the aggregate does not know its own id.

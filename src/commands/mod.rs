@@ -8,10 +8,12 @@
 //! Checks come in the contract's order: authenticated → visible → lifecycle and verification → permission →
 //! state → limit. The first four are [`Standing`]'s.
 
+pub mod departures;
 pub mod home;
 pub mod invitations;
 pub mod members;
 pub mod organizations;
+pub mod ownership;
 pub mod projects;
 pub mod roles;
 mod standing;

@@ -150,7 +150,7 @@ fn may_replace(name: &str, with: &str, roles: &OwnRoles, by: &Grantor) -> Result
 
 /// Waits a moment until the read models show what the log holds of an organization now. What they still miss is
 /// found by the append, or when the invitation is accepted.
-async fn wait_for_read_models(log: &Log, organization: &OrganizationId) -> Result<(), LogError> {
+pub(super) async fn wait_for_read_models(log: &Log, organization: &OrganizationId) -> Result<(), LogError> {
     let heads = log.heads_now(&[log.partition_of(organization.as_ref())]).await?;
     for _ in 0..READ_MODEL_LOOKS {
         if projections::reached(log.pool(), &heads).await? != Reach::Behind {

@@ -95,7 +95,29 @@ impl Standing {
         permission: Permission,
         reason: Option<&str>,
     ) -> Result<Rights, Stop> {
-        let as_member = self.may(permission);
+        let lacking = || format!("this needs the permission {permission}, which none of your roles has");
+        self.rights(work, capability, self.may(permission), lacking, reason)
+    }
+
+    /// The same for what only owners do, whatever the organization's own roles permit.
+    pub fn require_owner(
+        &self,
+        work: &mut Work<'_>,
+        capability: Capability,
+        reason: Option<&str>,
+    ) -> Result<Rights, Stop> {
+        let lacking = || "only an owner of the organization can do this".to_owned();
+        self.rights(work, Some(capability), self.membership.state.is_active_owner(), lacking, reason)
+    }
+
+    fn rights(
+        &self,
+        work: &mut Work<'_>,
+        capability: Option<Capability>,
+        as_member: bool,
+        lacking: impl FnOnce() -> String,
+        reason: Option<&str>,
+    ) -> Result<Rights, Stop> {
         let as_operator = self.operator && !as_member;
         if let Some(capability) = capability {
             self.require_capability(capability, as_operator)?;
@@ -107,10 +129,7 @@ impl Standing {
             });
         }
         if !as_operator {
-            return Err(Fault::Forbidden(format!(
-                "this needs the permission {permission}, which none of your roles has"
-            ))
-            .into());
+            return Err(Fault::Forbidden(lacking()).into());
         }
         if text::reason("reason", reason)?.is_none() {
             return Err(Fault::Forbidden(

@@ -101,6 +101,11 @@ impl Seen {
         self.membership.state.permissions(&self.organization.state.roles)
     }
 
+    /// Whether the caller owns the organization.
+    pub fn is_owner(&self) -> bool {
+        self.membership.state.is_active_owner()
+    }
+
     /// Whether the caller may read what needs this permission.
     pub fn may(&self, permission: Permission) -> bool {
         self.visible() && (self.operator || self.permissions().contains(permission))

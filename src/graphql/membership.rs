@@ -207,13 +207,13 @@ pub struct ChangeMemberRolesInput {
 #[derive(InputObject)]
 pub struct MembershipCommandInput {
     /// Which membership.
-    membership_id: ID,
+    pub membership_id: ID,
     /// Why; operators have to say.
-    reason: Option<String>,
+    pub reason: Option<String>,
     /// A repetition with the same key finds the first outcome.
-    idempotency_key: Option<String>,
+    pub idempotency_key: Option<String>,
     /// The version that the membership must have.
-    expected_version: Option<i32>,
+    pub expected_version: Option<i32>,
 }
 
 /// Commands on memberships.

@@ -15,6 +15,7 @@ mod membership;
 mod mutation;
 mod node;
 mod organization;
+mod ownership;
 mod payload;
 mod project;
 mod projection;

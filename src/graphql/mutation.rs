@@ -5,6 +5,7 @@ use async_graphql::MergedObject;
 use super::invitation::InvitationMutation;
 use super::membership::MembershipMutation;
 use super::organization::OrganizationMutation;
+use super::ownership::OwnershipMutation;
 use super::project::ProjectMutation;
 use super::role::RoleMutation;
 use super::user::UserMutation;
@@ -19,4 +20,5 @@ pub struct Mutation(
     ProjectMutation,
     UserMutation,
     RoleMutation,
+    OwnershipMutation,
 );

@@ -19,6 +19,7 @@ use super::errors::{database_fault, forbidden};
 use super::invitation::{Invitation, InvitationFilter};
 use super::loaders::{ListFilter, ListKey, Seen};
 use super::membership::{MemberFilter, Membership};
+use super::ownership::OwnershipOffer;
 use super::payload::{Answer, payloads, run};
 use super::project::{Project, ProjectFilter};
 use super::scalars::{
@@ -220,6 +221,17 @@ impl Organization {
             Err(error) => return Some(Err(error)),
         };
         seen.organization.state.settings.get(&namespace).cloned().map(|value| Ok(Json(value)))
+    }
+    /// The open offer of ownership, for owners and its recipient; operators see it too.
+    async fn ownership_offer(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<OwnershipOffer>> {
+        let session = Session::of(ctx);
+        let seen = match session.see(&self.id).await {
+            Ok(seen) => seen?,
+            Err(error) => return Some(Err(error)),
+        };
+        let offer = seen.organization.state.ownership_offer.clone()?;
+        let shown = seen.is_owner() || session.is_operator() || session.is(&offer.user_id);
+        shown.then(|| Ok(OwnershipOffer(offer)))
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {

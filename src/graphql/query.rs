@@ -12,6 +12,7 @@ use super::errors::{bad_input, forbidden, log_fault, not_found};
 use super::invitation::{InvitationPreview, preview};
 use super::node::{Node, node, project};
 use super::organization::{Organization, organizations};
+use super::ownership::{RemovalImpact, removal_impact};
 use super::project::Project;
 use super::projection::{Projection, projections};
 use super::role::{PermissionDescription, Role, catalogue, permissions, roles};
@@ -175,6 +176,19 @@ impl Query {
         let read = async {
             Session::of(ctx).caller()?;
             roles(Session::of(ctx), &id("organizationId", &organization_id)?).await
+        };
+        found(read.await)
+    }
+
+    /// What removing this member would end, for whoever may remove members.
+    async fn removal_impact(
+        &self,
+        ctx: &Context<'_>,
+        membership_id: ID,
+    ) -> Option<async_graphql::Result<RemovalImpact>> {
+        let read = async {
+            Session::of(ctx).caller()?;
+            removal_impact(Session::of(ctx), &id("membershipId", &membership_id)?).await
         };
         found(read.await)
     }

@@ -11,6 +11,7 @@ mod import;
 mod log;
 mod openid;
 mod operate;
+mod ownership;
 mod process;
 mod projections;
 mod races;

@@ -192,6 +192,10 @@ fn actor_may(model: &Model, organization: &str, group: &[Event], event: &Event) 
             let invitation = model.invitations.get(&event.stream);
             is_any(if invitation.is_some_and(|i| touches_owner(&i.roles)) { OWN } else { RUN })
         }
+        // With whoever made them goes what is open still.
+        "InvitationRevoked" if group.iter().any(|other| ["MemberRemoved", "MemberLeft"].contains(&&*other.name)) => {
+            true
+        }
         "InvitationRevoked" | "ProjectDeleted" | "ProjectRestored" => is_any(RUN),
         "OrgRenamed" | "OrgSlugChanged" | "OrgContactChanged" | "OrgSettingsUpdated" | "OrgSubmitted" => is_any(RUN),
         "OrgDeleted" | "OrgRestored" => is_any(OWN),

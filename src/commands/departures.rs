@@ -1,0 +1,98 @@
+//! What ends with a membership beside itself: the invitations that the member made and that are open still, unless
+//! the organization's policy keeps them (`policies`: `{"invitationsOfRemovedMembers": "keep"}`).
+//!
+//! Which they are is proposed by the read model, and each is held against the log. One that the read model did not
+//! show yet stays open, but is not accepted any more: accepting looks whether who invited is still there.
+
+use aggregates::ids::{InvitationId, MembershipId, OrganizationId, UserId};
+use aggregates::invitation::{InvitationCommand, InvitationState};
+use aggregates::membership::MembershipState;
+use aggregates::{Actor, Invitation, Membership, Organization, Refusal, StreamId};
+
+use super::roles::wait_for_read_models;
+use super::standing::Standing;
+use super::work::{Stop, Work};
+use crate::log::{Log, LogError};
+
+/// The most invitations that one removal revokes. What is beyond it cannot be accepted any more and expires.
+const REVOKED_MAX: i64 = 200;
+
+/// Revokes the open invitations of `user`, who is out from now on; `reason` says so.
+pub(super) async fn revoke_invitations(
+    work: &mut Work<'_>,
+    standing: &Standing,
+    user: Option<&UserId>,
+    reason: &str,
+) -> Result<(), Stop> {
+    let Some(user) = user.filter(|_| !standing.organization.state.keeps_invitations_of_removed_members()) else {
+        return Ok(());
+    };
+    wait_for_read_models(work.log(), &standing.id).await?;
+    let ids = open_invitations(work.log(), &standing.id, user).await?;
+    let streams: Vec<StreamId> = ids.iter().cloned().map(Into::into).collect();
+    work.log().warm(&streams).await?;
+    for id in ids {
+        let before = work.load::<Invitation>(&id).await?;
+        if before.state.state_at(work.now) == InvitationState::Pending {
+            let command = InvitationCommand::Revoke { reason: Some(reason.to_owned()), at: work.now };
+            let events = before.state.decide(command)?;
+            work.record(&id, &before, events);
+        }
+    }
+    Ok(())
+}
+
+async fn open_invitations(
+    log: &Log,
+    organization: &OrganizationId,
+    user: &UserId,
+) -> Result<Vec<InvitationId>, LogError> {
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM invitations
+         WHERE organization_id = $1 AND invited_by = $2 AND state = 'PENDING' AND expires_at > now()
+         ORDER BY created_at, id LIMIT $3",
+        organization.as_ref(),
+        Actor::User(user.clone()).to_string(),
+        REVOKED_MAX
+    )
+    .fetch_all(log.pool())
+    .await?;
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// How many open invitations `user` made, as the read model has it.
+pub async fn count_open_invitations(
+    log: &Log,
+    organization: &OrganizationId,
+    user: &UserId,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM invitations
+           WHERE organization_id = $1 AND invited_by = $2 AND state = 'PENDING' AND expires_at > now()"#,
+        organization.as_ref(),
+        Actor::User(user.clone()).to_string()
+    )
+    .fetch_one(log.pool())
+    .await
+}
+
+/// Requires that who invited is still there, or that the policy does not mind. The command relies on it: a removal at
+/// the same time is a conflict.
+pub(super) async fn inviter_must_be_in(
+    work: &mut Work<'_>,
+    id: &OrganizationId,
+    organization: &Organization,
+    invited_by: &Actor,
+) -> Result<(), Stop> {
+    match invited_by {
+        Actor::User(user) if !organization.keeps_invitations_of_removed_members() => {
+            let inviter = work.load::<Membership>(&MembershipId::of(id, user)).await?;
+            if inviter.state.state == MembershipState::Removed {
+                let message = "who invited you is no member any more: ask for another invitation";
+                return Err(Refusal::InvalidState(message.into()).into());
+            }
+            Ok(())
+        }
+        Actor::User(_) | Actor::Operator(_) | Actor::System => Ok(()),
+    }
+}
