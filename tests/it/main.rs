@@ -1,13 +1,16 @@
 //! End to end: the service as clients and operators meet it, on a real PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod schema;
 mod support;
 
 mod access;
 mod access_trail;
+mod authorization;
 mod bad_input;
 mod contract;
 mod import;
+mod isolation;
 mod log;
 mod openid;
 mod operate;
