@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aggregates::ids::{Id, ProjectId};
 use chrono::TimeDelta;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -740,4 +741,52 @@ fn differences<K: Ord + Clone + std::fmt::Debug>(
         format!("{key:?}: expected {}, found {}\n", expected.get(key).unwrap_or(&none), found.get(key).unwrap_or(&none))
     });
     lines.collect()
+}
+
+/// Whether the calls of `client` on what is there and on what is not are answered in the same way.
+async fn same_as_nothing(client: &Client, document: &str, there: Value, nothing: Value) -> bool {
+    let (found, expected) = (client.send(document, there).await, client.send(document, nothing).await);
+    (outcome(&found), found["errors"][0]["message"].clone())
+        == (outcome(&expected), expected["errors"][0]["message"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "commands on a project do not ask for project:read: who may not read it gets FORBIDDEN, and NOT_FOUND where there is none"]
+async fn a_project_that_a_member_may_not_read_answers_his_commands_as_if_it_did_not_exist() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (owner, bob) = (server.user("owner@example.com"), server.user("bob@example.com"));
+    let id = server.verified("acme", &owner).await;
+    owner.bring_in(&id, &bob, "bob@example.com", &["billing"]).await;
+    let project = owner.create_project(&id, "first").await.text("/project/id");
+    let nothing = ProjectId::random().to_string();
+    let read = "query($i: ID!) { project(id: $i) { id } }";
+    assert!(same_as_nothing(&bob, read, json!({"i": project}), json!({"i": nothing})).await, "project");
+    for command in ["archiveProject", "unarchiveProject", "deleteProject", "restoreProject"] {
+        let document = format!("mutation($i: ID!) {{ {command}(input: {{projectId: $i}}) {{ errors {{ code }} }} }}");
+        assert!(same_as_nothing(&bob, &document, json!({"i": project}), json!({"i": nothing})).await, "{command}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "users are looked for in organizations that are neither blocked nor deleted, though owners read those too"]
+async fn the_owner_of_a_blocked_organization_finds_its_people_by_their_ids() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (owner, bob) = (server.user("owner@example.com"), server.user("bob@example.com"));
+    let id = server.verified("acme", &owner).await;
+    owner.bring_in(&id, &bob, "bob@example.com", &["member"]).await;
+    let read = "query($i: ID!) { node(id: $i) { id } }";
+    let of_bob = json!({"i": bob.user_id().await});
+    let finds = async || owner.send(read, of_bob.clone()).await["data"]["node"].is_object();
+    eventually("the owner finds bob", finds).await;
+    assert!(server.operator().review("blockOrganization", &id).await.accepted());
+    // The members' list has him.
+    let members = "query($i: ID!) { organization(by: {id: $i}) { members { nodes { user { id } } } } }";
+    let listed = owner.query(members, json!({"i": id})).await;
+    assert_eq!(listed.at("/organization/members/nodes/1/user/id"), &of_bob["i"]);
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(finds().await);
+    server.stop().await;
 }
