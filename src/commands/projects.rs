@@ -100,6 +100,9 @@ impl UseCase for ChangeProject {
             return Err(Fault::NotFound.into());
         };
         let standing = Standing::of(work, &organization).await?;
+        if !standing.may(Permission::ProjectRead) && !standing.operator {
+            return Err(Fault::NotFound.into());
+        }
         let permission = match self.change {
             Change::Update { .. } | Change::Archive | Change::Unarchive => Permission::ProjectUpdate,
             Change::Delete | Change::Restore => Permission::ProjectDelete,
