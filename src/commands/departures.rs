@@ -27,7 +27,7 @@ pub(super) async fn revoke_invitations(
     let Some(user) = user.filter(|_| !standing.organization.state.keeps_invitations_of_removed_members()) else {
         return Ok(());
     };
-    wait_for_read_models(work.log(), &standing.id).await?;
+    wait_for_read_models(work.log(), &[work.log().partition_of(standing.id.as_ref())]).await?;
     let ids = open_invitations(work.log(), &standing.id, user).await?;
     let streams: Vec<StreamId> = ids.iter().cloned().map(Into::into).collect();
     work.log().warm(&streams).await?;

@@ -8,16 +8,14 @@ use aggregates::membership::{Grantor, MembershipCommand, MembershipSource, Membe
 use aggregates::personal::readable;
 use aggregates::status::Capability;
 use aggregates::{Membership, Organization, Refusal, Scope, User, text};
-use projections::Reach;
 use serde::Serialize;
 
 use super::organizations::{Founding, found};
+use super::roles::wait_for_read_models;
 use super::standing::sees;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, READ_MODEL_PAUSE, UseCase};
+use super::{Fault, UseCase};
 
-/// How often it is looked whether the read models are level.
-const READ_MODEL_LOOKS: usize = 50;
 /// How many memberships of a user are looked at.
 const MEMBERSHIPS_MAX: i64 = 100;
 /// How many homes a user may have had before the present one.
@@ -88,13 +86,7 @@ async fn holder(work: &Work<'_>, scope: Scope, key: &str) -> Result<Option<Organ
 /// the log.
 async fn present(work: &mut Work<'_>) -> Result<Option<(OrganizationId, crate::log::Loaded<Organization>)>, Stop> {
     let user = work.caller.principal.user.clone();
-    let heads = work.log().heads_now(&[]).await?;
-    for _ in 0..READ_MODEL_LOOKS {
-        if projections::reached(work.log().pool(), &heads).await.map_err(crate::log::LogError::from)? != Reach::Behind {
-            break;
-        }
-        tokio::time::sleep(READ_MODEL_PAUSE).await;
-    }
+    wait_for_read_models(work.log(), &[]).await?;
     let ids = sqlx::query_scalar!(
         "SELECT organization_id FROM members WHERE user_id = $1 AND state = 'ACTIVE' ORDER BY created_at, id LIMIT $2",
         user.as_ref(),

@@ -148,10 +148,10 @@ fn may_replace(name: &str, with: &str, roles: &OwnRoles, by: &Grantor) -> Result
     by.may_grant(&[with.to_owned()])
 }
 
-/// Waits a moment until the read models show what the log holds of an organization now. What they still miss is
-/// found by the append, or when the invitation is accepted.
-pub(super) async fn wait_for_read_models(log: &Log, organization: &OrganizationId) -> Result<(), LogError> {
-    let heads = log.heads_now(&[log.partition_of(organization.as_ref())]).await?;
+/// Waits a moment until the read models show what the log holds now in these partitions; in all, where none is named.
+/// What they still miss is found by the append, or later.
+pub(super) async fn wait_for_read_models(log: &Log, partitions: &[i16]) -> Result<(), LogError> {
+    let heads = log.heads_now(partitions).await?;
     for _ in 0..READ_MODEL_LOOKS {
         if projections::reached(log.pool(), &heads).await? != Reach::Behind {
             break;
@@ -174,7 +174,7 @@ impl Holders {
         if role(name).is_some() {
             return Ok(Self { members: vec![], invitations: vec![] });
         }
-        wait_for_read_models(log, organization).await?;
+        wait_for_read_models(log, &[log.partition_of(organization.as_ref())]).await?;
         let rows = sqlx::query_scalar!(
             r#"(SELECT id AS "id!" FROM members WHERE organization_id = $1 AND state <> 'REMOVED' AND $2 = ANY(roles)
                 ORDER BY created_at, id LIMIT $3)
