@@ -5,9 +5,8 @@
 
 use aggregates::ids::{Id, MembershipId, OrganizationId};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource, MembershipState};
-use aggregates::personal::readable;
 use aggregates::status::Capability;
-use aggregates::{Membership, Organization, Refusal, Scope, User, text};
+use aggregates::{Membership, Organization, Refusal, Scope, text};
 use serde::Serialize;
 
 use super::organizations::{Founding, found};
@@ -40,7 +39,7 @@ pub enum Home {
 /// Gives the caller an organization, if he has none.
 #[derive(Debug, Serialize)]
 pub struct EnsureHomeOrganization {
-    /// How an organization of his own is called; without it, as he is.
+    /// How an organization of his own is called; without it, "Home".
     pub name: Option<String>,
 }
 
@@ -121,9 +120,8 @@ async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
             }
             continue;
         }
-        let known = work.load::<User>(&user).await?;
-        let called = |personal: &Option<aggregates::Personal>| readable(personal).map(str::to_owned);
-        let name = name.or_else(|| called(&known.state.display_name)).unwrap_or_else(|| "Home".to_owned());
+        // Not his own name: an organization's is not personal, and would outlive his erasure.
+        let name = name.unwrap_or_else(|| "Home".to_owned());
         let founding = Founding {
             slug: slug_of(&name, &id),
             name,

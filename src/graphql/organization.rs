@@ -463,7 +463,7 @@ pub struct OrganizationReviewInput {
 /// A user's first organization.
 #[derive(InputObject)]
 pub struct EnsureHomeOrganizationInput {
-    /// How an organization of his own is called; without it, as he is.
+    /// How an organization of his own is called; without it, "Home".
     name: Option<String>,
     /// A repetition with the same key finds the first outcome.
     idempotency_key: Option<String>,

@@ -338,6 +338,7 @@ async fn who_has_an_organization_gets_no_other_and_who_lost_it_does() {
     let bob = server.user("bob@example.com");
     let own = home(&bob, None).await;
     assert_eq!(own.actions(), ["org.created", "member.joined"]);
+    assert_eq!(own.text("/organization/name"), "Home", "nothing of a person stands in it");
     server.stop().await;
 }
 
