@@ -92,6 +92,11 @@ enum Command {
         #[command(subcommand)]
         command: Projections,
     },
+    /// The audit trail: what others need to verify it.
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
+    },
     /// After the database was restored to an earlier point: begin a new epoch and check everything.
     #[command(after_help = RECOVER_HELP)]
     Recover {
@@ -156,6 +161,12 @@ enum Projections {
         #[arg(value_parser = projection_names())]
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Print the keys by which others verify checkpoints, a line each; hand them over by a road of their own.
+    Key,
 }
 
 fn projection_names() -> PossibleValuesParser {
@@ -271,6 +282,7 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
             }
             Projections::Retry { name } => operate::retry(config, operate::named(&[name], false)).await,
         },
+        Command::Audit { command: Audit::Key } => audit_key(config),
         Command::Recover { repair } => operate::recover(config, repair).await,
         Command::Schema | Command::Config => unreachable!("answered before anything is started"),
     }
@@ -364,6 +376,11 @@ fn token(
     let ttl = ttl.unwrap_or_else(|| TimeDelta::hours(i64::from(config.access.token_ttl_hours_default)));
     let token = builtin_issuer(config)?.mint(&Grant { email, name, operator, ttl }).map_err(service::Error::from)?;
     Ok(print(&format!("{token}\n")))
+}
+
+fn audit_key(config: &Config) -> Result<ExitCode, Failure> {
+    let keys = service::audit_signers(config)?;
+    Ok(print(&keys.iter().map(|signer| format!("{}\n", signer.verifier())).collect::<String>()))
 }
 
 async fn import_peribolos(

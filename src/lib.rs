@@ -2,6 +2,7 @@
 //! append-only log in PostgreSQL. See ARCHITECTURE.md.
 
 pub mod access;
+pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod config;

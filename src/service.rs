@@ -20,6 +20,9 @@ use crate::access::issuer::{BuiltinIssuer, IssuerError};
 use crate::access::openid::Provider;
 use crate::access::rate_limits::RateLimits;
 use crate::access::{Access, Operator, Verifier, Verifiers};
+use crate::audit;
+use crate::audit::note::Signer;
+use crate::audit::seal::Sealer;
 use crate::commands::home::Home;
 use crate::commands::{Commands, Rules};
 use crate::config::{self, Config};
@@ -65,6 +68,9 @@ pub enum Error {
     /// The master key's file.
     #[error("{0} holds no master key")]
     MasterKey(PathBuf),
+    /// The keys of the audit trail.
+    #[error(transparent)]
+    AuditKey(#[from] audit::keys::KeyError),
     /// The address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -95,7 +101,12 @@ impl Error {
             )),
             Self::Listen { .. } => Some("free the address, or set another with --listen or TENANCY_LISTEN".into()),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
-            Self::Log(_) | Self::Issuer(_) | Self::Provider(_) | Self::File(_) | Self::MasterKey(_) => None,
+            Self::Log(_)
+            | Self::Issuer(_)
+            | Self::Provider(_)
+            | Self::File(_)
+            | Self::MasterKey(_)
+            | Self::AuditKey(_) => None,
         }
     }
 }
@@ -188,6 +199,7 @@ impl Service {
         let core = Core::open(config, Purpose::Serve).await?;
         let issuer = if config.builtin_issuer() { Some(Arc::new(builtin_issuer(config)?)) } else { None };
         let providers = providers(config)?;
+        let signers = audit_signers(config)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| Error::Listen { address: config.listen, source })?;
@@ -202,6 +214,9 @@ impl Service {
         let sweeper = core.commands.clone();
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
+        let sealer = Sealer::new(core.database.projections.clone(), core.commands.log().clone(), signers);
+        let until = stopping.clone();
+        tasks.spawn(async move { sealer.run(until).await });
         let (trail, until) = (core.commands.clone(), stopping.clone());
         tasks.spawn(async move { trail.trail().run(trail.log(), until).await });
 
@@ -419,6 +434,13 @@ pub fn builtin_issuer(config: &Config) -> Result<BuiltinIssuer, Error> {
     let access = &config.access;
     let leeway = u64::from(access.clock_leeway_seconds);
     Ok(BuiltinIssuer::open(&config.data_dir, &access.issuer, &access.audience, leeway)?)
+}
+
+/// The keys that sign the audit trail's checkpoints.
+pub fn audit_signers(config: &Config) -> Result<Vec<Signer>, Error> {
+    make_data_dir(config)?;
+    let configured: Vec<[u8; 32]> = config.secrets.audit_keys.iter().map(|key| *key.expose()).collect();
+    Ok(audit::keys::open(&config.data_dir, &config.audit.name, &configured)?)
 }
 
 /// The OpenID providers of the configuration. None of them is asked yet, so none has to be there.

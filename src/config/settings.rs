@@ -320,6 +320,13 @@ settings! {
         providers: Providers = Providers::default();
     }
 
+    /// Proofs of the audit trail.
+    audit: Audit {
+        /// The name of this log in its checkpoints and verifier keys: a domain of yours, perhaps with a path; without
+        /// spaces and "+". Auditors keep it, so it should never change.
+        name: String = "tenancy.local/audit".to_owned(), 1..=200;
+    }
+
     /// Rules for organizations.
     organizations: Organizations {
         /// Whether an operator has to verify an organization before it may create projects.
@@ -354,6 +361,9 @@ settings! {
         /// Key that encrypts the keys of persons: 32 bytes in base64 (`openssl rand -base64 32`).
         /// Not set: made at the first start and kept in a private file in data_dir. Without it personal data is lost.
         master_key: Option<MasterKey> = None;
+        /// Keys that sign the checkpoints of the audit trail: each 32 bytes in base64 (the seed of an Ed25519 key). All of
+        /// them sign. Not set: the files audit*.pem in data_dir, of which the first is made at the first start.
+        audit_keys: Vec<MasterKey> = Vec::new(), 0..=8;
     }
 }
 

@@ -19,6 +19,7 @@ mod ownership;
 mod payload;
 mod project;
 mod projection;
+mod proofs;
 mod query;
 mod role;
 mod scalars;

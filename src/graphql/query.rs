@@ -15,8 +15,9 @@ use super::organization::{Organization, organizations};
 use super::ownership::{RemovalImpact, removal_impact};
 use super::project::Project;
 use super::projection::{Projection, projections};
+use super::proofs::{self, AuditCheckpoint, AuditConsistencyProof, AuditInclusionProof};
 use super::role::{PermissionDescription, Role, catalogue, permissions, roles};
-use super::scalars::{OrganizationLifecycle, OrganizationVerification, PositionText};
+use super::scalars::{Long, OrganizationLifecycle, OrganizationVerification, PositionText};
 use super::session::{Session, id};
 use super::user::Viewer;
 
@@ -237,6 +238,37 @@ impl Query {
             trail(ctx, None, filter, PageArguments { first, after, last, before }).await
         };
         Some(read.await)
+    }
+
+    /// The newest signed head of an organization's audit trail, for whoever may read that; a moment after the first event.
+    async fn audit_checkpoint(
+        &self,
+        ctx: &Context<'_>,
+        organization_id: ID,
+    ) -> Option<async_graphql::Result<AuditCheckpoint>> {
+        found(proofs::checkpoint(ctx, &organization_id).await)
+    }
+
+    /// The proof that an event is in the audit trail's tree of this size; in the newest, without.
+    async fn audit_inclusion_proof(
+        &self,
+        ctx: &Context<'_>,
+        organization_id: ID,
+        audit_sequence: Long,
+        tree_size: Option<Long>,
+    ) -> Option<async_graphql::Result<AuditInclusionProof>> {
+        found(proofs::inclusion(ctx, &organization_id, audit_sequence, tree_size).await)
+    }
+
+    /// The proof that the audit trail's tree of one size is the beginning of that of another; of the newest, without.
+    async fn audit_consistency_proof(
+        &self,
+        ctx: &Context<'_>,
+        organization_id: ID,
+        from_size: Long,
+        to_size: Option<Long>,
+    ) -> Option<async_graphql::Result<AuditConsistencyProof>> {
+        found(proofs::consistency(ctx, &organization_id, from_size, to_size).await)
     }
 
     /// Operators: the access trail of all organizations, with what was reached for across them, by time.

@@ -111,6 +111,9 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Query.auditTrail", "", Part::Stocked),
     ("Query.accessTrail", "", Part::Stocked),
     ("Query.removalImpact", "", Part::Stocked),
+    ("Query.auditCheckpoint", "", Part::Stocked),
+    ("Query.auditInclusionProof", "", Part::Stocked),
+    ("Query.auditConsistencyProof", "", Part::Stocked),
     ("Organization.members", "", Part::Stocked),
     ("Organization.invitations", "", Part::Stocked),
     ("Organization.projects", "", Part::Stocked),
@@ -640,6 +643,17 @@ fn query(cast: &Cast, world: &World, field: &str, variant: &str) -> (String, Val
         ("removalImpact", _) => of(
             "query($id: ID!) { removalImpact(membershipId: $id) { lastOwner } }",
             json!({"id": world.members["guest"]}),
+        ),
+        ("auditCheckpoint", _) => {
+            of("query($id: ID!) { auditCheckpoint(organizationId: $id) { treeSize } }", json!({"id": world.id}))
+        }
+        ("auditInclusionProof", _) => of(
+            "query($id: ID!) { auditInclusionProof(organizationId: $id, auditSequence: 1) { treeSize } }",
+            json!({"id": world.id}),
+        ),
+        ("auditConsistencyProof", _) => of(
+            "query($id: ID!) { auditConsistencyProof(organizationId: $id, fromSize: 1) { toSize } }",
+            json!({"id": world.id}),
         ),
         (field, _) => panic!("{field} has no document: write one"),
     }

@@ -214,6 +214,7 @@ impl Builder<'_> {
             "ID" => json!(self.own.named.get(place.name.as_str()).unwrap_or(&self.own.id)),
             "LimitValue" => json!({"maximum": 1000}),
             "JSON" => json!({}),
+            "Long" => json!(1),
             "String" => json!(match place.name.as_str() {
                 "email" => "somebody@example.com",
                 "roles" => "guest",

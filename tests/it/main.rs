@@ -17,6 +17,7 @@ mod operate;
 mod ownership;
 mod process;
 mod projections;
+mod proofs;
 mod races;
 mod rate_limits;
 mod tour;

@@ -1,0 +1,77 @@
+//! The keys by which checkpoints are signed.
+//!
+//! They are Ed25519 keys in files of the data directory, `audit.pem` and whatever else is called `audit*.pem`, or in the
+//! configuration. All of them sign: so a new key is made known before an old one is taken away.
+
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+
+use super::note::{Invalid, Signer};
+use crate::private_file;
+
+/// The file of the first key.
+const KEY_FILE: &str = "audit.pem";
+/// The most keys that sign at once.
+const KEYS_MAX: usize = 8;
+
+/// Why checkpoints cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A key file.
+    #[error(transparent)]
+    File(#[from] private_file::Error),
+    /// The folder of key files.
+    #[error("cannot look for keys in {0}: {1}")]
+    Folder(PathBuf, std::io::Error),
+    /// A key.
+    #[error("{0} holds no Ed25519 key in PEM (PKCS #8), as `openssl genpkey -algorithm ed25519` makes one")]
+    Key(PathBuf),
+    /// The name.
+    #[error("audit.name cannot be the name of a key: {0}")]
+    Name(#[from] Invalid),
+    /// Too many.
+    #[error("{0} keys would sign every checkpoint; at most {KEYS_MAX} may")]
+    TooMany(usize),
+}
+
+/// The signers of `directory`, where a key is made at the first start; or those of `configured`, if there are any.
+pub fn open(directory: &Path, name: &str, configured: &[[u8; 32]]) -> Result<Vec<Signer>, KeyError> {
+    let keys = if configured.is_empty() {
+        files(directory)?.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?
+    } else {
+        configured.iter().map(SigningKey::from_bytes).collect()
+    };
+    if keys.len() > KEYS_MAX {
+        return Err(KeyError::TooMany(keys.len()));
+    }
+    Ok(keys.into_iter().map(|key| Signer::new(name, key)).collect::<Result<_, _>>()?)
+}
+
+/// The files of keys, the first one first, then by name.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, KeyError> {
+    let folder = |error| KeyError::Folder(directory.to_owned(), error);
+    let mut names = vec![];
+    for entry in std::fs::read_dir(directory).map_err(folder)? {
+        let name = entry.map_err(folder)?.file_name().into_string().unwrap_or_default();
+        if name.starts_with("audit") && name.ends_with(".pem") && name != KEY_FILE {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    // Whoever took the first key away has others that follow it.
+    let first = directory.join(KEY_FILE);
+    let first = Some(first).filter(|first| names.is_empty() || first.exists());
+    Ok(first.into_iter().chain(names.into_iter().map(|name| directory.join(name))).collect())
+}
+
+fn read(path: &Path) -> Result<SigningKey, KeyError> {
+    let pem = private_file::read_or_create(path, || {
+        let key = SigningKey::from_bytes(&rand::random());
+        key.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.as_bytes().to_vec()).map_err(|error| error.to_string())
+    })?;
+    let key = String::from_utf8(pem).ok().and_then(|text| SigningKey::from_pkcs8_pem(&text).ok());
+    key.ok_or_else(|| KeyError::Key(path.to_owned()))
+}

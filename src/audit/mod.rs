@@ -1,0 +1,15 @@
+//! What lets others check the audit trail.
+//!
+//! Each organization's events are the leaves of a Merkle tree of its own ([`leaf`], [`merkle`]), in the order of their
+//! audit sequence. The tree is made behind the log ([`seal`]), its heads are signed ([`note`]), and whoever has an older
+//! head can be shown that a newer one only added to it ([`proofs`]).
+
+pub mod keys;
+pub mod leaf;
+pub mod merkle;
+pub mod note;
+pub mod proofs;
+pub mod seal;
+
+#[cfg(test)]
+mod tests;

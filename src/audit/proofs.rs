@@ -1,0 +1,197 @@
+//! What was sealed, and proofs from it.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use super::leaf::Leaf;
+use super::merkle::{Hash, Range, complete_subtrees, consistency_ranges, inclusion_ranges, join};
+use super::seal::{TILE, TILE_HEIGHT};
+use crate::log::{COLUMNS, LogError, StoredEvent};
+
+/// The newest signed head of an organization's tree.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The checkpoint as a signed note.
+    pub note: String,
+    /// How many events it covers.
+    pub size: u64,
+    /// Its root.
+    pub root: Hash,
+    /// When it was signed.
+    pub sealed_at: DateTime<Utc>,
+    /// Why nothing follows it: the log is not what it was.
+    pub failure: Option<String>,
+}
+
+/// That an event is in the tree of this size.
+#[derive(Debug, Clone)]
+pub struct Inclusion {
+    /// The bytes that are hashed.
+    pub leaf: Leaf,
+    /// The size.
+    pub size: u64,
+    /// The hashes of RFC 6962.
+    pub path: Vec<Hash>,
+}
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+pub enum NoProof {
+    /// The numbers do not fit what is sealed.
+    #[error("{0}")]
+    OutOfRange(String),
+    /// The log failed, or what is sealed is not whole.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl From<sqlx::Error> for NoProof {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+fn sealed_only(size: u64) -> NoProof {
+    NoProof::OutOfRange(format!("the newest checkpoint covers {size} events: ask again in a moment, or for less"))
+}
+
+/// The newest head; `None` while nothing is sealed.
+pub async fn head(pool: &PgPool, organization: &str) -> Result<Option<Head>, LogError> {
+    let row = sqlx::query!(
+        "SELECT size, root, note, sealed_at, failure FROM sealed_trees WHERE organization_id = $1",
+        organization
+    )
+    .fetch_optional(pool)
+    .await?;
+    let head = |row: (i64, Vec<u8>, String, DateTime<Utc>, Option<String>)| {
+        let (size, root, note, sealed_at, failure) = row;
+        let root = root.try_into().map_err(|_| LogError::Corrupt("a sealed root has not 32 bytes".into()))?;
+        Ok(Head { note, size: size.unsigned_abs(), root, sealed_at, failure })
+    };
+    row.map(|row| head((row.size, row.root, row.note, row.sealed_at, row.failure))).transpose()
+}
+
+async fn sealed_size(pool: &PgPool, organization: &str, wanted: Option<u64>) -> Result<u64, NoProof> {
+    let sealed = head(pool, organization).await?.map_or(0, |head| head.size);
+    match wanted {
+        Some(size) if size > sealed => Err(sealed_only(sealed)),
+        Some(size) => Ok(size),
+        None => Ok(sealed),
+    }
+}
+
+/// The proof that the event of this audit sequence is in the tree of `size` events (of all sealed ones, without).
+pub async fn inclusion(
+    pool: &PgPool,
+    organization: &str,
+    audit_sequence: u64,
+    size: Option<u64>,
+) -> Result<Inclusion, NoProof> {
+    let size = sealed_size(pool, organization, size).await?;
+    let index =
+        audit_sequence.checked_sub(1).ok_or_else(|| NoProof::OutOfRange("events are numbered from 1".into()))?;
+    let ranges = inclusion_ranges(index, size)
+        .ok_or_else(|| NoProof::OutOfRange(format!("a tree of {size} events has no event {audit_sequence}")))?;
+    let statement = format!(
+        "SELECT metadata::text AS metadata, {COLUMNS} FROM events WHERE organization_id = $1 AND audit_sequence = $2"
+    );
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        metadata: String,
+        #[sqlx(flatten)]
+        event: StoredEvent,
+    }
+    let row: Option<Row> =
+        sqlx::query_as(&statement).bind(organization).bind(audit_sequence.cast_signed()).fetch_optional(pool).await?;
+    let gone = || LogError::Corrupt(format!("event {audit_sequence} of {organization} was sealed and is not there"));
+    let row = row.ok_or_else(gone)?;
+    let path = hashes(pool, organization, &ranges).await?;
+    Ok(Inclusion { leaf: Leaf::new(&row.event, &row.metadata), size, path })
+}
+
+/// The sizes of both trees, and the proof that the first is the beginning of the second.
+pub async fn consistency(
+    pool: &PgPool,
+    organization: &str,
+    from: u64,
+    to: Option<u64>,
+) -> Result<(u64, Vec<Hash>), NoProof> {
+    let to = sealed_size(pool, organization, to).await?;
+    let ranges = consistency_ranges(from, to).ok_or_else(|| {
+        NoProof::OutOfRange(format!("fromSize has to be between 1 and {to}, the size of the other tree"))
+    })?;
+    Ok((to, hashes(pool, organization, &ranges).await?))
+}
+
+/// The hash of each of these ranges of a sealed tree, by one statement.
+pub async fn hashes(pool: &PgPool, organization: &str, ranges: &[Range]) -> Result<Vec<Hash>, LogError> {
+    let wanted: Vec<Vec<Stored>> =
+        ranges.iter().map(|range| complete_subtrees(*range).into_iter().map(Stored::of).collect()).collect();
+    let all: Vec<Stored> = wanted.iter().flatten().copied().collect();
+    let found = stored(pool, organization, &all).await?;
+    let missing = || LogError::Corrupt(format!("sealed hashes of {organization} are missing"));
+    let subtree = |stored: &Stored| {
+        let hashes: Option<Vec<Hash>> = (stored.first..stored.first + stored.count)
+            .map(|number| found.get(&(stored.level, number)).copied())
+            .collect();
+        // As many as a power of two, so joining them from the right halves them evenly.
+        hashes.map(|mut hashes| {
+            while hashes.len() > 1 {
+                hashes = hashes.chunks(2).filter_map(join).collect();
+            }
+            hashes
+        })
+    };
+    let range = |subtrees: &Vec<Stored>| {
+        let roots: Option<Vec<Vec<Hash>>> = subtrees.iter().map(subtree).collect();
+        join(&roots?.concat())
+    };
+    wanted.iter().map(|subtrees| range(subtrees).ok_or_else(missing)).collect()
+}
+
+/// Which stored hashes make up a complete subtree.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    level: i16,
+    first: u64,
+    count: u64,
+}
+
+impl Stored {
+    fn of((height, first): (u32, u64)) -> Self {
+        let level = height / TILE_HEIGHT;
+        Self {
+            level: i16::try_from(level).unwrap_or(i16::MAX),
+            first: first >> (level * TILE_HEIGHT),
+            count: 1 << (height % TILE_HEIGHT),
+        }
+    }
+}
+
+async fn stored(pool: &PgPool, organization: &str, wanted: &[Stored]) -> Result<HashMap<(i16, u64), Hash>, LogError> {
+    let levels: Vec<i16> = wanted.iter().map(|stored| stored.level).collect();
+    // A run that holds the first one may begin before it, but in the same tile.
+    let after: Vec<i64> = wanted.iter().map(|stored| (stored.first - stored.first % TILE).cast_signed()).collect();
+    let until: Vec<i64> = wanted.iter().map(|stored| (stored.first + stored.count).cast_signed()).collect();
+    let rows = sqlx::query!(
+        "SELECT h.level, h.first, h.hashes FROM unnest($2::smallint[], $3::bigint[], $4::bigint[]) AS w(level, after, until)
+         CROSS JOIN LATERAL (
+             SELECT * FROM sealed_hashes
+             WHERE organization_id = $1 AND level = w.level AND first >= w.after AND first < w.until
+         ) h",
+        organization,
+        &levels,
+        &after,
+        &until
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut found = HashMap::new();
+    for row in rows {
+        let (hashes, _) = row.hashes.as_chunks::<32>();
+        found.extend((row.first.unsigned_abs()..).zip(hashes).map(|(number, hash)| ((row.level, number), *hash)));
+    }
+    Ok(found)
+}
