@@ -1,6 +1,7 @@
 //! The command line. Messages for people go to stderr, results to stdout; exit code 0 done, 1 failed (the reason in
 //! one line, the remedy in a second), 2 wrong usage.
 
+mod audit;
 mod operate;
 
 use std::io::{IsTerminal, Write};
@@ -9,18 +10,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::access::issuer::Grant;
+use crate::audit::export::Format;
+use crate::audit::note::VerifierKey;
 use crate::commands::Principal;
 use crate::config::{self, Config, Flags, Loaded, LogFormat};
 use crate::database::Database;
 use crate::database::embedded::Purpose;
 use crate::import;
+use crate::log::Position;
 use crate::service::{self, Core, Service, builtin_issuer};
 use aggregates::ids::OrganizationId;
 use aggregates::user::Profile;
@@ -167,6 +171,43 @@ enum Projections {
 enum Audit {
     /// Print the keys by which others verify checkpoints, a line each; hand them over by a road of their own.
     Key,
+    /// Write an organization's audit trail to a file. A bundle that was cut off goes on where it stopped.
+    #[command(after_help = "Example:\n  tenancy audit export --organization org_… --out acme.ndjson")]
+    Export {
+        /// Whose.
+        #[arg(long, value_name = "ID")]
+        organization: OrganizationId,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// As what: a bundle to verify, a table for people, or lines of OCSF.
+        #[arg(long, default_value = "ndjson", value_parser = formats())]
+        format: Format,
+        /// Only what followed this position.
+        #[arg(long, value_name = "POSITION")]
+        since: Option<Position>,
+    },
+    /// Verify a bundle offline. Exit code 0 only if one of the keys signed it and nothing is altered, missing, added or
+    /// moved; else what is, a line each.
+    #[command(after_help = VERIFY_HELP)]
+    Verify {
+        /// The bundle.
+        #[arg(value_name = "FILE")]
+        bundle: PathBuf,
+        /// A verifier key that came by another road; several, where keys were exchanged.
+        #[arg(long, required = true, value_name = "VERIFIER_KEY")]
+        key: Vec<VerifierKey>,
+        /// A checkpoint of before (its note, or an older bundle): what it covers must not have changed since.
+        #[arg(long, value_name = "CHECKPOINT_FILE")]
+        since: Option<PathBuf>,
+    },
+}
+
+const VERIFY_HELP: &str = "Needs no service, no database and no configuration.\n\nExample:
+  tenancy audit verify acme.ndjson --key tenancy.example.com/audit+1f2e3d4c+AY… --since last-year.ndjson";
+
+fn formats() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).map(|name| Format::named(&name).unwrap_or_default())
 }
 
 fn projection_names() -> PossibleValuesParser {
@@ -206,6 +247,10 @@ pub fn run() -> ExitCode {
     let command = arguments.command.unwrap_or(Command::Serve { listen: None });
     if matches!(command, Command::Schema) {
         return print(&crate::graphql::sdl());
+    }
+    if let Command::Audit { command: Audit::Verify { bundle, key, since } } = &command {
+        return audit::verify(bundle, key, since.as_deref())
+            .unwrap_or_else(|failure| complain(&failure.reason, failure.remedy.as_deref()));
     }
     let loaded = match config::load(&flags) {
         Ok(loaded) => loaded,
@@ -282,9 +327,14 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
             }
             Projections::Retry { name } => operate::retry(config, operate::named(&[name], false)).await,
         },
-        Command::Audit { command: Audit::Key } => audit_key(config),
+        Command::Audit { command: Audit::Key } => audit::key(config),
+        Command::Audit { command: Audit::Export { organization, out, format, since } } => {
+            audit::export(config, audit::Wanted { organization, out, format, since }).await
+        }
         Command::Recover { repair } => operate::recover(config, repair).await,
-        Command::Schema | Command::Config => unreachable!("answered before anything is started"),
+        Command::Audit { command: Audit::Verify { .. } } | Command::Schema | Command::Config => {
+            unreachable!("answered before anything is started")
+        }
     }
 }
 
@@ -376,11 +426,6 @@ fn token(
     let ttl = ttl.unwrap_or_else(|| TimeDelta::hours(i64::from(config.access.token_ttl_hours_default)));
     let token = builtin_issuer(config)?.mint(&Grant { email, name, operator, ttl }).map_err(service::Error::from)?;
     Ok(print(&format!("{token}\n")))
-}
-
-fn audit_key(config: &Config) -> Result<ExitCode, Failure> {
-    let keys = service::audit_signers(config)?;
-    Ok(print(&keys.iter().map(|signer| format!("{}\n", signer.verifier())).collect::<String>()))
 }
 
 async fn import_peribolos(

@@ -140,13 +140,19 @@ pub fn consistency_ranges(old: u64, new: u64) -> Option<Vec<Range>> {
 /// Whether `path` proves that the leaf of this hash and number is in the tree of this size and root (RFC 9162,
 /// 2.1.3.2).
 pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, path: &[Hash], root: &Hash) -> bool {
+    inclusion_root(index, size, leaf, path).as_ref() == Some(root)
+}
+
+/// The root of the only tree of this size in which `path` proves the leaf of this hash and number; `None` where it
+/// proves it in none.
+pub fn inclusion_root(index: u64, size: u64, leaf: &Hash, path: &[Hash]) -> Option<Hash> {
     if index >= size {
-        return false;
+        return None;
     }
     let (mut node, mut last, mut hash) = (index, size - 1, *leaf);
     for sibling in path {
         if last == 0 {
-            return false;
+            return None;
         }
         if node & 1 == 1 || node == last {
             hash = node_hash(sibling, &hash);
@@ -160,7 +166,7 @@ pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, path: &[Hash], root:
         node >>= 1;
         last >>= 1;
     }
-    last == 0 && hash == *root
+    (last == 0).then_some(hash)
 }
 
 /// Whether `path` proves that the tree of `old` leaves and `old_root` is the beginning of the one of `new` leaves and

@@ -2,14 +2,20 @@
 //!
 //! Each organization's events are the leaves of a Merkle tree of its own ([`leaf`], [`merkle`]), in the order of their
 //! audit sequence. The tree is made behind the log ([`seal`]), its heads are signed ([`note`]), and whoever has an older
-//! head can be shown that a newer one only added to it ([`proofs`]).
+//! head can be shown that a newer one only added to it ([`proofs`]). An [`export`] carries all of that in a [`bundle`],
+//! which [`verify`] checks without the service.
 
+pub mod bundle;
+pub mod data;
+pub mod export;
 pub mod keys;
 pub mod leaf;
 pub mod merkle;
 pub mod note;
 pub mod proofs;
 pub mod seal;
+mod tables;
+pub mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ use super::scalars::{
 };
 use super::session::{Session, id};
 use super::user::Actor;
+use crate::audit::data::{camel_case, data};
 use crate::log::{AuditCursor, AuditFilter as LogFilter, AuditPage, Position};
 
 /// The name of the interface.
@@ -55,14 +56,7 @@ pub struct UpTo {
 impl AuditEvent {
     /// The event with its data as readers see it: personal fields as text, or null where erased; no keyed hashes.
     pub fn new(recorded: Recorded) -> Self {
-        let descriptor = recorded.event.descriptor();
-        let stored = serde_json::to_value(&recorded.event).unwrap_or_default();
-        let own = stored.get(descriptor.name);
-        let data = descriptor.fields.iter().filter(|field| !field.kind.hidden).map(|field| {
-            let value = own.and_then(|own| own.get(field.name)).cloned().unwrap_or_default();
-            (camel_case(field.name), shown(field.kind, value))
-        });
-        let data = data.collect();
+        let data = data(&recorded);
         Self { recorded, data }
     }
 
@@ -73,26 +67,6 @@ impl AuditEvent {
     fn position(&self, epoch: i64) -> PositionText {
         Position::at(epoch, self.recorded.partition, self.recorded.offset).into()
     }
-}
-
-/// A personal datum is stored with whose it is; readers get the text.
-fn shown(kind: Kind, value: Value) -> Value {
-    match value {
-        Value::Object(personal) if kind.name == "String" => personal.get("value").cloned().unwrap_or_default(),
-        value => value,
-    }
-}
-
-/// `previous_roles` → `previousRoles`
-fn camel_case(name: &str) -> String {
-    let mut words = name.split('_');
-    let first = words.next().unwrap_or_default().to_owned();
-    words.fold(first, |mut name, word| {
-        let mut letters = word.chars();
-        name.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
-        name.push_str(letters.as_str());
-        name
-    })
 }
 
 /// A field of the interface: name, description, type.

@@ -28,7 +28,7 @@ mod user;
 
 use async_graphql::{EmptySubscription, Schema, SchemaBuilder};
 
-pub use errors::{describe, fault};
+pub use errors::{describe, fault, log_fault};
 pub use session::{App, Session};
 
 /// The schema of the service.

@@ -125,7 +125,7 @@ impl Organization {
         }
     }
 
-    pub(super) async fn allowed(&self, ctx: &Context<'_>, permission: Permission) -> Result<(), Error> {
+    async fn allowed(&self, ctx: &Context<'_>, permission: Permission) -> Result<(), Error> {
         let seen = Session::of(ctx).see(&self.id).await?;
         if seen.as_ref().is_some_and(|seen: &Seen| seen.may(permission)) {
             if seen.is_some_and(|seen| seen.may_only_as_operator(permission)) {

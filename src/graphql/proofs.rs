@@ -1,15 +1,14 @@
 //! Proofs of the audit trail: its signed heads, and that they hold what they should.
 
 use aggregates::ids::OrganizationId;
-use aggregates::roles::Permission;
 use async_graphql::{Context, Error, ID, SimpleObject};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::errors::{bad_input, log_fault};
-use super::organization::Organization;
 use super::scalars::{Long, Time};
 use super::session::{Session, id};
+use crate::access::trail::Kind;
 use crate::audit::merkle::Hash;
 use crate::audit::proofs::{self, Head, NoProof};
 
@@ -65,13 +64,7 @@ async fn audited(ctx: &Context<'_>, organization: &ID) -> Result<Option<Organiza
     let session = Session::of(ctx);
     session.caller()?;
     let id: OrganizationId = id("organizationId", organization)?;
-    let Some(seen) = session.see(&id).await? else {
-        session.note_reach(Some(&id), Some(id.as_ref()));
-        return Ok(None);
-    };
-    Organization::new(seen.id, &seen.organization).allowed(ctx, Permission::AuditRead).await?;
-    session.note_audit_read(Some(&id));
-    Ok(Some(id))
+    Ok(session.audits(&id, Kind::AuditRead).await?.then_some(id))
 }
 
 fn no_proof(error: NoProof) -> Error {

@@ -8,13 +8,14 @@ use async_graphql::{Context, Error};
 use projections::{Progress, Projection, Reach};
 use tokio::sync::watch;
 
-use super::errors::{bad_input, coded, database_fault, fault, rate_limited, unauthenticated};
+use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_limited, unauthenticated};
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
 use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase};
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId, UserId};
+use aggregates::roles::Permission;
 
 /// How often a reader who waits for `atLeast` asks the database how far other replicas are.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -150,8 +151,31 @@ impl Session {
 
     /// Puts on record that the audit trail of an organization was read, or the one over all of them.
     pub fn note_audit_read(&self, organization: Option<&OrganizationId>) {
+        self.note_audit(Kind::AuditRead, organization);
+    }
+
+    fn note_audit(&self, kind: Kind, organization: Option<&OrganizationId>) {
         let as_operator = organization.is_none_or(|id| self.noted(|noted| noted.as_operator.contains(id)));
-        self.note(Kind::AuditRead, as_operator, organization, None, organization.map(AsRef::as_ref));
+        self.note(kind, as_operator, organization, None, organization.map(AsRef::as_ref));
+    }
+
+    /// Whether the caller sees the organization, and then that he may read its audit trail, which is put on record as
+    /// of this kind.
+    pub async fn audits(&self, id: &OrganizationId, kind: Kind) -> Result<bool, Error> {
+        let Some(seen) = self.see(id).await? else {
+            self.note_reach(Some(id), Some(id.as_ref()));
+            return Ok(false);
+        };
+        let permission = Permission::AuditRead;
+        if !seen.may(permission) {
+            self.note_refusal(Some(id), Some(id.as_ref()));
+            return Err(forbidden(format!("this needs the permission {permission}, which none of your roles has")));
+        }
+        if seen.may_only_as_operator(permission) {
+            self.note_operator_read(id);
+        }
+        self.note_audit(kind, Some(id));
+        Ok(true)
     }
 
     /// Puts on record that the caller was refused for lack of permission: in an organization that he sees, else for

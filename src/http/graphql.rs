@@ -65,7 +65,8 @@ pub mod code {
     pub const INTERNAL: &str = "INTERNAL";
 }
 
-const INTERNAL_MESSAGE: &str = "Something failed inside the service; it is not the request's fault. Try again later.";
+pub const INTERNAL_MESSAGE: &str =
+    "Something failed inside the service; it is not the request's fault. Try again later.";
 
 /// An error with a code, as every error of this service carries one.
 pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerError {

@@ -1,5 +1,6 @@
 //! What is served over HTTP: GraphQL, GraphiQL, health and metrics.
 
+mod export;
 mod graphiql;
 mod graphql;
 mod limits;
@@ -61,6 +62,7 @@ pub struct Shared {
 pub fn router(shared: Arc<Shared>, with_graphiql: bool) -> Router {
     let mut router = Router::new()
         .route("/graphql", any(graphql))
+        .route("/audit/{organization}/export", get(export::export))
         .route("/health/live", get(operation::live))
         .route("/health/ready", get(operation::ready))
         .route("/metrics", get(operation::metrics));
@@ -110,8 +112,7 @@ async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 
 /// Lets the caller in before the body is read, so that strangers cost little, and counts the request for him.
 async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Response {
-    let headers = request.headers().clone();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    let (headers, peer) = sender(&request);
     let caller = match caller(&shared, &headers, peer, meter).await {
         Ok(caller) => caller,
         Err(error) => return graphql::refuse(&headers, error),
@@ -168,6 +169,12 @@ async fn execute(
 
 fn rate_limited(refused: RateLimited) -> ServerError {
     crate::graphql::fault(Fault::RateLimited(refused)).into_server_error(Default::default())
+}
+
+/// What a request says of its sender.
+fn sender(request: &Request) -> (HeaderMap, Option<SocketAddr>) {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    (request.headers().clone(), peer)
 }
 
 /// Who calls, by the request's token; `None` without one. Without a valid one the call counts against its address.

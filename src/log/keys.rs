@@ -23,8 +23,10 @@ const CACHED_KEYS_MAX: usize = 100_000;
 /// How often keys are made and looked for before that counts as a fault.
 const MAKE_TRIES: usize = 3;
 const NONCE_BYTES: usize = 12;
-/// The first byte of what is sealed: which algorithm.
-const AES_256_GCM: u8 = 1;
+/// The first byte of what is sealed: AES-256-GCM under the key itself.
+const OWN_KEY: u8 = 1;
+/// The same under a key that is derived for the one place, so that it can be shown without showing any other.
+const PLACE_KEY: u8 = 2;
 
 /// The keys in use. Cheap to share.
 pub struct KeyRing {
@@ -38,12 +40,13 @@ pub struct KeyRing {
 
 /// The key of one person.
 #[derive(Clone)]
-pub struct PersonKey(Aes256Gcm);
+pub struct PersonKey([u8; 32]);
 
 /// The keys of the persons in one command or one page of events; a missing one was erased.
 #[derive(Default)]
 pub struct Keys(HashMap<String, Option<PersonKey>>);
 
+/// A key that follows from another one and a label.
 fn derive(master: &[u8; 32], label: &str) -> [u8; 32] {
     // HMAC takes keys of every length, so this cannot fail; a derived key of zeros would be the worst answer.
     let mut mac = match <Hmac<Sha256> as KeyInit>::new_from_slice(master) {
@@ -155,7 +158,7 @@ impl KeyRing {
     }
 
     fn wrap(&self, subject: &str, key: &[u8; 32]) -> Result<Vec<u8>, LogError> {
-        seal(&self.wrapping, subject.as_bytes(), key).ok_or(LogError::Cipher)
+        seal(OWN_KEY, &self.wrapping, subject.as_bytes(), key).ok_or(LogError::Cipher)
     }
 
     fn unwrap_and_keep(&self, subject: &str, wrapped: Option<&[u8]>) -> Result<Option<PersonKey>, LogError> {
@@ -163,7 +166,7 @@ impl KeyRing {
             None => None,
             Some(wrapped) => {
                 let key = open(&self.wrapping, subject.as_bytes(), wrapped).ok_or(LogError::Cipher)?;
-                Some(PersonKey(Aes256Gcm::new_from_slice(&key).map_err(|_| LogError::Cipher)?))
+                Some(PersonKey(key.try_into().map_err(|_| LogError::Cipher)?))
             }
         };
         self.cached.insert(subject.to_owned(), key.clone());
@@ -171,18 +174,40 @@ impl KeyRing {
     }
 }
 
+impl PersonKey {
+    fn of_place(&self, place: &str) -> [u8; 32] {
+        derive(&self.0, &format!("tenancy: seal {place}"))
+    }
+}
+
+/// Opens what was sealed for `place`, by the key of that place.
+pub fn open_disclosed(key: &[u8; 32], place: &str, sealed: &str) -> Option<String> {
+    let sealed = URL_SAFE_NO_PAD.decode(sealed).ok().filter(|sealed| sealed.first() == Some(&PLACE_KEY))?;
+    String::from_utf8(open(&Aes256Gcm::new(key.into()), place.as_bytes(), &sealed)?).ok()
+}
+
 impl Keys {
     /// Seals `value` of `subject` for `place`; `None` when the person was erased.
     pub fn seal(&self, subject: &str, place: &str, value: &str) -> Option<String> {
         let key = self.0.get(subject)?.as_ref()?;
-        seal(&key.0, place.as_bytes(), value.as_bytes()).map(|sealed| URL_SAFE_NO_PAD.encode(sealed))
+        let sealed = seal(PLACE_KEY, &Aes256Gcm::new(&key.of_place(place).into()), place.as_bytes(), value.as_bytes());
+        sealed.map(|sealed| URL_SAFE_NO_PAD.encode(sealed))
     }
 
     /// Opens what was sealed for `place`; `None` when the person was erased, or when it was sealed elsewhere.
     pub fn open(&self, subject: &str, place: &str, sealed: &str) -> Option<String> {
         let key = self.0.get(subject)?.as_ref()?;
         let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        String::from_utf8(open(&key.0, place.as_bytes(), &sealed)?).ok()
+        let key = match sealed.first()? {
+            &PLACE_KEY => key.of_place(place),
+            _ => key.0,
+        };
+        String::from_utf8(open(&Aes256Gcm::new(&key.into()), place.as_bytes(), &sealed)?).ok()
+    }
+
+    /// The key that opens what was sealed of `subject` for `place`, and nothing else; `None` when the person was erased.
+    pub fn of_place(&self, subject: &str, place: &str) -> Option<[u8; 32]> {
+        Some(self.0.get(subject)?.as_ref()?.of_place(place))
     }
 
     /// Seals a personal field for `place`.
@@ -199,17 +224,17 @@ impl Keys {
 }
 
 /// version byte, nonce, ciphertext with tag
-fn seal(key: &Aes256Gcm, place: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+fn seal(form: u8, key: &Aes256Gcm, place: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     let nonce: [u8; NONCE_BYTES] = rand::random();
     let sealed = key.encrypt(&Nonce::from(nonce), Payload { msg: value, aad: place }).ok()?;
-    Some([&[AES_256_GCM], nonce.as_slice(), &sealed].concat())
+    Some([&[form], nonce.as_slice(), &sealed].concat())
 }
 
 fn open(key: &Aes256Gcm, place: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (version, rest) = sealed.split_first()?;
     let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES)?;
     let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
-    if *version != AES_256_GCM {
+    if ![OWN_KEY, PLACE_KEY].contains(version) {
         return None;
     }
     key.decrypt(&Nonce::from(nonce), Payload { msg: sealed, aad: place }).ok()

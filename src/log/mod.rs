@@ -35,11 +35,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_of};
-pub use keys::KeyRing;
+pub use keys::{KeyRing, open_disclosed};
 pub use load::{Current, Loadable, Loaded};
 pub use position::{InvalidPosition, Position};
-pub use read::{AuditCursor, AuditFilter, AuditPage, Direction, NamedTally};
-pub use stored::{COLUMNS, Reader, StoredEvent};
+pub use read::{AuditCursor, AuditFilter, AuditPage, Direction, NamedTally, push_filter};
+pub use stored::{COLUMNS, Datum, Reader, StoredEvent};
 
 /// The last offset of each partition, as far as this process has heard.
 pub type Heads = BTreeMap<i16, i64>;

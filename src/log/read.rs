@@ -29,6 +29,17 @@ pub struct AuditFilter {
     pub correlation: Option<Uuid>,
 }
 
+impl AuditFilter {
+    /// Whether it wants all.
+    pub fn is_empty(&self) -> bool {
+        let Self { event_types, actors, subjects, since, until, correlation } = self;
+        [event_types, actors, subjects].iter().all(|list| list.is_empty())
+            && since.is_none()
+            && until.is_none()
+            && correlation.is_none()
+    }
+}
+
 /// From which end a page is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -134,7 +145,8 @@ pub(super) async fn heads(connection: &mut PgConnection, partitions: &[i16]) -> 
     Ok(rows.into_iter().map(|row| (row.partition, row.offset)).collect())
 }
 
-fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter) {
+/// Adds the conditions of a filter.
+pub fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter) {
     if !filter.event_types.is_empty() {
         query.push(" AND event_type = ANY(").push_bind(filter.event_types.clone()).push(")");
     }

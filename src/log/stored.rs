@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use cqrs_es::persist::EventUpcaster;
 use uuid::Uuid;
 
-use super::LogError;
-use super::keys::{KeyRing, Keys};
+use super::keys::{KeyRing, Keys, open_disclosed};
+use super::{Log, LogError};
 
 /// A row of `events`.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -187,6 +187,64 @@ impl Reader {
             },
             event,
         })
+    }
+}
+
+/// A personal datum of a stored event, with the key that opens it there and nothing else.
+#[derive(Debug, Clone)]
+pub struct Datum {
+    /// Where it stands: `payload.email`, `ip`, `userAgent`.
+    pub place: String,
+    /// The datum.
+    pub value: String,
+    /// The key.
+    pub key: [u8; 32],
+}
+
+/// What is sealed in a stored event.
+struct SealedDatum {
+    shown: String,
+    of: String,
+    place: String,
+    text: String,
+}
+
+impl Log {
+    /// What is personal in each of these rows and not erased. Rows that cannot be read open nothing.
+    pub async fn disclose(&self, rows: &[StoredEvent]) -> Result<Vec<Vec<Datum>>, LogError> {
+        let sealed: Vec<Vec<SealedDatum>> = rows.iter().map(|row| self.reader.sealed(row)).collect();
+        let keys = self.keys.find(sealed.iter().flatten().map(|datum| datum.of.as_str())).await?;
+        let open = |datum: SealedDatum| {
+            let key = keys.of_place(&datum.of, &datum.place)?;
+            let value = open_disclosed(&key, &datum.place, &datum.text)?;
+            Some(Datum { place: datum.shown, value, key })
+        };
+        Ok(sealed.into_iter().map(|data| data.into_iter().filter_map(open).collect()).collect())
+    }
+}
+
+impl Reader {
+    fn sealed(&self, row: &StoredEvent) -> Vec<SealedDatum> {
+        let mut found = vec![];
+        if let Ok(mut event) = self.parse(row) {
+            event.visit_personal(&mut |field, personal| {
+                let of = personal.of().to_owned();
+                personal.open(|text| {
+                    let place = format!("{}/{field}", row.event_id);
+                    found.push(SealedDatum { shown: format!("payload.{field}"), of, place, text: text.to_owned() });
+                    None
+                });
+            });
+        }
+        let actor: Option<Actor> = row.actor.parse().ok();
+        let columns = [("ip", "ip", &row.ip), ("userAgent", "user_agent", &row.user_agent)];
+        for (shown, column, sealed) in columns {
+            if let (Some(of), Some(text)) = (actor.as_ref().and_then(origin_subject), sealed) {
+                let place = format!("{}/{column}", row.command_id);
+                found.push(SealedDatum { shown: shown.to_owned(), of: of.to_owned(), place, text: text.clone() });
+            }
+        }
+        found
     }
 }
 

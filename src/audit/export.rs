@@ -1,0 +1,295 @@
+//! Exports an organization's audit trail, block by block: as a bundle that anybody can verify, for spreadsheets, or as
+//! OCSF for systems that watch.
+//!
+//! What is exported is what is sealed. The same request gives the same lines again (but for what was erased
+//! meanwhile), so whoever was cut off asks for what follows the last event that he has.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aggregates::Recorded;
+use aggregates::ids::OrganizationId;
+use sqlx::{PgPool, Postgres, QueryBuilder};
+
+use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
+use super::leaf::Leaf;
+use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
+use super::proofs::{NoProof, hashes, head};
+use super::seal::TILE;
+use super::tables;
+use crate::log::{AuditFilter, COLUMNS, Log, LogError, Position, StoredEvent, push_filter};
+
+/// How long an export waits for its newest events to be sealed, and how often it looks.
+const SEALED_WAIT: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many events with a proof each are read at once.
+const SINGLE_EVENTS: u64 = 64;
+
+/// As what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// A bundle: lines of JSON with proofs.
+    #[default]
+    Ndjson,
+    /// A table for people.
+    Csv,
+    /// Lines of JSON in the Open Cybersecurity Schema Framework.
+    Ocsf,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ndjson, Self::Csv, Self::Ocsf];
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Ocsf => "ocsf",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// The media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Ndjson | Self::Ocsf => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// As what.
+    pub format: Format,
+    /// Which events; all, if it names nothing.
+    pub filter: AuditFilter,
+    /// Only events after this audit sequence.
+    pub after: u64,
+    /// Only events up to this one, and as they are in the tree of that size; up to the newest that is sealed, without.
+    pub to: Option<u64>,
+    /// Without the beginning, after this event of an export that was cut off: the last one whose hashes were received.
+    pub resume_after: Option<u64>,
+}
+
+/// An export on its way.
+pub struct Export {
+    log: Arc<Log>,
+    organization: OrganizationId,
+    format: Format,
+    filter: AuditFilter,
+    from: u64,
+    to: u64,
+    /// The audit sequence up to which it is done; `None` when it has ended.
+    done: Option<u64>,
+    /// The lines that come first.
+    beginning: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    metadata: String,
+    #[sqlx(flatten)]
+    event: StoredEvent,
+}
+
+impl Export {
+    /// Begins one; `None` while nothing is sealed.
+    pub async fn begin(
+        log: &Arc<Log>,
+        organization: &OrganizationId,
+        request: Request,
+    ) -> Result<Option<Self>, NoProof> {
+        let new = request.resume_after.is_none();
+        if new {
+            wait_until_sealed(log.pool(), organization.as_ref()).await?;
+        }
+        let Some(head) = head(log.pool(), organization.as_ref()).await? else { return Ok(None) };
+        let to = request.to.unwrap_or(head.size);
+        if to > head.size || (new && to != head.size) {
+            return Err(NoProof::OutOfRange(format!(
+                "there is a checkpoint of {} events; of {to} there is none",
+                head.size
+            )));
+        }
+        let had = request.resume_after.unwrap_or(request.after);
+        if request.after > to || had > to || had < request.after {
+            return Err(NoProof::OutOfRange(format!("of {to} events none follow that one")));
+        }
+        let complete = request.filter.is_empty();
+        let mut export = Self {
+            log: log.clone(),
+            organization: organization.clone(),
+            format: request.format,
+            filter: request.filter,
+            from: request.after + 1,
+            to,
+            done: Some(had),
+            beginning: None,
+        };
+        if new {
+            export.beginning = Some(match export.format {
+                Format::Ndjson => export.bundle_beginning(request.after, complete, head.note).await?,
+                Format::Csv => tables::csv_head(),
+                Format::Ocsf => String::new(),
+            });
+        }
+        Ok(Some(export))
+    }
+
+    async fn bundle_beginning(&self, after: u64, complete: bool, note: String) -> Result<String, LogError> {
+        let ranges: Vec<_> =
+            complete_subtrees((0, after)).into_iter().map(|(height, at)| (at, at + (1 << height))).collect();
+        let before = hashes(self.log.pool(), self.organization.as_ref(), &ranges).await?;
+        let header = Header {
+            format: FORMAT.to_owned(),
+            organization: self.organization.to_string(),
+            from: self.from,
+            to: self.to,
+            complete,
+            before: before.into_iter().map(Text).collect(),
+        };
+        Ok(line(&Line::Header(header))? + &line(&Line::Checkpoint(Signed { note }))?)
+    }
+
+    /// The organization.
+    pub fn organization(&self) -> &OrganizationId {
+        &self.organization
+    }
+
+    /// Up to which audit sequence it goes.
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+
+    /// Up to which audit sequence it is done.
+    pub fn done(&self) -> u64 {
+        self.done.unwrap_or(self.to)
+    }
+
+    /// The next lines; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<String>, LogError> {
+        if let Some(beginning) = self.beginning.take() {
+            return Ok(Some(beginning));
+        }
+        let Some(done) = self.done else { return Ok(None) };
+        if done >= self.to {
+            self.done = None;
+            return Ok(Some(if self.format == Format::Ndjson { line(&Line::End {})? } else { String::new() }));
+        }
+        match (self.format, self.filter.is_empty()) {
+            (Format::Ndjson, true) => self.block(done).await,
+            (_, _) => self.some(done).await,
+        }
+        .map(Some)
+    }
+
+    /// The rest of the tile after `done`, whole, with its hashes.
+    async fn block(&mut self, done: u64) -> Result<String, LogError> {
+        let end = ((done / TILE + 1) * TILE).min(self.to);
+        let rows = self.rows(done, end, TILE).await?;
+        let leaves: Vec<(u64, u64)> = (done..end).map(|index| (index, index + 1)).collect();
+        let sealed = hashes(self.log.pool(), self.organization.as_ref(), &leaves).await?;
+        let mut text = self.events(rows, |_| None).await?;
+        let sealed = sealed.into_iter().map(Text).collect();
+        text += &line(&Line::Hashes(Hashes { first: done + 1, hashes: sealed }))?;
+        self.done = Some(end);
+        Ok(text)
+    }
+
+    /// Some events after `done`, of those that are wanted.
+    async fn some(&mut self, done: u64) -> Result<String, LogError> {
+        let limit = if self.format == Format::Ndjson { SINGLE_EVENTS } else { TILE };
+        let rows = self.rows(done, self.to, limit).await?;
+        let last = rows.last().and_then(|row| row.event.audit_sequence).map(i64::unsigned_abs);
+        self.done = Some(last.filter(|_| rows.len() as u64 == limit).unwrap_or(self.to));
+        if self.format != Format::Ndjson {
+            let events: Vec<StoredEvent> = rows.into_iter().map(|row| row.event).collect();
+            let read = self.log.reader().read_each(&events, self.log.keys()).await?;
+            let table = |(row, read): (&StoredEvent, &Result<Recorded, LogError>)| match self.format {
+                Format::Csv => tables::csv(row, read.as_ref().ok()),
+                Format::Ocsf | Format::Ndjson => tables::ocsf(row, read.as_ref().ok()),
+            };
+            return Ok(events.iter().zip(&read).map(table).collect());
+        }
+        let mut proofs: Vec<Vec<Hash>> = vec![];
+        for row in &rows {
+            let index = row.event.audit_sequence.unwrap_or_default().unsigned_abs().wrapping_sub(1);
+            let ranges = inclusion_ranges(index, self.to).unwrap_or_default();
+            proofs.push(hashes(self.log.pool(), self.organization.as_ref(), &ranges).await?);
+        }
+        self.events(rows, |number| proofs.get(number).cloned()).await
+    }
+
+    async fn events(&self, rows: Vec<Row>, proof: impl Fn(usize) -> Option<Vec<Hash>>) -> Result<String, LogError> {
+        let (events, metadata): (Vec<StoredEvent>, Vec<String>) =
+            rows.into_iter().map(|row| (row.event, row.metadata)).unzip();
+        let personal = self.log.disclose(&events).await?;
+        let mut text = String::new();
+        for (number, ((event, metadata), personal)) in events.iter().zip(metadata).zip(personal).enumerate() {
+            let disclosed =
+                |datum: crate::log::Datum| (datum.place, Disclosed { value: datum.value, key: Text(datum.key) });
+            text += &line(&Line::Event(Event {
+                columns: Leaf::new(event, &metadata),
+                personal: personal.into_iter().map(disclosed).collect(),
+                proof: proof(number).map(|path| path.into_iter().map(Text).collect()),
+            }))?;
+        }
+        Ok(text)
+    }
+
+    async fn rows(&self, after: u64, to: u64, limit: u64) -> Result<Vec<Row>, LogError> {
+        let mut query = QueryBuilder::<Postgres>::new(format!(
+            "SELECT metadata::text AS metadata, {COLUMNS} FROM events WHERE organization_id = "
+        ));
+        query.push_bind(self.organization.to_string());
+        query.push(" AND audit_sequence > ").push_bind(after.cast_signed());
+        query.push(" AND audit_sequence <= ").push_bind(to.cast_signed());
+        push_filter(&mut query, &self.filter);
+        query.push(" ORDER BY audit_sequence LIMIT ").push_bind(limit.cast_signed());
+        Ok(query.build_query_as().fetch_all(self.log.pool()).await?)
+    }
+}
+
+/// Waits a moment for what was appended last; what is not sealed by then comes with the next export.
+async fn wait_until_sealed(pool: &PgPool, organization: &str) -> Result<(), LogError> {
+    let statement = "SELECT coalesce((SELECT max(audit_sequence) FROM events WHERE organization_id = $1), 0)
+        <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)";
+    let until = Instant::now() + SEALED_WAIT;
+    while !sqlx::query_scalar::<_, bool>(statement).bind(organization).fetch_one(pool).await? && Instant::now() < until
+    {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// The audit sequence up to which this position of the log lies, in its organization.
+pub async fn sequence_at(log: &Log, organization: &OrganizationId, position: &Position) -> Result<u64, NoProof> {
+    if position.epoch != log.epoch() {
+        return Err(NoProof::OutOfRange("this position is from before the database was restored".into()));
+    }
+    let partition = log.partition_of(organization.as_ref());
+    let offset = position.offsets.get(&partition);
+    let offset = offset.ok_or_else(|| NoProof::OutOfRange(format!("this position says nothing of {organization}")))?;
+    let sequence = sqlx::query_scalar!(
+        r#"SELECT audit_sequence FROM events WHERE organization_id = $1 AND partition = $2 AND "offset" <= $3
+           ORDER BY audit_sequence DESC LIMIT 1"#,
+        organization.as_ref(),
+        partition,
+        offset
+    )
+    .fetch_optional(log.pool())
+    .await?;
+    Ok(sequence.flatten().unwrap_or_default().unsigned_abs())
+}
+
+fn line(line: &Line) -> Result<String, LogError> {
+    line.text().map_err(|error| LogError::Corrupt(error.to_string()))
+}

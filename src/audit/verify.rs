@@ -1,0 +1,447 @@
+//! Verifies a bundle by nothing but a key: no service, no database, no configuration.
+//!
+//! The events are hashed anew and compared with the hashes that were sealed; either list has to add up to the signed
+//! root. Where the sealed one does, an event that does not fit it is named.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, Read};
+
+use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, LINE_BYTES_MAX, Line, Text};
+use super::leaf::Leaf;
+use super::merkle::{Frontier, Hash, inclusion_root};
+use super::note::{Checkpoint, Invalid, VerifierKey, open};
+use super::seal::TILE;
+use crate::log::open_disclosed;
+
+/// The most events that do not fit of which is looked where they came from.
+const STRAY_MAX: usize = 256;
+/// The most places that nothing fits of which is remembered what was sealed there.
+const VACANT_MAX: usize = 10_000;
+/// The most findings that are told one by one.
+const FINDINGS_MAX: usize = 100;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is wrong, a line each; nothing if all is well.
+    pub findings: Vec<String>,
+    /// How many findings there are besides.
+    pub more: usize,
+    /// How many events were verified.
+    pub events: u64,
+    /// The bundle's header.
+    pub header: Option<Header>,
+    /// The bundle's checkpoint, which is signed.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl Report {
+    /// Whether nothing is altered, missing, added or moved.
+    pub fn is_well(&self) -> bool {
+        self.findings.is_empty() && self.more == 0
+    }
+
+    fn found(&mut self, finding: String) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Why there is nothing to report.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It cannot be read.
+    #[error("the bundle cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A checkpoint of before, from a file that holds its note, or from a bundle.
+pub fn older(text: &str, keys: &[VerifierKey]) -> Result<Checkpoint, Invalid> {
+    let second = text.lines().nth(1).map(serde_json::from_str);
+    let note = if let Some(Ok(Line::Checkpoint(signed))) = second { signed.note } else { text.to_owned() };
+    open(&note, keys)?.parse()
+}
+
+/// Verifies a bundle that one of `keys` signed, and that nothing of what `older` covers was changed since.
+pub fn verify(bundle: impl BufRead, keys: &[VerifierKey], older: Option<&Checkpoint>) -> Result<Report, Unreadable> {
+    let mut verification = Verification { older: older.cloned(), ..Verification::default() };
+    let mut lines = Lines { bundle, number: 0 };
+    while let Some(line) = lines.next()? {
+        let number = lines.number;
+        if verification.ended {
+            verification.report.found(format!("line {number} follows the end: added"));
+            break;
+        }
+        match line {
+            // What cannot be read may have been anything; without the beginning nothing makes sense.
+            Err(reason) => {
+                verification.report.found(format!("line {number} is altered: {reason}"));
+                if number <= 2 {
+                    return Ok(verification.report);
+                }
+            }
+            Ok(line) => {
+                if let Err(reason) = verification.line(number, line, keys) {
+                    verification.report.found(reason);
+                    return Ok(verification.report);
+                }
+            }
+        }
+    }
+    Ok(verification.end())
+}
+
+struct Lines<R> {
+    bundle: R,
+    number: usize,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn next(&mut self) -> Result<Option<Result<Line, String>>, Unreadable> {
+        let mut text = vec![];
+        let read = (&mut self.bundle).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut text)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if text.pop() != Some(b'\n') {
+            let long = read > LINE_BYTES_MAX;
+            return Ok(Some(Err(if long { "it is too long".into() } else { "it ends amid the line: cut".into() })));
+        }
+        // Nothing but what the writer wrote: another spelling of the same would be an altered byte that nobody sees.
+        let line = serde_json::from_slice::<Line>(&text).map_err(|error| error.to_string());
+        let same = |line: &Line| line.text().is_ok_and(|written| written.as_bytes().strip_suffix(b"\n") == Some(&text));
+        Ok(Some(line.and_then(|line| {
+            if same(&line) { Ok(line) } else { Err("it is not written as an export writes it".into()) }
+        })))
+    }
+}
+
+/// An event that does not fit.
+struct Stray {
+    number: usize,
+    columns: Leaf,
+}
+
+#[derive(Default)]
+struct Verification {
+    report: Report,
+    older: Option<Checkpoint>,
+    ended: bool,
+    /// The tree of the events as they stand here, and that of the hashes that were sealed.
+    here: Frontier,
+    sealed: Frontier,
+    /// The events since the last line of hashes, by audit sequence, with line and hash.
+    block: BTreeMap<u64, (usize, Hash, Leaf)>,
+    /// The audit sequence up to which events were seen.
+    seen: u64,
+    stray: Vec<Stray>,
+    /// What was sealed where no event fits.
+    vacant: BTreeMap<u64, Hash>,
+    /// The root of the older checkpoint's size, by the events and by the hashes that were sealed.
+    then: Option<(Hash, Hash)>,
+    /// Events with a proof of their own, by the root that it leads to: how many, and line and audit sequence of some.
+    single: HashMap<Option<Hash>, (usize, Vec<(usize, u64)>)>,
+}
+
+impl Verification {
+    /// An error ends the verification.
+    fn line(&mut self, number: usize, line: Line, keys: &[VerifierKey]) -> Result<(), String> {
+        match (number, line) {
+            (1, Line::Header(header)) => {
+                return self.begin(header).map_err(|reason| format!("line 1 is altered: {reason}"));
+            }
+            (2, Line::Checkpoint(signed)) => return self.signed(&signed.note, keys),
+            (1 | 2, _) => {
+                return Err(format!("line {number} is not what a bundle begins with: altered, or lines are missing"));
+            }
+            (_, Line::Header(_) | Line::Checkpoint(_)) => {
+                self.report.found(format!("line {number} begins a bundle again: added"))
+            }
+            (_, Line::Event(event)) => self.event(number, event),
+            (_, Line::Hashes(hashes)) => self.hashes(number, &hashes),
+            (_, Line::End {}) => self.ended = true,
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, header: Header) -> Result<(), String> {
+        if header.format != FORMAT {
+            return Err(format!("the format {:?} is not known here; {FORMAT} is", header.format));
+        }
+        if header.from == 0 || header.from > header.to.saturating_add(1) {
+            return Err(format!("it would hold the events from {} to {}", header.from, header.to));
+        }
+        let peaks = header.before.iter().map(|peak| peak.0).collect();
+        let before = Frontier::new(header.from - 1, peaks);
+        self.here = before.ok_or("the hashes of what comes before do not fit the number of it")?;
+        self.sealed = self.here.clone();
+        self.seen = header.from - 1;
+        self.report.header = Some(header);
+        self.look_at_older();
+        Ok(())
+    }
+
+    fn look_at_older(&mut self) {
+        if self.older.as_ref().is_some_and(|older| older.size == self.sealed.size()) {
+            self.then = Some((self.here.root(), self.sealed.root()));
+        }
+    }
+
+    fn event(&mut self, number: usize, event: Event) {
+        let sequence = event.columns.audit_sequence.as_deref().and_then(|text| text.parse::<u64>().ok());
+        let id = event.columns.event_id.clone().unwrap_or_default();
+        for (place, disclosed) in &event.personal {
+            if let Err(reason) = opens(&event.columns, place, disclosed) {
+                self.report.found(format!("line {number}, event {id}: its readable {place} is altered: {reason}"));
+            }
+        }
+        let Some(sequence) = sequence else {
+            self.report.found(format!("line {number}, event {id}: altered: it has no audit sequence"));
+            return;
+        };
+        let hash = event.columns.hash();
+        let complete = self.report.header.as_ref().is_some_and(|header| header.complete);
+        if let Some(proof) = event.proof.filter(|_| !complete) {
+            self.report.events += 1;
+            if sequence <= self.seen {
+                self.report
+                    .found(format!("line {number}: event {sequence} ({id}) stands out of order: moved or added"));
+            }
+            self.seen = self.seen.max(sequence);
+            let size = self.report.header.as_ref().map_or(0, |header| header.to);
+            let path: Vec<Hash> = proof.iter().map(|hash| hash.0).collect();
+            let root = inclusion_root(sequence.wrapping_sub(1), size, &hash, &path);
+            let (count, some) = self.single.entry(root).or_default();
+            *count += 1;
+            if some.len() < FINDINGS_MAX {
+                some.push((number, sequence));
+            }
+            return;
+        }
+        if sequence <= self.seen {
+            self.report.found(format!("line {number}: event {sequence} ({id}) stands out of order: moved or added"));
+        }
+        self.seen = self.seen.max(sequence);
+        if let Some((first, ..)) = self.block.get(&sequence) {
+            self.report
+                .found(format!("line {number}: event {sequence} ({id}) is there already, in line {first}: added"));
+            return;
+        }
+        if self.block.len() as u64 >= TILE {
+            self.report.found(format!(
+                "line {number}: {TILE} events come before it without their hashes: cut, or event added"
+            ));
+            return;
+        }
+        self.block.insert(sequence, (number, hash, event.columns));
+    }
+
+    fn hashes(&mut self, number: usize, hashes: &Hashes) {
+        let next = self.sealed.size() + 1;
+        if hashes.first != next {
+            self.report
+                .found(format!("line {number} has hashes from {} on, where {next} follows: altered", hashes.first));
+        }
+        for (sequence, Text(sealed)) in (next..).zip(&hashes.hashes) {
+            self.sealed.push(*sealed, |_, _| {});
+            match self.block.remove(&sequence) {
+                Some((line, hash, columns)) => {
+                    self.report.events += 1;
+                    self.here.push(hash, |_, _| {});
+                    if hash != *sealed {
+                        self.misfit(line, columns);
+                        self.vacate(sequence, *sealed);
+                    }
+                }
+                None => {
+                    self.here.push(*sealed, |_, _| {});
+                    self.vacate(sequence, *sealed);
+                }
+            }
+            self.look_at_older();
+        }
+        for (_, (line, _, columns)) in std::mem::take(&mut self.block) {
+            self.misfit(line, columns);
+        }
+        self.seen = self.seen.max(self.sealed.size());
+    }
+
+    fn vacate(&mut self, sequence: u64, sealed: Hash) {
+        if self.vacant.len() < VACANT_MAX {
+            self.vacant.insert(sequence, sealed);
+        } else {
+            self.report.more += 1;
+        }
+    }
+
+    fn misfit(&mut self, number: usize, columns: Leaf) {
+        if self.stray.len() < STRAY_MAX {
+            self.stray.push(Stray { number, columns });
+        } else {
+            self.report.more += 1;
+        }
+    }
+
+    /// Names what does not fit: moved, if it fits elsewhere; altered, if something else was there; else added.
+    fn name_strays(&mut self) {
+        let mut vacant = std::mem::take(&mut self.vacant);
+        let mut rest = vec![];
+        for Stray { number, mut columns } in std::mem::take(&mut self.stray) {
+            let now = columns.audit_sequence.clone().unwrap_or_default();
+            let was = vacant.iter().find_map(|(sequence, sealed)| {
+                columns.audit_sequence = Some(sequence.to_string());
+                (columns.hash() == *sealed).then_some(*sequence)
+            });
+            let id = columns.event_id.clone().unwrap_or_default();
+            match was {
+                Some(was) => {
+                    vacant.remove(&was);
+                    self.report
+                        .found(format!("line {number}: event {now} ({id}) is moved: it was sealed as event {was}"));
+                }
+                None => rest.push((number, now, id)),
+            }
+        }
+        for (number, now, id) in rest {
+            let sequence: u64 = now.parse().unwrap_or_default();
+            match vacant.remove(&sequence) {
+                Some(_) => self.report.found(format!("line {number}: event {now} ({id}) is altered")),
+                None => {
+                    self.report.found(format!("line {number}: event {now} ({id}) is added: nothing was sealed there"))
+                }
+            }
+        }
+        for sequence in vacant.into_keys() {
+            self.report.found(format!("event {sequence} is missing"));
+        }
+    }
+
+    fn signed(&mut self, note: &str, keys: &[VerifierKey]) -> Result<(), String> {
+        let checkpoint: Checkpoint = open(note, keys)
+            .and_then(str::parse)
+            .map_err(|error| format!("line 2: the checkpoint does not count: {error}"))?;
+        let Some(Header { organization, to, .. }) = &self.report.header else { return Ok(()) };
+        if !checkpoint.origin.split('/').any(|part| part == organization) {
+            return Err(format!("the checkpoint is of {}, the header says {organization}: altered", checkpoint.origin));
+        }
+        if checkpoint.size != *to {
+            return Err(format!("the checkpoint covers {} events, the header says {to}: altered", checkpoint.size));
+        }
+        self.report.checkpoint = Some(checkpoint);
+        Ok(())
+    }
+
+    fn end(mut self) -> Report {
+        let (Some(header), Some(checkpoint)) = (self.report.header.clone(), self.report.checkpoint.clone()) else {
+            self.report.found("the bundle ends before its checkpoint: cut".into());
+            return self.report;
+        };
+        if !self.ended {
+            self.report.found(format!("the bundle ends after event {} without its last line: cut", self.seen));
+        }
+        if let Some((sequence, (line, ..))) = self.block.first_key_value() {
+            self.report.found(format!("line {line}: no hashes follow event {sequence}: cut, or event added"));
+        }
+        match header.complete {
+            true => self.end_of_all(&header, &checkpoint),
+            false => self.end_of_some(&checkpoint),
+        }
+        self.compare_with_older(&header, &checkpoint);
+        self.report
+    }
+
+    fn end_of_all(&mut self, header: &Header, checkpoint: &Checkpoint) {
+        if self.sealed.size() < header.to {
+            let from = self.sealed.size() + 1;
+            self.report.found(format!("the events from {from} to {} are missing: cut", header.to));
+        }
+        let (sealed, here) = (self.sealed.root() == checkpoint.root, self.here.root() == checkpoint.root);
+        let fits = self.stray.is_empty() && self.vacant.is_empty();
+        match (sealed, here) {
+            (true, _) => self.name_strays(),
+            (false, true) if !fits => {
+                let places: Vec<String> = self.vacant.keys().map(ToString::to_string).collect();
+                let places = places.join(", ");
+                self.report.found(format!(
+                    "the listed hashes of events {places} are altered; the events themselves are whole"
+                ));
+            }
+            (false, _) => {
+                self.name_strays();
+                let of = if header.from > 1 {
+                    "what comes before, the events and the hashes"
+                } else {
+                    "the events and the hashes"
+                };
+                self.report
+                    .found(format!("{of} do not add up to the signed root: the checkpoint is of another history"));
+            }
+        }
+    }
+
+    fn end_of_some(&mut self, checkpoint: &Checkpoint) {
+        for (root, (count, some)) in std::mem::take(&mut self.single) {
+            if root == Some(checkpoint.root) {
+                continue;
+            }
+            self.report.more += count - some.len();
+            for (line, sequence) in some {
+                self.report.found(format!(
+                    "line {line}: event {sequence} or its proof is altered: it is not under the signed root"
+                ));
+            }
+        }
+    }
+
+    fn compare_with_older(&mut self, header: &Header, checkpoint: &Checkpoint) {
+        let Some(older) = self.older.clone() else { return };
+        let size = older.size;
+        if !older.origin.split('/').any(|part| part == header.organization) {
+            self.report.found(format!("the older checkpoint is of {}, not of {}", older.origin, header.organization));
+        } else if size > checkpoint.size {
+            let gone = size - checkpoint.size;
+            self.report.found(format!(
+                "the older checkpoint covers {size} events, this one {}: the last {gone} are missing: cut",
+                checkpoint.size
+            ));
+        } else if size == checkpoint.size && older.root == checkpoint.root {
+        } else if !header.complete || size + 1 < header.from {
+            self.report.found(format!(
+                "nothing shows that the older checkpoint, of {size} events, is the beginning of this one: export all events after it, or before"
+            ));
+        } else if self.then.is_none_or(|(here, sealed)| here != older.root && sealed != older.root) {
+            self.report.found(format!(
+                "the first {size} events are not those that the older checkpoint covers: history was changed after that was signed"
+            ));
+        }
+    }
+}
+
+/// Whether the key opens the sealed text at this place of the event, and to this datum.
+fn opens(columns: &Leaf, place: &str, disclosed: &Disclosed) -> Result<(), String> {
+    let event = columns.event_id.as_deref().unwrap_or_default();
+    let command = columns.command_id.as_deref().unwrap_or_default();
+    let payload;
+    let (sealed, bound) = match place {
+        "ip" => (columns.ip.as_deref(), format!("{command}/ip")),
+        "userAgent" => (columns.user_agent.as_deref(), format!("{command}/user_agent")),
+        place => {
+            let field = place.strip_prefix("payload.").ok_or("there is no such place")?;
+            payload = serde_json::from_str::<serde_json::Value>(columns.payload.as_deref().unwrap_or_default())
+                .map_err(|error| error.to_string())?;
+            let own = payload.as_object().and_then(|own| own.values().next());
+            let sealed = own.and_then(|own| own.get(field)).and_then(|field| field.get("sealed"));
+            (sealed.and_then(serde_json::Value::as_str), format!("{event}/{field}"))
+        }
+    };
+    let sealed = sealed.ok_or("nothing is sealed there")?;
+    match open_disclosed(&disclosed.key.0, &bound, sealed) {
+        Some(value) if value == disclosed.value => Ok(()),
+        Some(_) => Err("what is sealed says something else".into()),
+        None => Err("its key does not open what is sealed".into()),
+    }
+}

@@ -1,0 +1,186 @@
+//! What others need to verify the audit trail: keys, exports, and the verification itself, which needs nothing else.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use aggregates::Actor;
+use aggregates::ids::OrganizationId;
+
+use super::{Failure, failed, print, progress_bar, progress_lines};
+use crate::access::trail::{Kind, Occurrence};
+use crate::audit::bundle::{LINE_BYTES_MAX, Line};
+use crate::audit::export::{Export, Format, Request, sequence_at};
+use crate::audit::note::{NOTE_BYTES_MAX, VerifierKey};
+use crate::audit::proofs::NoProof;
+use crate::audit::seal::Sealer;
+use crate::audit::verify::{older, verify as verify_bundle};
+use crate::config::Config;
+use crate::database::embedded::Purpose;
+use crate::log::Position;
+use crate::service::{self, Core, audit_signers};
+
+/// The verifier keys, a line each.
+pub(super) fn key(config: &Config) -> Result<ExitCode, Failure> {
+    let signers = audit_signers(config)?;
+    Ok(print(&signers.iter().map(|signer| format!("{}\n", signer.verifier())).collect::<String>()))
+}
+
+/// What to export, and whereto.
+pub(super) struct Wanted {
+    pub organization: OrganizationId,
+    pub out: PathBuf,
+    pub format: Format,
+    pub since: Option<Position>,
+}
+
+/// Writes an export. What was cut off goes on where it stopped, and the file has its name only when it is whole.
+pub(super) async fn export(config: &Config, wanted: Wanted) -> Result<ExitCode, Failure> {
+    let signers = audit_signers(config)?;
+    let core = Core::open(config, Purpose::Command).await?;
+    let sealer = Sealer::new(core.database.projections.clone(), core.commands.log().clone(), signers);
+    let written = async {
+        // Without a running service nobody else does.
+        sealer.seal_all().await.map_err(service::Error::from)?;
+        write(&core, &wanted).await
+    };
+    let written = written.await;
+    drop(sealer);
+    core.close().await?;
+    let to = written?;
+    Ok(print(&format!("wrote {} with the events up to {to}\n", wanted.out.display())))
+}
+
+async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
+    let log = core.commands.log();
+    let Wanted { organization, out, format, since } = wanted;
+    let no_proof = |error: NoProof| match error {
+        NoProof::OutOfRange(reason) => failed(reason, None),
+        NoProof::Log(error) => service::Error::from(error).into(),
+    };
+    let after = match since {
+        Some(position) => sequence_at(log, organization, position).await.map_err(no_proof)?,
+        None => 0,
+    };
+    let mut part = out.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let io = |error: std::io::Error| failed(format!("cannot write {}: {error}", part.display()), None);
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(io)?;
+    let begun = if *format == Format::Ndjson { begun(&mut file, organization, after).map_err(io)? } else { None };
+    let mut request = Request { format: *format, after, ..Request::default() };
+    if let Some(begun) = &begun {
+        (request.to, request.resume_after) = (Some(begun.to), Some(begun.done));
+    }
+    let length = begun.map_or(0, |begun| begun.length);
+    file.set_len(length).map_err(io)?;
+    file.seek(SeekFrom::End(0)).map_err(io)?;
+    let export = Export::begin(log, organization, request).await.map_err(no_proof)?;
+    let mut export = export.ok_or_else(|| {
+        failed(format!("there is no organization {organization}"), "organizations have ids such as org_…")
+    })?;
+    core.commands.trail().note(Occurrence {
+        kind: Kind::AuditExport,
+        actor: Actor::System,
+        operation: "tenancy audit export".to_owned(),
+        organization: Some(organization.clone()),
+        reached: None,
+        target: Some(organization.to_string()),
+        ip: None,
+    });
+    let bar = progress_bar();
+    bar.set_message("exporting");
+    bar.set_length(export.to());
+    let lines = tokio::spawn(progress_lines(bar.clone()));
+    let copied = async {
+        while let Some(lines) = export.next().await.map_err(service::Error::from)? {
+            file.write_all(lines.as_bytes()).map_err(io)?;
+            bar.set_position(export.done());
+        }
+        Ok::<_, Failure>(())
+    };
+    let copied = copied.await;
+    lines.abort();
+    bar.finish_and_clear();
+    copied?;
+    file.sync_all().map_err(io)?;
+    std::fs::rename(&part, out).map_err(io)?;
+    Ok(export.to())
+}
+
+/// How far a bundle was written.
+struct Begun {
+    to: u64,
+    done: u64,
+    length: u64,
+}
+
+/// What there is of the same export, up to the last event whose hashes are there too.
+fn begun(file: &mut File, organization: &OrganizationId, after: u64) -> std::io::Result<Option<Begun>> {
+    let mut reader = BufReader::new(file);
+    let (mut text, mut length) = (vec![], 0);
+    let mut begun: Option<Begun> = None;
+    for number in 1.. {
+        text.clear();
+        let read = (&mut reader).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut text)? as u64;
+        if text.last() != Some(&b'\n') {
+            break;
+        }
+        length += read;
+        match (number, serde_json::from_slice(&text), &mut begun) {
+            (1, Ok(Line::Header(header)), begun)
+                if header.organization == organization.as_ref() && header.from == after + 1 && header.complete =>
+            {
+                *begun = Some(Begun { to: header.to, done: after, length: 0 });
+            }
+            (2, Ok(Line::Checkpoint(_)), Some(begun)) => begun.length = length,
+            (3.., Ok(Line::Event(_)), Some(_)) => {}
+            (3.., Ok(Line::Hashes(hashes)), Some(begun)) => {
+                begun.done = hashes.first + hashes.hashes.len() as u64 - 1;
+                begun.length = length;
+            }
+            _ => break,
+        }
+    }
+    Ok(begun.filter(|begun| begun.length > 0))
+}
+
+/// Verifies a bundle. Reads three things: the bundle, the keys, and an older checkpoint.
+pub(super) fn verify(bundle: &Path, keys: &[VerifierKey], since: Option<&Path>) -> Result<ExitCode, Failure> {
+    let unreadable =
+        |path: &Path, error: std::io::Error| failed(format!("cannot read {}: {error}", path.display()), None);
+    let older = match since {
+        None => None,
+        Some(path) => {
+            let mut text = String::new();
+            let file = File::open(path).map_err(|error| unreadable(path, error))?;
+            // Of a bundle the checkpoint is the second line.
+            file.take(2 * NOTE_BYTES_MAX as u64).read_to_string(&mut text).map_err(|error| unreadable(path, error))?;
+            let checkpoint = older(&text, keys);
+            Some(checkpoint.map_err(|error| failed(format!("{} does not count: {error}", path.display()), None))?)
+        }
+    };
+    let file = File::open(bundle).map_err(|error| unreadable(bundle, error))?;
+    let report = verify_bundle(BufReader::new(file), keys, older.as_ref()).map_err(|error| failed(error, None))?;
+    if let (true, Some(header), Some(checkpoint)) = (report.is_well(), &report.header, &report.checkpoint) {
+        let what = match header.complete {
+            true => format!("all events from {} to {}", header.from, header.to),
+            false => format!("{} events, each by itself; that there are no others is not shown,", report.events),
+        };
+        let older = older.map_or(String::new(), |older| format!(", and the first {} as they were then", older.size));
+        return Ok(print(&format!(
+            "verified: {what} of {}, under the checkpoint of {} events{older}\n",
+            header.organization, checkpoint.size
+        )));
+    }
+    let mut text: String = report.findings.iter().map(|finding| format!("{finding}\n")).collect();
+    if report.more > 0 {
+        text.push_str(&format!("and {} more\n", report.more));
+    }
+    print(&text);
+    Err(failed(
+        format!("{} is not what was signed: {} findings", bundle.display(), report.findings.len() + report.more),
+        "what is wrong stands above, a line each",
+    ))
+}
