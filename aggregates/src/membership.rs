@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
-use crate::guard::{Effect, MEMBERS, OWNERS};
+use crate::guard::{Effect, MEMBERS, OWNERS, Scope};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::personal::Personal;
 use crate::roles::{self, OWNER, OwnRoles, Permissions};
@@ -64,6 +64,11 @@ crate::events! {
             joined_at: DateTime<Utc>,
             /// Why, where a reason was given.
             reason: Option<Personal>,
+        }
+        /// The member joins no other organization while this membership lasts: the deployment allows one a user.
+        MemberBound "1.0" {
+            /// Who.
+            user_id: UserId,
         }
         /// The member has other roles.
         MemberRolesChanged "1.0" {
@@ -130,17 +135,23 @@ impl MembershipEvent {
             let own: Vec<_> = roles.iter().filter_map(|role| roles::holders_tally(role)).collect();
             own.into_iter().map(move |name| Effect::tally(name, by))
         };
+        let home = |user: &UserId| user.to_string();
         match self {
             // The seat was kept while the invitation was open, and goes over.
             E::MemberJoined { roles, invitation_id: Some(_), .. } => {
                 owner(roles, 1).into_iter().chain(held(roles, 1)).collect()
             }
             E::MemberJoined { roles, invitation_id: None, .. } => seat(roles, 1).chain(held(roles, 1)).collect(),
+            E::MemberBound { user_id } => vec![Effect::Claim { scope: Scope::Home, key: home(user_id), until: None }],
             E::MemberReinstated { roles, .. } => seat(roles, 1).collect(),
             E::MemberSuspended { roles, .. } => seat(roles, -1).collect(),
-            E::MemberRemoved { roles, previous_state, .. } | E::MemberLeft { roles, previous_state, .. } => {
+            E::MemberRemoved { user_id, roles, previous_state, .. }
+            | E::MemberLeft { user_id, roles, previous_state, .. } => {
                 let active = *previous_state == MembershipState::Active;
-                active.then(|| seat(roles, -1)).into_iter().flatten().chain(held(roles, -1)).collect()
+                let seats = active.then(|| seat(roles, -1)).into_iter().flatten();
+                // Released only where this membership bound the user.
+                let released = Effect::Release { scope: Scope::Home, key: home(user_id) };
+                seats.chain(held(roles, -1)).chain([released]).collect()
             }
             E::MemberRolesChanged { roles, previous_roles, .. } => {
                 let owners = match i64::from(roles::is_owner(roles)) - i64::from(roles::is_owner(previous_roles)) {
@@ -232,6 +243,8 @@ pub enum MembershipCommand {
         /// Now.
         at: DateTime<Utc>,
     },
+    /// Be the only membership of its user while it lasts.
+    Bind,
     /// Hold other roles.
     ChangeRoles {
         /// The roles from now on.
@@ -345,7 +358,8 @@ impl Membership {
             (C::Leave { reason }, MembershipState::Active | MembershipState::Suspended) => {
                 Ok(vec![E::MemberLeft { reason: about(reason)?, user_id, roles, previous_state }])
             }
-            (C::ChangeRoles { .. } | C::Suspend { .. }, state) => {
+            (C::Bind, MembershipState::Active) => Ok(vec![E::MemberBound { user_id }]),
+            (C::Bind | C::ChangeRoles { .. } | C::Suspend { .. }, state) => {
                 Err(Refusal::InvalidState(format!("the member is {} and not ACTIVE", shown(state))))
             }
             (C::Reinstate { .. }, state) => {
@@ -431,6 +445,7 @@ impl Membership {
             E::MemberJoined { user_id, roles, source, joined_at, .. } => {
                 *self = Self { user_id: Some(user_id), state: MembershipState::Active, roles, source, joined_at };
             }
+            E::MemberBound { .. } => {}
             E::MemberRolesChanged { roles, .. } => self.roles = roles,
             E::MemberSuspended { .. } => self.state = MembershipState::Suspended,
             E::MemberReinstated { .. } => self.state = MembershipState::Active,

@@ -193,6 +193,7 @@ fn of_memberships() -> Vec<MembershipEvent> {
             joined_at: at(1),
             reason: reason.clone(),
         },
+        E::MemberBound { user_id: user_id.clone() },
         E::MemberRolesChanged {
             user_id: user_id.clone(),
             roles: roles(&["member"]),

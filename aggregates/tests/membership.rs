@@ -12,7 +12,7 @@ use aggregates::membership::{
 };
 use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::Capability;
-use aggregates::{Declared, Effect, Membership, Personal, Refusal};
+use aggregates::{Declared, Effect, Membership, Personal, Refusal, Scope};
 use common::{
     at, check_table, endless_reason, fold, given, holder_of, invitation, kind, organization, outcome, refused_input,
     roles, user,
@@ -505,11 +505,17 @@ fn each_event_says_which_seats_it_takes_and_frees() {
         }
         other => other,
     };
+    let home = || user("ada").to_string();
+    let free = || Effect::Release { scope: Scope::Home, key: home() };
     let effects = [
         (joined(&["admin"]), vec![seat(1)]),
         (joined(&["owner", "guest"]), vec![seat(1), owner(1)]),
         (by_invitation(&["admin"]), vec![]),
         (by_invitation(&["owner"]), vec![owner(1)]),
+        (
+            Event::MemberBound { user_id: user("ada") },
+            vec![Effect::Claim { scope: Scope::Home, key: home(), until: None }],
+        ),
         (changed(&["guest"], &["admin"]), vec![]),
         (changed(&["guest"], &["owner"]), vec![owner(1)]),
         (changed(&["owner", "guest"], &["guest"]), vec![owner(-1)]),
@@ -518,12 +524,12 @@ fn each_event_says_which_seats_it_takes_and_frees() {
         (suspended(&["owner"]), vec![seat(-1), owner(-1)]),
         (reinstated(&["admin"]), vec![seat(1)]),
         (reinstated(&["owner"]), vec![seat(1), owner(1)]),
-        (removed(&["admin"], Active), vec![seat(-1)]),
-        (removed(&["owner"], Active), vec![seat(-1), owner(-1)]),
-        (removed(&["owner"], Suspended), vec![]),
-        (left(&["admin"], Active), vec![seat(-1)]),
-        (left(&["owner"], Active), vec![seat(-1), owner(-1)]),
-        (left(&["owner"], Suspended), vec![]),
+        (removed(&["admin"], Active), vec![seat(-1), free()]),
+        (removed(&["owner"], Active), vec![seat(-1), owner(-1), free()]),
+        (removed(&["owner"], Suspended), vec![free()]),
+        (left(&["admin"], Active), vec![seat(-1), free()]),
+        (left(&["owner"], Active), vec![seat(-1), owner(-1), free()]),
+        (left(&["owner"], Suspended), vec![free()]),
     ];
     let tested: BTreeSet<_> = effects.iter().map(|(event, _)| event.event_type()).collect();
     assert_eq!(tested, Event::DESCRIPTORS.iter().map(|descriptor| descriptor.name.to_owned()).collect());

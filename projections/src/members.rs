@@ -126,6 +126,7 @@ impl Row {
                 self.joined_at = *joined_at;
                 self.state = MembershipState::Active;
             }
+            E::MemberBound { .. } => {}
             E::MemberRolesChanged { roles, .. } => self.roles = roles.clone(),
             E::MemberSuspended { .. } => self.state = MembershipState::Suspended,
             E::MemberReinstated { .. } => self.state = MembershipState::Active,

@@ -13,7 +13,7 @@ use super::organizations::{Founding, found};
 use super::roles::wait_for_read_models;
 use super::standing::sees;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase};
+use super::{Fault, UseCase, sole};
 
 /// How many memberships of a user are looked at.
 const MEMBERSHIPS_MAX: i64 = 100;
@@ -131,7 +131,7 @@ async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
             reason: None,
             source: MembershipSource::Founder,
         };
-        return found(work, id, before, founding);
+        return found(work, id, before, founding).await;
     }
     Err(Refusal::InvalidState(format!("{HOMES_MAX} organizations of this user are gone already")).into())
 }
@@ -182,6 +182,7 @@ async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(),
         reason: None,
         at: work.now,
     })?;
+    let joined = sole::bind(work, &id, &before, joined).await?;
     let after = work.record(&membership_id, &before, joined);
     work.entities = vec![Entity::Organization(id, organization), Entity::Membership(membership_id, after)];
     Ok(())

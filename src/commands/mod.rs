@@ -16,6 +16,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod projects;
 pub mod roles;
+mod sole;
 mod standing;
 pub mod sweep;
 pub mod users;
@@ -62,6 +63,8 @@ pub struct Rules {
     pub created_by_operators: bool,
     /// How many organizations a user may have created that are there; `None` is no limit. Operators have none.
     pub created_per_user_max: Option<u64>,
+    /// Whether a user is a member of one organization at most.
+    pub one_per_user: bool,
     /// Slugs that no organization may take.
     pub slug_reserved: Vec<String>,
     /// How long what was deleted can be restored.
@@ -394,6 +397,10 @@ impl<'a> Execution<'a> {
                     tokio::time::sleep(RETRY_PAUSE.mul_f64(f64::from(conflicts) * rand::random::<f64>())).await;
                     log.bring_up_to_date(&streams).await?;
                     compared = streams;
+                }
+                Outcome::Taken { key, holder } if !last_try && key.scope == Scope::Home => {
+                    self.commands.free_from_purged(&holder).await?;
+                    last_try = true;
                 }
                 Outcome::Taken { .. } | Outcome::Limit { .. } if !last_try => {
                     if let Some(organization) = &work.organization {

@@ -347,6 +347,9 @@ settings! {
         /// How many organizations a user may create, those that are purged not counted; operators may any number.
         /// 0 is no limit.
         created_per_user_max: u32 = 0, 0..=500;
+        /// Whether a user is a member of one organization at most, however he would come to another; a suspended member
+        /// is one, and an organization counts until it is purged. Who is in several when this is switched on stays so.
+        one_per_user: bool = false;
     }
 
     /// Secrets. Better in the environment than in the file.
