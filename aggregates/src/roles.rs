@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
+use crate::event::{Field, Kind};
 
 macro_rules! permissions {
     ($( $(#[doc = $doc:literal])* $name:ident = $text:literal, )*) => {
@@ -121,6 +122,27 @@ impl FromIterator<Permission> for Permissions {
     fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
         Self(permissions.into_iter().fold(0, |set, permission| set | (1 << permission as u64)))
     }
+}
+
+/// Where assigned roles hold. Teams and projects may come: then the compiler points at each place that has to tell
+/// their roles from the organization's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RoleScope {
+    /// In the whole organization. Not stored: an event without a scope means this one, for ever.
+    #[default]
+    Organization,
+}
+
+impl RoleScope {
+    /// Whether it is the whole organization.
+    pub fn is_organization(&self) -> bool {
+        matches!(self, Self::Organization)
+    }
+}
+
+impl Field for RoleScope {
+    const KIND: Kind = Kind { name: "String", list: false, nullable: true, hidden: false };
 }
 
 /// The role that owns an organization: of it at least one active member is left on every path.

@@ -53,6 +53,7 @@ fn join_by_invitation(names: &[&str]) -> Command {
 
 fn joined(names: &[&str]) -> Event {
     Event::MemberJoined {
+        scope: Default::default(),
         user_id: user("ada"),
         roles: roles(names),
         source: MembershipSource::Direct,
@@ -71,7 +72,13 @@ fn changed(from: &[&str], to: &[&str]) -> Event {
 }
 
 fn changed_for(from: &[&str], to: &[&str], reason: Option<Personal>) -> Event {
-    Event::MemberRolesChanged { user_id: user("ada"), roles: roles(to), previous_roles: roles(from), reason }
+    Event::MemberRolesChanged {
+        scope: Default::default(),
+        user_id: user("ada"),
+        roles: roles(to),
+        previous_roles: roles(from),
+        reason,
+    }
 }
 
 fn suspend(by: Grantor) -> Command {
@@ -172,6 +179,7 @@ fn a_user_joins() {
 #[test]
 fn joining_by_invitation_names_the_invitation() {
     let event = Event::MemberJoined {
+        scope: Default::default(),
         user_id: user("ada"),
         roles: roles(&["member"]),
         source: MembershipSource::Invitation,
@@ -501,7 +509,7 @@ fn each_event_says_which_seats_it_takes_and_frees() {
     let by_invitation = |names: &[&str]| match joined(names) {
         Event::MemberJoined { user_id, roles, source, joined_at, reason, .. } => {
             let invitation_id = Some(invitation("ada"));
-            Event::MemberJoined { user_id, roles, source, invitation_id, joined_at, reason }
+            Event::MemberJoined { scope: Default::default(), user_id, roles, source, invitation_id, joined_at, reason }
         }
         other => other,
     };
@@ -571,6 +579,7 @@ fn a_role_of_the_organizations_own_is_counted_from_joining_to_going_also_while_i
         Event::MemberSuspended { user_id: user_id.clone(), roles: roles(&["reader"]), reason: reason.clone() };
     assert_eq!(effects(&suspended), []);
     let changed = |before: &[&str], after: &[&str]| Event::MemberRolesChanged {
+        scope: Default::default(),
         user_id: user_id.clone(),
         roles: roles(after),
         previous_roles: roles(before),
@@ -591,6 +600,7 @@ fn a_role_is_replaced_also_of_who_is_suspended_and_never_twice() {
     let replace =
         |with: &str| Command::ReplaceRole { role: "reader".into(), with: with.into(), by: by.clone(), reason: None };
     let changed = Event::MemberRolesChanged {
+        scope: Default::default(),
         user_id: user("ada"),
         roles: roles(&["guest"]),
         previous_roles: roles(&["guest", "reader"]),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aggregates::membership::{MembershipEvent, MembershipSource, MembershipState};
+use aggregates::roles::RoleScope;
 use aggregates::{Event, Recorded};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,7 @@ impl Row {
         self.offset = recorded.offset;
         self.version = recorded.sequence.cast_signed();
         match event {
-            E::MemberJoined { user_id, roles, source, joined_at, .. } => {
+            E::MemberJoined { user_id, roles, scope: RoleScope::Organization, source, joined_at, .. } => {
                 if self.id.is_empty() {
                     self.id = recorded.stream.id().to_owned();
                     self.partition = recorded.partition;
@@ -127,7 +128,7 @@ impl Row {
                 self.state = MembershipState::Active;
             }
             E::MemberBound { .. } => {}
-            E::MemberRolesChanged { roles, .. } => self.roles = roles.clone(),
+            E::MemberRolesChanged { roles, scope: RoleScope::Organization, .. } => self.roles = roles.clone(),
             E::MemberSuspended { .. } => self.state = MembershipState::Suspended,
             E::MemberReinstated { .. } => self.state = MembershipState::Active,
             E::MemberRemoved { .. } | E::MemberLeft { .. } => self.state = MembershipState::Removed,
