@@ -443,6 +443,7 @@ impl<'a> Execution<'a> {
         let draft = Draft {
             organization: work.organization.clone(),
             relied: work.relied(&writes),
+            held: work.held().cloned(),
             writes,
             origin: self.origin(work.acts_as_operator()),
         };

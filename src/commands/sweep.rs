@@ -148,6 +148,7 @@ impl Commands {
         let draft = Draft {
             organization: Some(organization.clone()),
             relied: vec![],
+            held: None,
             writes: vec![(stream, version, events.into_iter().map(Into::into).collect())],
             origin: system_origin(),
         };
