@@ -167,7 +167,8 @@ impl Role {
     }
 }
 
-/// The built-in roles, the most powerful first.
+/// The built-in roles, the most powerful first. Their names are closed: a later one is called as no organization can
+/// call a role of its own (say "std.viewer"), so that nobody's role comes to mean something else by an update.
 pub const ROLES: &[Role] = &[
     Role { name: OWNER, description: "May do everything, and alone may touch other owners.", except: &[], only: None },
     Role {
@@ -288,6 +289,15 @@ pub fn is_owner<S: AsRef<str>>(roles: &[S]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_built_in_role_takes_no_name_that_an_organization_may_have_given() {
+        let first = ["owner", "admin", "billing", "auditor", "member", "guest"];
+        for role in ROLES.iter().filter(|role| !first.contains(&role.name)) {
+            assert!(crate::text::role_name("name", role.name).is_err(), "{} may be somebody's own role", role.name);
+        }
+        assert!(crate::text::role_name("name", "std.viewer").is_err(), "there are names for later ones");
+    }
 
     #[test]
     fn each_role_permits_what_the_table_says() {
