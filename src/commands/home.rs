@@ -173,6 +173,12 @@ async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(),
     if !status.allows(Capability::AcceptInvitations, false) {
         return Err(Refusal::EntityStatus { status, capability: Capability::AcceptInvitations }.into());
     }
+    // The operators' mistake again: roles of an organization's own are not known where the service is configured.
+    if !organization.state.roles.has(role) {
+        tracing::error!(organization = %id, %role, "users should join with a role that this organization does not have");
+        let message = format!("users should join as '{role}' there, and there is no such role: tell the operators");
+        return Err(Refusal::InvalidState(message).into());
+    }
     let joined = before.state.decide(MembershipCommand::Join {
         user,
         roles: vec![role.to_owned()],

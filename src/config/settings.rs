@@ -316,7 +316,7 @@ settings! {
         /// email_verified_claim = "email_verified"        # true or "true"; no other address counts
         /// name_claim = "name"
         /// organization_claim = "urn:zitadel:iam:org:id"  # has its externalId; one key, or a path: ["org", "id"]
-        /// organization_role = "member"                   # what such a user is there; any role but owner
+        /// organization_role = "member"                   # what such a user is there; any role of it but owner
         providers: Providers = Providers::default();
     }
 

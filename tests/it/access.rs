@@ -424,6 +424,21 @@ async fn a_token_that_names_an_organization_brings_its_user_there() {
     assert_eq!(receipt.events.len(), 1, "{receipt:?}");
     let acme = created.text("/organization/id");
     assert_eq!(may(&bob, &acme).await, ["organization:read", "project:read"]);
+    // A role of that organization's own does; one that it does not have is for the operators to mend.
+    let eve = server.user("eve@example.com");
+    let eve_id: aggregates::ids::UserId = eve.user_id().await.parse().unwrap();
+    let named = |role: &str| {
+        let mut caller = caller("crm-7");
+        caller.principal.user = eve_id.clone();
+        caller.principal.organization.as_mut().unwrap().role = role.into();
+        caller
+    };
+    let refused = commands.execute(&named("reader"), &ensure, Conditions::default()).await.unwrap();
+    let why = tenancy::graphql::describe(refused.rejections.into_iter().next().unwrap());
+    assert!(why.contains("'reader'") && why.contains("tell the operators"), "{why}");
+    assert!(define(&server.operator(), &acme, "reader", &["organization:read"]).await.accepted());
+    commands.execute(&named("reader"), &ensure, Conditions::default()).await.unwrap();
+    assert_eq!(may(&eve, &acme).await, ["organization:read"]);
     // One that is not there is no reason to leave him without.
     let receipt = commands.execute(&caller("crm-8"), &ensure, Conditions::default()).await.unwrap();
     assert_eq!(receipt.entities[0].stream().id(), acme);
