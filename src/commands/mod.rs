@@ -532,6 +532,14 @@ impl<'a> Execution<'a> {
 
     /// Puts on record what was refused for lack of permission, or because it is another tenant's.
     fn note<U: UseCase>(&self, work: &Work<'_>, case: &U, refused: &Result<Receipt, Fault>) {
+        let target = target(case);
+        // The same whether it is there, and hidden, or not.
+        if let (Err(Fault::NotFound), None, Some(target)) = (refused, &work.seen, &target)
+            && !self.caller.principal.operator
+        {
+            let user = &self.caller.principal.user;
+            self.commands.trail.note_reach(user, self.operation, target, self.caller.ip.clone());
+        }
         let (organization, reached) = match refused {
             Err(Fault::Forbidden(_)) => (work.seen.clone(), None),
             Err(Fault::NotFound) if work.hidden.is_some() => (None, work.hidden.clone()),
@@ -543,7 +551,7 @@ impl<'a> Execution<'a> {
             operation: self.operation.to_owned(),
             organization,
             reached,
-            target: target(case),
+            target,
             ip: self.caller.ip.clone(),
         });
     }
