@@ -19,5 +19,6 @@ mod process;
 mod projections;
 mod races;
 mod rate_limits;
+mod secrets;
 mod sole;
 mod tour;
