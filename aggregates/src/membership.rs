@@ -440,9 +440,7 @@ impl Membership {
         if roles == self.roles {
             return Ok(vec![]);
         }
-        if roles::is_owner(&self.roles) && !by.owner {
-            return Err(Refusal::RoleNotGrantable("only an owner can change the roles of an owner".into()));
-        }
+        self.may_touch(&by)?;
         let added: Vec<_> = roles.iter().filter(|role| !self.roles.contains(role)).cloned().collect();
         by.may_grant(&added)?;
         Ok(vec![MembershipEvent::MemberRolesChanged {

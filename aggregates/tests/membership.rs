@@ -367,8 +367,8 @@ fn only_owners_touch_owners() {
     let resting = vec![joined(&["owner"]), suspended(&["owner"])];
     type Touch = fn(Grantor) -> Command;
     let cases: [(&Vec<Event>, Touch, &str, &str); 6] = [
-        (&active, |by| change(&["guest"], by), "RoleNotGrantable", "MemberRolesChanged"),
-        (&active, |by| change(&["owner", "guest"], by), "RoleNotGrantable", "MemberRolesChanged"),
+        (&active, |by| change(&["guest"], by), "Forbidden", "MemberRolesChanged"),
+        (&active, |by| change(&["owner", "guest"], by), "Forbidden", "MemberRolesChanged"),
         (&active, suspend, "Forbidden", "MemberSuspended"),
         (&active, remove, "Forbidden", "MemberRemoved"),
         (&resting, reinstate, "Forbidden", "MemberReinstated"),

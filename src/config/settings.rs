@@ -337,6 +337,7 @@ settings! {
         default_plan: PlanName = PlanName::default();
         /// What `ensureHomeOrganization` gives to a user without organization: "nothing", an organization of his "own",
         /// or membership in a "default" one. An organization that the user's token names comes before all of these.
+        /// One of his own is the deployment's gift: created_by_operators and created_per_user_max do not count for it.
         home: Home = Home::Nothing;
         /// The externalId or slug of the default organization.
         home_organization: Option<String> = None, 1..=200;
