@@ -492,6 +492,7 @@ fn rules(config: &Config) -> Rules {
         },
         created_by_operators: organizations.created_by_operators,
         created_per_user_max: Some(organizations.created_per_user_max.into()).filter(|maximum| *maximum > 0),
+        one_per_user: organizations.one_per_user,
         verification_required: organizations.verification_required,
         slug_reserved: organizations.slug_reserved.clone(),
         restore: chrono::Duration::days(i64::from(organizations.restore_days)),

@@ -163,7 +163,8 @@ pub trait Snapshot: cqrs_es::Aggregate {
     fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>);
 }
 
-/// Declares the events of an aggregate: name, version, and fields with their types, each with a doc comment.
+/// Declares the events of an aggregate: name, version, and fields with their types, each with a doc comment. A field
+/// that came later says how its absence reads.
 #[macro_export]
 macro_rules! events {
     (
@@ -172,7 +173,7 @@ macro_rules! events {
             $(
                 #[doc = $about:literal]
                 $event:ident $version:literal {
-                    $( #[doc = $field_about:literal] $field:ident: $type:ty, )*
+                    $( #[doc = $field_about:literal] $(#[serde($($stored:tt)*)])? $field:ident: $type:ty, )*
                 }
             )*
         }
@@ -183,7 +184,7 @@ macro_rules! events {
         pub enum $list {
             $(
                 #[doc = $about]
-                $event { $( #[doc = $field_about] $field: $type, )* },
+                $event { $( #[doc = $field_about] $(#[serde($($stored)*)])? $field: $type, )* },
             )*
         }
 

@@ -23,12 +23,14 @@ pub enum Scope {
     OpenInvitation,
     /// Slugs of one organization's live projects.
     ProjectSlug,
+    /// Users whom one membership binds: where the deployment allows one organization a user.
+    Home,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::OrganizationSlug, Self::ExternalId, Self::Identity, Self::OpenInvitation, Self::ProjectSlug];
+    pub const ALL: [Self; 6] =
+        [Self::OrganizationSlug, Self::ExternalId, Self::Identity, Self::OpenInvitation, Self::ProjectSlug, Self::Home];
 
     /// The one of this stored name.
     pub fn named(name: &str) -> Option<Self> {
@@ -43,13 +45,14 @@ impl Scope {
             Self::Identity => "identity",
             Self::OpenInvitation => "open_invitation",
             Self::ProjectSlug => "project_slug",
+            Self::Home => "home",
         }
     }
 
     /// Whether keys are unique over all organizations, not within one. Such keys are locked beside the partition.
     pub const fn is_global(self) -> bool {
         match self {
-            Self::OrganizationSlug | Self::ExternalId | Self::Identity => true,
+            Self::OrganizationSlug | Self::ExternalId | Self::Identity | Self::Home => true,
             Self::OpenInvitation | Self::ProjectSlug => false,
         }
     }

@@ -9,6 +9,7 @@ use crate::guard::{Effect, MEMBERS, Scope};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::membership::Grantor;
 use crate::personal::{Digest, Personal};
+use crate::roles::RoleScope;
 use crate::{aggregate, text};
 
 /// Where an invitation stands.
@@ -41,6 +42,9 @@ crate::events! {
             token_digest: Digest,
             /// The roles that the person will have.
             roles: Vec<String>,
+            /// Where they hold; none is the whole organization.
+            #[serde(default, skip_serializing_if = "RoleScope::is_organization")]
+            scope: RoleScope,
             /// Who invited.
             invited_by: Actor,
             /// Until when it can be accepted.
@@ -69,6 +73,9 @@ crate::events! {
             roles: Vec<String>,
             /// The roles before.
             previous_roles: Vec<String>,
+            /// Where they hold; none is the whole organization.
+            #[serde(default, skip_serializing_if = "RoleScope::is_organization")]
+            scope: RoleScope,
             /// Why, where a reason was given.
             reason: Option<Personal>,
         }
@@ -275,6 +282,7 @@ impl Invitation {
             let email = Personal::new(id.as_ref(), text::email("email", &email)?);
             let reason = about(&id, reason)?;
             return Ok(vec![E::MemberInvited {
+                scope: RoleScope::Organization,
                 email,
                 email_claim,
                 token_digest: token,
@@ -306,7 +314,12 @@ impl Invitation {
                 let kept = self.roles.iter().filter(|promised| **promised != role).cloned();
                 let roles = by.own_roles.normal(&kept.chain([with]).collect::<Vec<_>>())?;
                 let previous_roles = self.roles.clone();
-                Ok(vec![E::InvitationRolesChanged { roles, previous_roles, reason: about(id, reason)? }])
+                Ok(vec![E::InvitationRolesChanged {
+                    roles,
+                    previous_roles,
+                    scope: RoleScope::Organization,
+                    reason: about(id, reason)?,
+                }])
             }
             C::Revoke { reason, at } => {
                 self.must_be_pending(at)?;
@@ -363,7 +376,15 @@ impl Invitation {
         use InvitationEvent as E;
         match event {
             E::MemberInvited {
-                email, email_claim, token_digest, roles, invited_by, expires_at, created_at, ..
+                email,
+                email_claim,
+                token_digest,
+                roles,
+                scope: RoleScope::Organization,
+                invited_by,
+                expires_at,
+                created_at,
+                ..
             } => {
                 *self = Self {
                     id: email.of().parse().ok(),
@@ -382,7 +403,7 @@ impl Invitation {
                 self.token_digest = Some(token_digest);
                 self.expires_at = expires_at;
             }
-            E::InvitationRolesChanged { roles, .. } => self.roles = roles,
+            E::InvitationRolesChanged { roles, scope: RoleScope::Organization, .. } => self.roles = roles,
             E::InvitationAccepted { user_id, .. } => {
                 self.state = InvitationState::Accepted;
                 self.accepted_by = Some(user_id);

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
-use crate::guard::{Effect, MEMBERS, OWNERS};
+use crate::guard::{Effect, MEMBERS, OWNERS, Scope};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::personal::Personal;
-use crate::roles::{self, OWNER, OwnRoles, Permissions};
+use crate::roles::{self, OWNER, OwnRoles, Permissions, RoleScope};
 use crate::status::Capability;
 use crate::{aggregate, text};
 
@@ -56,6 +56,9 @@ crate::events! {
             user_id: UserId,
             /// With which roles.
             roles: Vec<String>,
+            /// Where they hold; none is the whole organization.
+            #[serde(default, skip_serializing_if = "RoleScope::is_organization")]
+            scope: RoleScope,
             /// How.
             source: MembershipSource,
             /// By which invitation, where there was one.
@@ -65,6 +68,11 @@ crate::events! {
             /// Why, where a reason was given.
             reason: Option<Personal>,
         }
+        /// The member joins no other organization while this membership lasts: the deployment allows one a user.
+        MemberBound "1.0" {
+            /// Who.
+            user_id: UserId,
+        }
         /// The member has other roles.
         MemberRolesChanged "1.0" {
             /// Who.
@@ -73,6 +81,9 @@ crate::events! {
             roles: Vec<String>,
             /// The roles before.
             previous_roles: Vec<String>,
+            /// Where they hold; none is the whole organization.
+            #[serde(default, skip_serializing_if = "RoleScope::is_organization")]
+            scope: RoleScope,
             /// Why, where a reason was given.
             reason: Option<Personal>,
         }
@@ -130,19 +141,27 @@ impl MembershipEvent {
             let own: Vec<_> = roles.iter().filter_map(|role| roles::holders_tally(role)).collect();
             own.into_iter().map(move |name| Effect::tally(name, by))
         };
+        let home = |user: &UserId| user.to_string();
         match self {
             // The seat was kept while the invitation was open, and goes over.
-            E::MemberJoined { roles, invitation_id: Some(_), .. } => {
+            E::MemberJoined { roles, scope: RoleScope::Organization, invitation_id: Some(_), .. } => {
                 owner(roles, 1).into_iter().chain(held(roles, 1)).collect()
             }
-            E::MemberJoined { roles, invitation_id: None, .. } => seat(roles, 1).chain(held(roles, 1)).collect(),
+            E::MemberJoined { roles, scope: RoleScope::Organization, invitation_id: None, .. } => {
+                seat(roles, 1).chain(held(roles, 1)).collect()
+            }
+            E::MemberBound { user_id } => vec![Effect::Claim { scope: Scope::Home, key: home(user_id), until: None }],
             E::MemberReinstated { roles, .. } => seat(roles, 1).collect(),
             E::MemberSuspended { roles, .. } => seat(roles, -1).collect(),
-            E::MemberRemoved { roles, previous_state, .. } | E::MemberLeft { roles, previous_state, .. } => {
+            E::MemberRemoved { user_id, roles, previous_state, .. }
+            | E::MemberLeft { user_id, roles, previous_state, .. } => {
                 let active = *previous_state == MembershipState::Active;
-                active.then(|| seat(roles, -1)).into_iter().flatten().chain(held(roles, -1)).collect()
+                let seats = active.then(|| seat(roles, -1)).into_iter().flatten();
+                // Released only where this membership bound the user.
+                let released = Effect::Release { scope: Scope::Home, key: home(user_id) };
+                seats.chain(held(roles, -1)).chain([released]).collect()
             }
-            E::MemberRolesChanged { roles, previous_roles, .. } => {
+            E::MemberRolesChanged { roles, previous_roles, scope: RoleScope::Organization, .. } => {
                 let owners = match i64::from(roles::is_owner(roles)) - i64::from(roles::is_owner(previous_roles)) {
                     0 => None,
                     by => Some(Effect::tally(OWNERS, by)),
@@ -232,6 +251,8 @@ pub enum MembershipCommand {
         /// Now.
         at: DateTime<Utc>,
     },
+    /// Be the only membership of its user while it lasts.
+    Bind,
     /// Hold other roles.
     ChangeRoles {
         /// The roles from now on.
@@ -323,6 +344,7 @@ impl Membership {
                 let kept = roles.iter().filter(|held| **held != role).cloned();
                 let changed = by.own_roles.normal(&kept.chain([with]).collect::<Vec<_>>())?;
                 Ok(vec![E::MemberRolesChanged {
+                    scope: RoleScope::Organization,
                     reason: about(reason)?,
                     user_id,
                     roles: changed,
@@ -345,7 +367,8 @@ impl Membership {
             (C::Leave { reason }, MembershipState::Active | MembershipState::Suspended) => {
                 Ok(vec![E::MemberLeft { reason: about(reason)?, user_id, roles, previous_state }])
             }
-            (C::ChangeRoles { .. } | C::Suspend { .. }, state) => {
+            (C::Bind, MembershipState::Active) => Ok(vec![E::MemberBound { user_id }]),
+            (C::Bind | C::ChangeRoles { .. } | C::Suspend { .. }, state) => {
                 Err(Refusal::InvalidState(format!("the member is {} and not ACTIVE", shown(state))))
             }
             (C::Reinstate { .. }, state) => {
@@ -373,15 +396,22 @@ impl Membership {
         by.may_grant(&roles)?;
         let reason = text::reason("reason", reason.as_deref())?.map(|reason| Personal::new(user_id.as_ref(), reason));
         match self.state {
-            MembershipState::Removed => {
-                Ok(vec![MembershipEvent::MemberJoined { user_id, roles, source, invitation_id, joined_at, reason }])
-            }
+            MembershipState::Removed => Ok(vec![MembershipEvent::MemberJoined {
+                user_id,
+                roles,
+                scope: RoleScope::Organization,
+                source,
+                invitation_id,
+                joined_at,
+                reason,
+            }]),
             MembershipState::Active if invitation_id.is_some() => {
                 let united = by.own_roles.normal(&[self.roles.clone(), roles].concat())?;
                 if united == self.roles {
                     return Ok(vec![]);
                 }
                 Ok(vec![MembershipEvent::MemberRolesChanged {
+                    scope: RoleScope::Organization,
                     user_id,
                     roles: united,
                     previous_roles: self.roles.clone(),
@@ -410,12 +440,16 @@ impl Membership {
         if roles == self.roles {
             return Ok(vec![]);
         }
-        if roles::is_owner(&self.roles) && !by.owner {
-            return Err(Refusal::RoleNotGrantable("only an owner can change the roles of an owner".into()));
-        }
+        self.may_touch(&by)?;
         let added: Vec<_> = roles.iter().filter(|role| !self.roles.contains(role)).cloned().collect();
         by.may_grant(&added)?;
-        Ok(vec![MembershipEvent::MemberRolesChanged { user_id, roles, previous_roles: self.roles.clone(), reason }])
+        Ok(vec![MembershipEvent::MemberRolesChanged {
+            user_id,
+            roles,
+            previous_roles: self.roles.clone(),
+            scope: RoleScope::Organization,
+            reason,
+        }])
     }
 
     fn may_touch(&self, by: &Grantor) -> Result<(), Refusal> {
@@ -428,10 +462,11 @@ impl Membership {
     fn apply(&mut self, event: MembershipEvent) {
         use MembershipEvent as E;
         match event {
-            E::MemberJoined { user_id, roles, source, joined_at, .. } => {
+            E::MemberJoined { user_id, roles, scope: RoleScope::Organization, source, joined_at, .. } => {
                 *self = Self { user_id: Some(user_id), state: MembershipState::Active, roles, source, joined_at };
             }
-            E::MemberRolesChanged { roles, .. } => self.roles = roles,
+            E::MemberBound { .. } => {}
+            E::MemberRolesChanged { roles, scope: RoleScope::Organization, .. } => self.roles = roles,
             E::MemberSuspended { .. } => self.state = MembershipState::Suspended,
             E::MemberReinstated { .. } => self.state = MembershipState::Active,
             E::MemberRemoved { .. } | E::MemberLeft { .. } => self.state = MembershipState::Removed,

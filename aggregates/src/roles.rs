@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
+use crate::event::{Field, Kind};
 
 macro_rules! permissions {
     ($( $(#[doc = $doc:literal])* $name:ident = $text:literal, )*) => {
@@ -123,6 +124,27 @@ impl FromIterator<Permission> for Permissions {
     }
 }
 
+/// Where assigned roles hold. Teams and projects may come: then the compiler points at each place that has to tell
+/// their roles from the organization's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RoleScope {
+    /// In the whole organization. Not stored: an event without a scope means this one, for ever.
+    #[default]
+    Organization,
+}
+
+impl RoleScope {
+    /// Whether it is the whole organization.
+    pub fn is_organization(&self) -> bool {
+        matches!(self, Self::Organization)
+    }
+}
+
+impl Field for RoleScope {
+    const KIND: Kind = Kind { name: "String", list: false, nullable: true, hidden: false };
+}
+
 /// The role that owns an organization: of it at least one active member is left on every path.
 pub const OWNER: &str = "owner";
 
@@ -145,7 +167,8 @@ impl Role {
     }
 }
 
-/// The built-in roles, the most powerful first.
+/// The built-in roles, the most powerful first. Their names are closed: a later one is called as no organization can
+/// call a role of its own (say "std.viewer"), so that nobody's role comes to mean something else by an update.
 pub const ROLES: &[Role] = &[
     Role { name: OWNER, description: "May do everything, and alone may touch other owners.", except: &[], only: None },
     Role {
@@ -266,6 +289,15 @@ pub fn is_owner<S: AsRef<str>>(roles: &[S]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_built_in_role_takes_no_name_that_an_organization_may_have_given() {
+        let first = ["owner", "admin", "billing", "auditor", "member", "guest"];
+        for role in ROLES.iter().filter(|role| !first.contains(&role.name)) {
+            assert!(crate::text::role_name("name", role.name).is_err(), "{} may be somebody's own role", role.name);
+        }
+        assert!(crate::text::role_name("name", "std.viewer").is_err(), "there are names for later ones");
+    }
 
     #[test]
     fn each_role_permits_what_the_table_says() {

@@ -44,6 +44,7 @@ fn invite(email: &str, names: &[&str], by: Grantor) -> Command {
 
 fn invited() -> Event {
     Event::MemberInvited {
+        scope: Default::default(),
         email: Personal::new(invitation("1").as_ref(), "ada@example.com"),
         email_claim: digest("ada@example.com"),
         token_digest: digest("token"),
@@ -116,7 +117,7 @@ fn replace(role: &str, with: &str, hour: i64) -> Command {
 
 fn roles_changed(after: &[&str]) -> Event {
     let Event::MemberInvited { roles: previous_roles, .. } = invited() else { unreachable!() };
-    Event::InvitationRolesChanged { roles: roles(after), previous_roles, reason: None }
+    Event::InvitationRolesChanged { scope: Default::default(), roles: roles(after), previous_roles, reason: None }
 }
 
 #[test]

@@ -237,6 +237,7 @@ fn membership_command() -> impl Strategy<Value = MembershipCommand> {
         3 => (some_roles(), source, any::<bool>(), grantor(), reason(), hour()).prop_map(|(roles, source, invited, by, reason, at)| {
             C::Join { user: user("ada"), roles, source, invitation: invited.then(|| invitation("1")), by, reason, at }
         }),
+        1 => Just(C::Bind),
         2 => (some_roles(), grantor(), reason()).prop_map(|(roles, by, reason)| C::ChangeRoles { roles, by, reason }),
         1 => (reason(), grantor()).prop_map(|(reason, by)| C::Suspend { reason, by }),
         2 => (reason(), grantor()).prop_map(|(reason, by)| C::Reinstate { reason, by }),
@@ -574,6 +575,14 @@ impl Ledger {
                     if before.is_some_and(|before| before != holder) {
                         return false;
                     }
+                }
+                // An event that ends a membership does not know whether it bound its user.
+                Effect::Release { scope: Scope::Home, key } => {
+                    let key = (Scope::Home, key);
+                    self.claims
+                        .remove(&key)
+                        .filter(|before| before != holder)
+                        .and_then(|it| self.claims.insert(key, it));
                 }
                 Effect::Release { scope, key } => {
                     let before = self.claims.remove(&(scope, key.clone()));

@@ -12,7 +12,7 @@ use aggregates::membership::{
 };
 use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::Capability;
-use aggregates::{Declared, Effect, Membership, Personal, Refusal};
+use aggregates::{Declared, Effect, Membership, Personal, Refusal, Scope};
 use common::{
     at, check_table, endless_reason, fold, given, holder_of, invitation, kind, organization, outcome, refused_input,
     roles, user,
@@ -53,6 +53,7 @@ fn join_by_invitation(names: &[&str]) -> Command {
 
 fn joined(names: &[&str]) -> Event {
     Event::MemberJoined {
+        scope: Default::default(),
         user_id: user("ada"),
         roles: roles(names),
         source: MembershipSource::Direct,
@@ -71,7 +72,13 @@ fn changed(from: &[&str], to: &[&str]) -> Event {
 }
 
 fn changed_for(from: &[&str], to: &[&str], reason: Option<Personal>) -> Event {
-    Event::MemberRolesChanged { user_id: user("ada"), roles: roles(to), previous_roles: roles(from), reason }
+    Event::MemberRolesChanged {
+        scope: Default::default(),
+        user_id: user("ada"),
+        roles: roles(to),
+        previous_roles: roles(from),
+        reason,
+    }
 }
 
 fn suspend(by: Grantor) -> Command {
@@ -172,6 +179,7 @@ fn a_user_joins() {
 #[test]
 fn joining_by_invitation_names_the_invitation() {
     let event = Event::MemberJoined {
+        scope: Default::default(),
         user_id: user("ada"),
         roles: roles(&["member"]),
         source: MembershipSource::Invitation,
@@ -359,8 +367,8 @@ fn only_owners_touch_owners() {
     let resting = vec![joined(&["owner"]), suspended(&["owner"])];
     type Touch = fn(Grantor) -> Command;
     let cases: [(&Vec<Event>, Touch, &str, &str); 6] = [
-        (&active, |by| change(&["guest"], by), "RoleNotGrantable", "MemberRolesChanged"),
-        (&active, |by| change(&["owner", "guest"], by), "RoleNotGrantable", "MemberRolesChanged"),
+        (&active, |by| change(&["guest"], by), "Forbidden", "MemberRolesChanged"),
+        (&active, |by| change(&["owner", "guest"], by), "Forbidden", "MemberRolesChanged"),
         (&active, suspend, "Forbidden", "MemberSuspended"),
         (&active, remove, "Forbidden", "MemberRemoved"),
         (&resting, reinstate, "Forbidden", "MemberReinstated"),
@@ -501,15 +509,21 @@ fn each_event_says_which_seats_it_takes_and_frees() {
     let by_invitation = |names: &[&str]| match joined(names) {
         Event::MemberJoined { user_id, roles, source, joined_at, reason, .. } => {
             let invitation_id = Some(invitation("ada"));
-            Event::MemberJoined { user_id, roles, source, invitation_id, joined_at, reason }
+            Event::MemberJoined { scope: Default::default(), user_id, roles, source, invitation_id, joined_at, reason }
         }
         other => other,
     };
+    let home = || user("ada").to_string();
+    let free = || Effect::Release { scope: Scope::Home, key: home() };
     let effects = [
         (joined(&["admin"]), vec![seat(1)]),
         (joined(&["owner", "guest"]), vec![seat(1), owner(1)]),
         (by_invitation(&["admin"]), vec![]),
         (by_invitation(&["owner"]), vec![owner(1)]),
+        (
+            Event::MemberBound { user_id: user("ada") },
+            vec![Effect::Claim { scope: Scope::Home, key: home(), until: None }],
+        ),
         (changed(&["guest"], &["admin"]), vec![]),
         (changed(&["guest"], &["owner"]), vec![owner(1)]),
         (changed(&["owner", "guest"], &["guest"]), vec![owner(-1)]),
@@ -518,12 +532,12 @@ fn each_event_says_which_seats_it_takes_and_frees() {
         (suspended(&["owner"]), vec![seat(-1), owner(-1)]),
         (reinstated(&["admin"]), vec![seat(1)]),
         (reinstated(&["owner"]), vec![seat(1), owner(1)]),
-        (removed(&["admin"], Active), vec![seat(-1)]),
-        (removed(&["owner"], Active), vec![seat(-1), owner(-1)]),
-        (removed(&["owner"], Suspended), vec![]),
-        (left(&["admin"], Active), vec![seat(-1)]),
-        (left(&["owner"], Active), vec![seat(-1), owner(-1)]),
-        (left(&["owner"], Suspended), vec![]),
+        (removed(&["admin"], Active), vec![seat(-1), free()]),
+        (removed(&["owner"], Active), vec![seat(-1), owner(-1), free()]),
+        (removed(&["owner"], Suspended), vec![free()]),
+        (left(&["admin"], Active), vec![seat(-1), free()]),
+        (left(&["owner"], Active), vec![seat(-1), owner(-1), free()]),
+        (left(&["owner"], Suspended), vec![free()]),
     ];
     let tested: BTreeSet<_> = effects.iter().map(|(event, _)| event.event_type()).collect();
     assert_eq!(tested, Event::DESCRIPTORS.iter().map(|descriptor| descriptor.name.to_owned()).collect());
@@ -565,6 +579,7 @@ fn a_role_of_the_organizations_own_is_counted_from_joining_to_going_also_while_i
         Event::MemberSuspended { user_id: user_id.clone(), roles: roles(&["reader"]), reason: reason.clone() };
     assert_eq!(effects(&suspended), []);
     let changed = |before: &[&str], after: &[&str]| Event::MemberRolesChanged {
+        scope: Default::default(),
         user_id: user_id.clone(),
         roles: roles(after),
         previous_roles: roles(before),
@@ -585,6 +600,7 @@ fn a_role_is_replaced_also_of_who_is_suspended_and_never_twice() {
     let replace =
         |with: &str| Command::ReplaceRole { role: "reader".into(), with: with.into(), by: by.clone(), reason: None };
     let changed = Event::MemberRolesChanged {
+        scope: Default::default(),
         user_id: user("ada"),
         roles: roles(&["guest"]),
         previous_roles: roles(&["guest", "reader"]),

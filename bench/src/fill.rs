@@ -346,6 +346,7 @@ impl Place {
     ) -> MembershipId {
         let id = MembershipId::of(&self.id, user);
         let joined = MembershipEvent::MemberJoined {
+            scope: Default::default(),
             user_id: user.clone(),
             roles: vec![role.to_owned()],
             source,
@@ -362,6 +363,7 @@ impl Place {
         let (id, owner) = (InvitationId::random(), self.owner.clone());
         let claim = email_claim(keys, email);
         let invited = InvitationEvent::MemberInvited {
+            scope: Default::default(),
             email: Personal::new(id.as_ref(), email),
             email_claim: claim.clone(),
             token_digest: token_digest(keys, id.as_ref()),

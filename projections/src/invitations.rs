@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aggregates::invitation::{InvitationEvent, InvitationState};
+use aggregates::roles::RoleScope;
 use aggregates::{Event, Recorded};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,7 @@ impl Row {
                 email,
                 email_claim,
                 roles,
+                scope: RoleScope::Organization,
                 invited_by,
                 expires_at,
                 created_at,
@@ -141,7 +143,7 @@ impl Row {
                 self.state = InvitationState::Pending;
             }
             E::InvitationResent { expires_at, .. } => self.expires_at = *expires_at,
-            E::InvitationRolesChanged { roles, .. } => self.roles = roles.clone(),
+            E::InvitationRolesChanged { roles, scope: RoleScope::Organization, .. } => self.roles = roles.clone(),
             E::InvitationAccepted { user_id, .. } => {
                 self.state = InvitationState::Accepted;
                 self.accepted_by = Some(user_id.to_string());

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aggregates::membership::{MembershipEvent, MembershipSource, MembershipState};
+use aggregates::roles::RoleScope;
 use aggregates::{Event, Recorded};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,7 @@ impl Row {
         self.offset = recorded.offset;
         self.version = recorded.sequence.cast_signed();
         match event {
-            E::MemberJoined { user_id, roles, source, joined_at, .. } => {
+            E::MemberJoined { user_id, roles, scope: RoleScope::Organization, source, joined_at, .. } => {
                 if self.id.is_empty() {
                     self.id = recorded.stream.id().to_owned();
                     self.partition = recorded.partition;
@@ -126,7 +127,8 @@ impl Row {
                 self.joined_at = *joined_at;
                 self.state = MembershipState::Active;
             }
-            E::MemberRolesChanged { roles, .. } => self.roles = roles.clone(),
+            E::MemberBound { .. } => {}
+            E::MemberRolesChanged { roles, scope: RoleScope::Organization, .. } => self.roles = roles.clone(),
             E::MemberSuspended { .. } => self.state = MembershipState::Suspended,
             E::MemberReinstated { .. } => self.state = MembershipState::Active,
             E::MemberRemoved { .. } | E::MemberLeft { .. } => self.state = MembershipState::Removed,

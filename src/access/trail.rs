@@ -5,16 +5,20 @@
 //! written within a second or so, and how often it came again once its minute is over: two rows at most, both only
 //! inserted. (Raising a counter in place would be one row, but then the table could not refuse every UPDATE.)
 //!
+//! A reach for what is not the caller's stands in two places: for operators with whom it was for, if it was there; and
+//! in the organizations that the caller is in, where the record is the same for an id of another tenant and for an id of
+//! nothing, so that it tells nobody which of them exist. Which organizations these are is looked up behind the request.
+//!
 //! What waits is bounded; past that, new keys are counted as dropped and not kept. A database that is away delays what
 //! waits, and a process that is killed loses at most what was not yet written. Each replica counts for itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aggregates::Actor;
-use aggregates::ids::OrganizationId;
+use aggregates::ids::{OrganizationId, UserId};
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -26,6 +30,8 @@ use crate::log::{Log, LogError};
 pub const PREFIX: &str = "acc";
 /// How many keys are kept in memory.
 const WAITING_MAX: usize = 10_000;
+/// In how many organizations of its caller a reach stands at most: the oldest memberships.
+const OWN_MAX: i64 = 10;
 /// How many rows one statement writes.
 const ROWS_MAX: usize = 1_000;
 /// How often is written.
@@ -128,10 +134,21 @@ struct Row {
     first: bool,
 }
 
+/// Reaches of one minute by a user and an operation, before it is known in which organizations they stand.
+struct Reach {
+    at: DateTime<Utc>,
+    target: String,
+    ip: Option<String>,
+    times: u64,
+}
+
+type Reaches = HashMap<(i64, UserId, String), Reach>;
+
 /// What waits to be written.
 #[derive(Default)]
 pub struct Trail {
     waiting: Mutex<HashMap<Key, Entry>>,
+    reaches: Mutex<Reaches>,
     /// Held by whoever writes: a row is handed over by one at a time.
     writer: tokio::sync::Mutex<()>,
     /// Whether it was said that records are dropped.
@@ -141,17 +158,38 @@ pub struct Trail {
 impl Trail {
     /// Notes something. Never waits.
     pub fn note(&self, occurrence: Occurrence) {
-        self.note_at(occurrence, Utc::now().trunc_subsecs(6));
+        self.note_at(occurrence, Utc::now().trunc_subsecs(6), 1);
     }
 
-    fn note_at(&self, occurrence: Occurrence, at: DateTime<Utc>) {
+    /// Notes, for the organizations that `user` is in, that he gave an id of nothing or of another tenant. Whoever calls
+    /// this does not say which, and must not know.
+    pub fn note_reach(&self, user: &UserId, operation: &str, target: &str, ip: Option<String>) {
+        let at = Utc::now().trunc_subsecs(6);
+        let reach = Reach { at, target: target.to_owned(), ip, times: 1 };
+        self.reached([((minute(at), user.clone(), operation.to_owned()), reach)]);
+    }
+
+    fn reached(&self, new: impl IntoIterator<Item = ((i64, UserId, String), Reach)>) {
+        let mut reaches = self.reaches.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, reach) in new {
+            if let Some(known) = reaches.get_mut(&key) {
+                known.times += reach.times;
+            } else if reaches.len() < WAITING_MAX {
+                reaches.insert(key, reach);
+            } else {
+                metrics::counter!("tenancy_access_trail_dropped_total").increment(1);
+            }
+        }
+    }
+
+    fn note_at(&self, occurrence: Occurrence, at: DateTime<Utc>, times: u64) {
         let Occurrence { kind, actor, operation, organization, reached, target, ip } = occurrence;
         let key = Key { minute: minute(at), kind, actor: actor.to_string(), operation, organization, reached };
         let mut waiting = self.waiting();
         if let Some(entry) = waiting.get_mut(&key) {
-            entry.times += 1;
+            entry.times += times;
         } else if waiting.len() < WAITING_MAX {
-            waiting.insert(key, Entry::new(at, target, ip, 1));
+            waiting.insert(key, Entry::new(at, target, ip, times));
         } else {
             drop(waiting);
             metrics::counter!("tenancy_access_trail_dropped_total").increment(1);
@@ -189,6 +227,7 @@ impl Trail {
     /// Writes what is due, or everything; the oldest minute first.
     async fn write(&self, log: &Log, everything: bool) -> Result<(), LogError> {
         let _one = self.writer.lock().await;
+        self.place_reaches(log).await?;
         loop {
             let rows = self.due(everything, minute(Utc::now()));
             if !rows.is_empty() {
@@ -199,6 +238,47 @@ impl Trail {
                 return Ok(());
             }
         }
+    }
+
+    /// Finds the organizations in which reaches stand; what cannot be found out now waits.
+    async fn place_reaches(&self, log: &Log) -> Result<(), LogError> {
+        let reaches = std::mem::take(&mut *self.reaches.lock().unwrap_or_else(PoisonError::into_inner));
+        if reaches.is_empty() {
+            return Ok(());
+        }
+        let users: HashSet<&str> = reaches.keys().map(|(_, user, _)| user.as_ref()).collect();
+        let users: Vec<&str> = users.into_iter().collect();
+        let own = sqlx::query!(
+            r#"SELECT u.id AS "user!", m.organization_id AS "organization!" FROM unnest($1::text[]) AS u(id)
+               CROSS JOIN LATERAL (
+                   SELECT organization_id FROM members WHERE user_id = u.id AND state = 'ACTIVE'
+                   ORDER BY created_at, id LIMIT $2
+               ) m"#,
+            &users as &[&str],
+            OWN_MAX
+        );
+        let own = match own.fetch_all(log.pool()).await {
+            Ok(own) => own,
+            Err(error) => {
+                self.reached(reaches);
+                return Err(error.into());
+            }
+        };
+        for ((_, user, operation), reach) in reaches {
+            for organization in own.iter().filter(|own| own.user == user.as_ref()) {
+                let occurrence = Occurrence {
+                    kind: Kind::Refused,
+                    actor: Actor::User(user.clone()),
+                    operation: operation.clone(),
+                    organization: organization.organization.parse().ok(),
+                    reached: None,
+                    target: Some(reach.target.clone()),
+                    ip: reach.ip.clone(),
+                };
+                self.note_at(occurrence, reach.at, reach.times);
+            }
+        }
+        Ok(())
     }
 
     fn due(&self, everything: bool, now: i64) -> Vec<Row> {
@@ -365,11 +445,11 @@ mod tests {
     #[test]
     fn a_minute_is_two_rows_however_often() {
         let (trail, user, at) = (Trail::default(), UserId::random(), Utc::now());
-        (0..7).for_each(|_| trail.note_at(refused(&user), at));
+        (0..7).for_each(|_| trail.note_at(refused(&user), at, 1));
         let first = trail.due(false, minute(at));
         assert_eq!(first.iter().map(|row| (row.first, row.times)).collect::<Vec<_>>(), [(true, 7)]);
         // A database that was away gets the same again.
-        (0..5).for_each(|_| trail.note_at(refused(&user), at));
+        (0..5).for_each(|_| trail.note_at(refused(&user), at, 1));
         assert_eq!(trail.due(false, minute(at))[0].times, 7);
         trail.settle(&first);
         assert!(trail.due(false, minute(at)).is_empty(), "the minute is not over");
@@ -385,7 +465,7 @@ mod tests {
         let (trail, at) = (Trail::default(), Utc::now());
         for number in 0..WAITING_MAX + 5 {
             let minutes_ago = if number == 42 { 1 } else { 0 };
-            trail.note_at(refused(&UserId::random()), at - chrono::Duration::minutes(minutes_ago));
+            trail.note_at(refused(&UserId::random()), at - chrono::Duration::minutes(minutes_ago), 1);
         }
         assert_eq!(trail.waiting().len(), WAITING_MAX);
         assert!(trail.overflowed.load(Ordering::Relaxed));

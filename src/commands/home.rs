@@ -13,7 +13,7 @@ use super::organizations::{Founding, found};
 use super::roles::wait_for_read_models;
 use super::standing::sees;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase};
+use super::{Fault, UseCase, sole};
 
 /// How many memberships of a user are looked at.
 const MEMBERSHIPS_MAX: i64 = 100;
@@ -131,7 +131,7 @@ async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
             reason: None,
             source: MembershipSource::Founder,
         };
-        return found(work, id, before, founding);
+        return found(work, id, before, founding).await;
     }
     Err(Refusal::InvalidState(format!("{HOMES_MAX} organizations of this user are gone already")).into())
 }
@@ -173,6 +173,12 @@ async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(),
     if !status.allows(Capability::AcceptInvitations, false) {
         return Err(Refusal::EntityStatus { status, capability: Capability::AcceptInvitations }.into());
     }
+    // The operators' mistake again: roles of an organization's own are not known where the service is configured.
+    if !organization.state.roles.has(role) {
+        tracing::error!(organization = %id, %role, "users should join with a role that this organization does not have");
+        let message = format!("users should join as '{role}' there, and there is no such role: tell the operators");
+        return Err(Refusal::InvalidState(message).into());
+    }
     let joined = before.state.decide(MembershipCommand::Join {
         user,
         roles: vec![role.to_owned()],
@@ -182,6 +188,7 @@ async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(),
         reason: None,
         at: work.now,
     })?;
+    let joined = sole::bind(work, &id, &before, joined).await?;
     let after = work.record(&membership_id, &before, joined);
     work.entities = vec![Entity::Organization(id, organization), Entity::Membership(membership_id, after)];
     Ok(())

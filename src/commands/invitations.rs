@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase, departures, later};
+use super::{Fault, UseCase, departures, later, sole};
 use crate::log::{KeyRing, Loaded};
 
 /// How the token of an invitation begins, so that scanners can find leaked ones.
@@ -185,7 +185,7 @@ impl UseCase for AcceptInvitation {
                 let message = format!("the role '{gone}' of this invitation is no more: ask for another invitation");
                 return Err(Refusal::InvalidState(message).into());
             }
-            membership.state.decide(MembershipCommand::Join {
+            let joined = membership.state.decide(MembershipCommand::Join {
                 user: recipient.user,
                 roles: invitation.state.roles.clone(),
                 source: MembershipSource::Invitation,
@@ -194,7 +194,8 @@ impl UseCase for AcceptInvitation {
                 by: Grantor::unbounded().knowing(roles),
                 reason: None,
                 at: work.now,
-            })?
+            })?;
+            sole::bind(work, &organization, &membership, joined).await?
         };
         finish(work, id, &invitation, accepted);
         let after = work.record(&membership_id, &membership, joined);

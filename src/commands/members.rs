@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::standing::{Standing, sees};
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase, departures, ownership};
+use super::{Fault, UseCase, departures, ownership, sole};
 use crate::log::{Loaded, Log, LogError};
 
 /// Adds a user whom the caller can already see.
@@ -55,6 +55,7 @@ impl UseCase for AddMember {
             at: work.now,
         };
         let joined = membership.state.decide(join).map_err(|refusal| named(refusal, &id))?;
+        let joined = sole::bind(work, &self.organization, &membership, joined).await?;
         finish(work, id, &membership, joined);
         Ok(())
     }
@@ -125,6 +126,9 @@ impl UseCase for ChangeMember {
         let events = membership.state.decide(command)?;
         let after = finish(work, self.membership.clone(), &membership, events);
         let user = membership.state.user_id.as_ref();
+        if let (Change::Reinstate(_), Some(user)) = (&self.change, user) {
+            sole::must_be_nowhere_else(work, &organization, user).await?;
+        }
         ownership::end_void_offer(work, &standing, user, &after)?;
         match &self.change {
             Change::Remove(_) => {

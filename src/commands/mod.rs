@@ -16,6 +16,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod projects;
 pub mod roles;
+mod sole;
 mod standing;
 pub mod sweep;
 pub mod users;
@@ -62,6 +63,8 @@ pub struct Rules {
     pub created_by_operators: bool,
     /// How many organizations a user may have created that are there; `None` is no limit. Operators have none.
     pub created_per_user_max: Option<u64>,
+    /// Whether a user is a member of one organization at most.
+    pub one_per_user: bool,
     /// Slugs that no organization may take.
     pub slug_reserved: Vec<String>,
     /// How long what was deleted can be restored.
@@ -395,6 +398,10 @@ impl<'a> Execution<'a> {
                     log.bring_up_to_date(&streams).await?;
                     compared = streams;
                 }
+                Outcome::Taken { key, holder } if !last_try && key.scope == Scope::Home => {
+                    self.commands.free_from_purged(&holder).await?;
+                    last_try = true;
+                }
                 Outcome::Taken { .. } | Outcome::Limit { .. } if !last_try => {
                     if let Some(organization) = &work.organization {
                         self.commands.expire_overdue(organization).await?;
@@ -436,6 +443,7 @@ impl<'a> Execution<'a> {
         let draft = Draft {
             organization: work.organization.clone(),
             relied: work.relied(&writes),
+            held: work.held().cloned(),
             writes,
             origin: self.origin(work.acts_as_operator()),
         };
@@ -524,6 +532,14 @@ impl<'a> Execution<'a> {
 
     /// Puts on record what was refused for lack of permission, or because it is another tenant's.
     fn note<U: UseCase>(&self, work: &Work<'_>, case: &U, refused: &Result<Receipt, Fault>) {
+        let target = target(case);
+        // The same whether it is there, and hidden, or not.
+        if let (Err(Fault::NotFound), None, Some(target)) = (refused, &work.seen, &target)
+            && !self.caller.principal.operator
+        {
+            let user = &self.caller.principal.user;
+            self.commands.trail.note_reach(user, self.operation, target, self.caller.ip.clone());
+        }
         let (organization, reached) = match refused {
             Err(Fault::Forbidden(_)) => (work.seen.clone(), None),
             Err(Fault::NotFound) if work.hidden.is_some() => (None, work.hidden.clone()),
@@ -535,7 +551,7 @@ impl<'a> Execution<'a> {
             operation: self.operation.to_owned(),
             organization,
             reached,
-            target: target(case),
+            target,
             ip: self.caller.ip.clone(),
         });
     }

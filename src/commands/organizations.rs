@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, Rejection, UseCase, later};
+use super::{Fault, Rejection, UseCase, later, sole};
 use crate::log::Loaded;
 
 /// How many organizations a user may have created in all, those that are gone included, where they are counted.
@@ -71,7 +71,7 @@ impl UseCase for CreateOrganization {
             reason: self.reason.clone(),
             source: self.source,
         };
-        found(work, id, before, founding)
+        found(work, id, before, founding).await
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Founding {
 }
 
 /// Creates an organization with its owner.
-pub(super) fn found(
+pub(super) async fn found(
     work: &mut Work<'_>,
     id: OrganizationId,
     before: Loaded<Organization>,
@@ -147,6 +147,7 @@ pub(super) fn found(
         reason: None,
         at: work.now,
     })?;
+    let joined = sole::bind(work, &id, &membership, joined).await?;
     let membership = work.record(&membership_id, &membership, joined);
     work.entities = vec![Entity::Organization(id, created), Entity::Membership(membership_id, membership)];
     Ok(())

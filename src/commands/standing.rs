@@ -163,6 +163,7 @@ pub(super) fn taken(scope: Scope, holder: Option<String>) -> Refusal {
         Scope::OrganizationSlug | Scope::ProjectSlug => ("slug", "this slug is taken: choose another"),
         Scope::ExternalId => ("externalId", "another organization has this external id"),
         Scope::Identity => ("userId", "this user is registered already"),
+        Scope::Home => return Refusal::InvalidState(super::sole::ELSEWHERE.to_owned()),
         Scope::OpenInvitation => ("email", "this address has an open invitation already: resend or revoke it"),
     };
     Refusal::AlreadyExists { path, message: message.to_owned(), existing: holder.unwrap_or_default() }

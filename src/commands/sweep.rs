@@ -138,7 +138,7 @@ impl Commands {
     }
 
     /// Appends what the service itself decided. Who comes too late leaves it: the other one has done it.
-    async fn append_as_system<E: Into<Event>>(
+    pub(super) async fn append_as_system<E: Into<Event>>(
         &self,
         organization: &OrganizationId,
         stream: StreamId,
@@ -148,6 +148,7 @@ impl Commands {
         let draft = Draft {
             organization: Some(organization.clone()),
             relied: vec![],
+            held: None,
             writes: vec![(stream, version, events.into_iter().map(Into::into).collect())],
             origin: system_origin(),
         };

@@ -45,6 +45,8 @@ impl UseCase for ReviewUser {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         work.require_operator(&self.reason)?;
+        // Two operators who revoke each other: one of them is out first.
+        work.hold_caller();
         let before = work.load::<User>(&self.user).await?;
         if before.version == 0 {
             return Err(Fault::NotFound.into());
@@ -164,6 +166,7 @@ impl Commands {
         let draft = Draft {
             organization: None,
             relied: vec![],
+            held: None,
             writes: vec![(id.clone().into(), version, events.into_iter().map(Into::into).collect())],
             origin,
         };

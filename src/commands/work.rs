@@ -141,6 +141,7 @@ pub struct Work<'a> {
     loaded: BTreeMap<StreamId, u64>,
     writes: Vec<(StreamId, u64, Vec<Event>)>,
     operator: bool,
+    hold_caller: bool,
 }
 
 impl<'a> Work<'a> {
@@ -169,6 +170,7 @@ impl<'a> Work<'a> {
             loaded: BTreeMap::new(),
             writes: vec![],
             operator: false,
+            hold_caller: false,
         }
     }
 
@@ -273,6 +275,16 @@ impl<'a> Work<'a> {
 
     pub(super) fn acts_as_operator(&self) -> bool {
         self.operator
+    }
+
+    /// Whoever changes the caller's own stream at the same moment comes before or after this command: it relies on the
+    /// caller's being let in at the very moment at which it is recorded.
+    pub(super) fn hold_caller(&mut self) {
+        self.hold_caller = true;
+    }
+
+    pub(super) fn held(&self) -> Option<&UserId> {
+        self.hold_caller.then_some(&self.caller.principal.user)
     }
 
     pub(super) fn streams(&self) -> Vec<StreamId> {

@@ -245,11 +245,11 @@ impl Part<'_> {
             self.wrong("organization_claim", &right)
         })?;
         // Whoever is in an organization there would own it here.
-        let roles = || aggregates::roles::ROLES.iter().map(|role| role.name).filter(|name| *name != "owner");
-        let role = role.and_then(Value::as_str).filter(|name| roles().any(|role| role == *name));
+        let role = role.and_then(Value::as_str).filter(|name| !aggregates::roles::is_owner(&[name]));
+        let role = role.filter(|name| aggregates::text::role_name("organization_role", name).is_ok());
         let right =
-            || format!("the role of those whom organization_claim names: {}", roles().collect::<Vec<_>>().join(", "));
-        let role = role.ok_or_else(|| self.wrong("organization_role", &right()))?;
+            "the role of those whom organization_claim names: any, also one of the organization's own, but owner";
+        let role = role.ok_or_else(|| self.wrong("organization_role", right))?;
         Ok(Some(OrganizationClaim { path, role: role.to_owned() }))
     }
 

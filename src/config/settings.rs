@@ -316,7 +316,7 @@ settings! {
         /// email_verified_claim = "email_verified"        # true or "true"; no other address counts
         /// name_claim = "name"
         /// organization_claim = "urn:zitadel:iam:org:id"  # has its externalId; one key, or a path: ["org", "id"]
-        /// organization_role = "member"                   # what such a user is there; any role but owner
+        /// organization_role = "member"                   # what such a user is there; any role of it but owner
         providers: Providers = Providers::default();
     }
 
@@ -344,6 +344,7 @@ settings! {
         default_plan: PlanName = PlanName::default();
         /// What `ensureHomeOrganization` gives to a user without organization: "nothing", an organization of his "own",
         /// or membership in a "default" one. An organization that the user's token names comes before all of these.
+        /// One of his own is the deployment's gift: created_by_operators and created_per_user_max do not count for it.
         home: Home = Home::Nothing;
         /// The externalId or slug of the default organization.
         home_organization: Option<String> = None, 1..=200;
@@ -354,6 +355,9 @@ settings! {
         /// How many organizations a user may create, those that are purged not counted; operators may any number.
         /// 0 is no limit.
         created_per_user_max: u32 = 0, 0..=500;
+        /// Whether a user is a member of one organization at most, however he would come to another; a suspended member
+        /// is one, and an organization counts until it is purged. Who is in several when this is switched on stays so.
+        one_per_user: bool = false;
     }
 
     /// Secrets. Better in the environment than in the file.

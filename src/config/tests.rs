@@ -315,7 +315,7 @@ email_claim = 'upn'
 email_verified_claim = 'https://x/verified'
 name_claim = 'nick.name'
 organization_claim = ['org', 'id']
-organization_role = 'guest'
+organization_role = 'reader-2'
 ";
 
 #[test]
@@ -368,6 +368,7 @@ fn says_which_part_of_which_provider_is_wrong() {
         ("subject_claim = ''", "[1].subject_claim"),
         ("organization_claim = 'org'", "[1].organization_role cannot be missing"),
         ("organization_claim = 'org'\norganization_role = 'owner'", "[1].organization_role"),
+        ("organization_claim = 'org'\norganization_role = 'Own Role'", "[1].organization_role"),
         ("organization_claim = ['org', 5]\norganization_role = 'guest'", "[1].organization_claim"),
         ("organization_role = 'guest'", "[1].organization_role"),
         ("isuer = 'https://b'", "access.providers[1].isuer: there is no such setting\ndid you mean issuer?"),

@@ -440,7 +440,10 @@ pub async fn visible(session: &Session, recorded: &Recorded) -> Result<bool, Err
 /// The event of an id.
 pub async fn event(session: &Session, text: &str) -> Result<Option<AuditEvent>, Error> {
     let id: EventId = id(EventId::PREFIX, text)?;
-    let Some(recorded) = session.log().event(&id).await.map_err(log_fault)? else { return Ok(None) };
+    let Some(recorded) = session.log().event(&id).await.map_err(log_fault)? else {
+        session.note_reach(None, Some(text));
+        return Ok(None);
+    };
     if !visible(session, &recorded).await? {
         session.note_reach(recorded.organization.as_ref(), Some(text));
         return Ok(None);

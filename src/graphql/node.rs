@@ -158,7 +158,10 @@ async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>,
 async fn invitation(session: &Session, id: InvitationId) -> Result<Option<Node>, Error> {
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let loaded = now.get::<aggregates::Invitation>(&id);
-    let Some(invited) = &loaded.state.email_claim else { return Ok(None) };
+    let Some(invited) = &loaded.state.email_claim else {
+        session.note_reach(None, Some(id.as_ref()));
+        return Ok(None);
+    };
     let own = session.caller()?.principal.email.as_deref().map(|email| email_claim(session.log().keys(), email));
     let seen = seen(session, loaded.organization.as_ref()).await?;
     let there = session.is_there(loaded.organization.as_ref()).await?;

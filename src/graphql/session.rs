@@ -51,6 +51,8 @@ struct Noted {
     as_operator: HashSet<OrganizationId>,
     /// There, and not for the caller to see.
     hidden: HashSet<OrganizationId>,
+    /// Seen by the caller.
+    seen: HashSet<OrganizationId>,
 }
 
 impl Session {
@@ -112,6 +114,9 @@ impl Session {
             Some(_) | None => {}
         }
         let seen = seen.filter(Seen::visible);
+        if seen.is_some() {
+            self.noted(|noted| noted.seen.insert(id.clone()));
+        }
         if let (Some(_), Some(meter)) = (&seen, caller.member_meter()) {
             meter.read_of(id).map_err(rate_limited)?;
         }
@@ -184,12 +189,18 @@ impl Session {
         self.note(Kind::Refused, self.is_operator(), organization, None, target);
     }
 
-    /// Puts on record, for operators only, that the caller reached for something of this organization, if it turned out
-    /// to be there and not his to see. Asks nobody: what does not exist and what is hidden cost the same.
+    /// Puts on record that the caller reached for what is not his: for operators that it is this organization's, if it
+    /// turned out to be there and not his to see; for his own organizations the id that he gave, whether it is there or
+    /// not. Asks nobody: what does not exist and what is hidden cost the same.
     pub fn note_reach(&self, organization: Option<&OrganizationId>, target: Option<&str>) {
         let hidden = organization.filter(|id| self.noted(|noted| noted.hidden.contains(*id)));
         if hidden.is_some() {
             self.note(Kind::Refused, false, None, hidden, target);
+        }
+        let own = organization.is_some_and(|id| self.noted(|noted| noted.seen.contains(id)));
+        if let (Some(caller), Some(target), false) = (&self.caller, target, own || self.is_operator()) {
+            let user = &caller.principal.user;
+            self.app.commands.trail().note_reach(user, &self.operation, target, caller.ip.clone());
         }
     }
 

@@ -251,7 +251,25 @@ where
 
 // ------------------------------------------------------------------------------------------------ answering
 
-fn respond(response: GraphQLResponse, media: Media) -> Response {
+/// The longest word that a message repeats, in bytes: a slug fits, a token does not.
+const WORD_BYTES_MAX: usize = 64;
+/// How much of a longer one is shown.
+const WORD_BYTES_SHOWN: usize = 8;
+
+/// Cuts long words: parser and engine repeat what they were given, and that may be a token in a wrong place.
+fn without_tokens(message: &str) -> String {
+    let of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '+' | '=');
+    let pieces = message.split_inclusive(|c: char| !of_word(c)).map(|piece| {
+        let word = piece.trim_end_matches(|c: char| !of_word(c));
+        match word.len() > WORD_BYTES_MAX {
+            true => format!("{}…{}", &word[..WORD_BYTES_SHOWN], &piece[word.len()..]),
+            false => piece.to_owned(),
+        }
+    });
+    pieces.collect()
+}
+
+fn respond(mut response: GraphQLResponse, media: Media) -> Response {
     /// Errors first, for whoever reads it; no `data` at all where nothing was executed, as the specification wants.
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -263,6 +281,9 @@ fn respond(response: GraphQLResponse, media: Media) -> Response {
         extensions: &'a BTreeMap<String, async_graphql::Value>,
     }
 
+    for error in &mut response.errors {
+        error.message = without_tokens(&error.message);
+    }
     let refused = is_refused(&response);
     let status = if refused { status(&response.errors, media) } else { StatusCode::OK };
     let answer = Answer {

@@ -8,6 +8,7 @@ mod operation;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Request as GraphqlRequest, Response as GraphqlResponse, ServerError};
@@ -113,11 +114,20 @@ async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 /// Lets the caller in before the body is read, so that strangers cost little, and counts the request for him.
 async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Response {
     let (headers, peer) = sender(&request);
-    let caller = match caller(&shared, &headers, peer, meter).await {
-        Ok(caller) => caller,
-        Err(error) => return graphql::refuse(&headers, error),
-    };
     let limits = shared.limits.clone();
+    // A stopping service waits for this as for every open connection; the database may make it long.
+    let time = Duration::from_millis(limits.request_timeout_ms);
+    let caller = match tokio::time::timeout(time, caller(&shared, &headers, peer, meter)).await {
+        Ok(Ok(caller)) => caller,
+        Ok(Err(error)) => return graphql::refuse(&headers, error),
+        Err(_) => {
+            let message = format!(
+                "who calls could not be found out within {} ms (request_timeout_ms): nothing was done, try again later",
+                limits.request_timeout_ms
+            );
+            return graphql::refuse(&headers, graphql::coded(graphql::code::REQUEST_TIMEOUT, message, None));
+        }
+    };
     let user = caller.as_ref().map(|caller| caller.principal.user.clone());
     let response = graphql::answer(request, &limits, move |request, operation| {
         execute(shared, request, operation, caller).instrument(tracing::Span::current())

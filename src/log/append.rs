@@ -1,6 +1,6 @@
 //! What is handed to the writer, and what it answers.
 
-use aggregates::ids::{EventId, Id, OrganizationId};
+use aggregates::ids::{EventId, Id, OrganizationId, UserId};
 use aggregates::{Event, Origin, Recorded, StreamId};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ pub struct Append {
     pub organization: Option<OrganizationId>,
     /// Streams that the decision relied upon, with their versions.
     pub relied: Vec<(StreamId, u64)>,
+    /// A user whose stream is held while this is appended, see [`super::Draft::held`].
+    pub held: Option<UserId>,
     /// Streams that get events, with the versions that they are expected to be at.
     pub writes: Vec<Write>,
     /// The key by which a repetition finds this outcome.
@@ -128,6 +130,12 @@ impl Append {
         let home = self.organization.as_ref().map(AsRef::as_ref);
         let stream = || self.writes.first().map(|write| write.stream.id());
         partition_of(home.or_else(stream).unwrap_or_default(), partitions)
+    }
+
+    /// The partitions that are locked while it is decided: where it is written to, and where whom it holds lives.
+    pub(super) fn locked(&self, partitions: i16) -> impl Iterator<Item = i16> {
+        let held = self.held.as_ref().map(|user| partition_of(user.as_ref(), partitions));
+        std::iter::once(self.partition(partitions)).chain(held)
     }
 
     /// The id of the event that records, for this append, that a limit was reached: the same at every try.

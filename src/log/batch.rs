@@ -63,7 +63,7 @@ impl<'a> Batch<'a> {
         number: i16,
         partition: &mut Partition,
         global: &mut HashMap<ClaimKey, Option<Claim>>,
-        foreign: &HashMap<StreamId, u64>,
+        foreign: &mut HashMap<StreamId, u64>,
     ) -> Decided {
         let idempotency = append.idempotency.as_ref();
         let key = idempotency.map(|i| (i.caller.clone(), i.operation.clone(), i.key.clone()));
@@ -88,6 +88,10 @@ impl<'a> Batch<'a> {
         };
         match ledger::enter(partition, global, foreign, &entry, &mut self.changes) {
             Ok(()) => {
+                // Another command of this batch may rely on it from a partition of its own.
+                for (stream, version) in &written {
+                    foreign.entry(stream.clone()).and_modify(|known| *known = *version);
+                }
                 let first = self.placed.len();
                 for write in &append.writes {
                     for (sequence, event) in (write.expected + 1..).zip(&write.events) {

@@ -112,6 +112,9 @@ pub struct Draft {
     pub organization: Option<aggregates::ids::OrganizationId>,
     /// Streams that the decision relied upon, with their versions.
     pub relied: Vec<(StreamId, u64)>,
+    /// A user whose stream nobody may write to meanwhile. What is relied upon in another partition is otherwise only
+    /// looked at, so that two commands that undo what the other relies upon would both pass.
+    pub held: Option<aggregates::ids::UserId>,
     /// Streams and their new events, with the versions that they are expected to be at.
     pub writes: Vec<(StreamId, u64, Vec<Event>)>,
     /// How it came about.
@@ -240,6 +243,7 @@ impl Log {
         Ok(Append {
             organization: draft.organization,
             relied: draft.relied,
+            held: draft.held,
             writes: writes
                 .into_iter()
                 .map(|(stream, expected, events)| Ok(Write { stream, expected, events: seal_all(events)? }))

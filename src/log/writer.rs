@@ -172,8 +172,9 @@ impl Writer {
     ) -> Result<Vec<Outcome>, LogError> {
         let partitions: BTreeSet<i16> = appends.iter().map(|append| append.partition(self.partitions)).collect();
         let global_keys = global_keys(appends);
-        lock(connection, &partitions, &global_keys).await?;
-        let Seen { foreign, mut global, outcomes } =
+        let locked = appends.iter().flat_map(|append| append.locked(self.partitions)).collect();
+        lock(connection, &locked, &global_keys).await?;
+        let Seen { mut foreign, mut global, outcomes } =
             self.look_up(connection, appends, &partitions, &global_keys).await?;
         let mut recorded = if in_doubt { self.already_recorded(connection, appends).await? } else { HashMap::new() };
 
@@ -184,7 +185,7 @@ impl Writer {
             let partition = self.ledger.entry(number).or_default();
             decided.push(match recorded.remove(&append.origin().command_id) {
                 Some(outcome) => Decided::Other(outcome),
-                None => batch.decide(append, number, partition, &mut global, &foreign),
+                None => batch.decide(append, number, partition, &mut global, &mut foreign),
             });
         }
         if batch.is_empty() {

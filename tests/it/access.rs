@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Database};
+use crate::support::{Answer, Client, Database, Server};
 
 const VIEWER: &str = "{ viewer { user { id state } } }";
 
@@ -295,6 +295,33 @@ async fn what_others_may_do_is_told_to_operators_only() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_operators_who_revoke_each_other_at_once_one_is_left() {
+    let database = Database::new().await;
+    let (first, second) = (database.serve().await, database.serve().await);
+    let operator = |server: &Server, name: &str| Client {
+        token: Some(server.token(&format!("{name}@example.com"), true)),
+        ..server.nobody()
+    };
+    let third = first.operator();
+    for round in 0..24 {
+        // On two replicas, and in one, where both may be in one batch of one writer.
+        let elsewhere = if round % 2 == 0 { &second } else { &first };
+        let names = [format!("one-{round}"), format!("two-{round}")];
+        let (one, two) = (operator(&first, &names[0]), operator(elsewhere, &names[1]));
+        let ids = [one.user_id().await, two.user_id().await];
+        let (by_one, by_two) =
+            tokio::join!(review_user(&one, "revokeUser", &ids[1]), review_user(&two, "revokeUser", &ids[0]));
+        assert_ne!(by_one.accepted(), by_two.accepted(), "{by_one:?} {by_two:?}");
+        let (loser, lost) = if by_one.accepted() { (by_two, &ids[1]) } else { (by_one, &ids[0]) };
+        assert_eq!(loser.fault(), Some("UNAUTHENTICATED"));
+        assert!(review_user(&third, "reinstateUser", lost).await.accepted());
+    }
+    crate::support::check_log(&database.pool().await).await;
+    first.stop().await;
+    second.stop().await;
+}
+
 async fn home(client: &Client, name: Option<&str>) -> Answer {
     let input = json!({"name": name});
     client.run("ensureHomeOrganization", "EnsureHomeOrganizationInput", input, "organization { id name slug }").await
@@ -397,6 +424,21 @@ async fn a_token_that_names_an_organization_brings_its_user_there() {
     assert_eq!(receipt.events.len(), 1, "{receipt:?}");
     let acme = created.text("/organization/id");
     assert_eq!(may(&bob, &acme).await, ["organization:read", "project:read"]);
+    // A role of that organization's own does; one that it does not have is for the operators to mend.
+    let eve = server.user("eve@example.com");
+    let eve_id: aggregates::ids::UserId = eve.user_id().await.parse().unwrap();
+    let named = |role: &str| {
+        let mut caller = caller("crm-7");
+        caller.principal.user = eve_id.clone();
+        caller.principal.organization.as_mut().unwrap().role = role.into();
+        caller
+    };
+    let refused = commands.execute(&named("reader"), &ensure, Conditions::default()).await.unwrap();
+    let why = tenancy::graphql::describe(refused.rejections.into_iter().next().unwrap());
+    assert!(why.contains("'reader'") && why.contains("tell the operators"), "{why}");
+    assert!(define(&server.operator(), &acme, "reader", &["organization:read"]).await.accepted());
+    commands.execute(&named("reader"), &ensure, Conditions::default()).await.unwrap();
+    assert_eq!(may(&eve, &acme).await, ["organization:read"]);
     // One that is not there is no reason to leave him without.
     let receipt = commands.execute(&caller("crm-8"), &ensure, Conditions::default()).await.unwrap();
     assert_eq!(receipt.entities[0].stream().id(), acme);

@@ -51,7 +51,7 @@ fn created(slug: &str) -> Event {
 
 fn draft(organization: &OrganizationId, stream: impl Into<StreamId>, expected: u64, events: Vec<Event>) -> Draft {
     let writes = vec![(stream.into(), expected, events)];
-    Draft { organization: Some(organization.clone()), relied: vec![], writes, origin: origin() }
+    Draft { organization: Some(organization.clone()), relied: vec![], held: None, writes, origin: origin() }
 }
 
 async fn append(log: &Log, draft: Draft) -> Result<Outcome, LogError> {

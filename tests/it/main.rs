@@ -21,4 +21,6 @@ mod projections;
 mod proofs;
 mod races;
 mod rate_limits;
+mod secrets;
+mod sole;
 mod tour;

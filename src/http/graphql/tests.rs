@@ -415,3 +415,12 @@ async fn refusals_of_execute_get_their_status() {
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
     }
 }
+
+#[test]
+fn a_token_in_a_message_is_cut_and_words_are_not() {
+    let token = "t".repeat(74);
+    let message = format!("Expected input type \"X\", found \"{token}\" and {token}é: org_01m7xaaaxwefks2nggqyxsh7j4");
+    let expected = "Expected input type \"X\", found \"tttttttt…\" and tttttttt…é: org_01m7xaaaxwefks2nggqyxsh7j4";
+    assert_eq!(super::without_tokens(&message), expected);
+    assert_eq!(super::without_tokens(&"s".repeat(63)), "s".repeat(63));
+}
