@@ -23,12 +23,20 @@ pub enum Scope {
     OpenInvitation,
     /// Slugs of one organization's live projects.
     ProjectSlug,
+    /// Secrets of living API tokens, by keyed hash.
+    ApiToken,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::OrganizationSlug, Self::ExternalId, Self::Identity, Self::OpenInvitation, Self::ProjectSlug];
+    pub const ALL: [Self; 6] = [
+        Self::OrganizationSlug,
+        Self::ExternalId,
+        Self::Identity,
+        Self::OpenInvitation,
+        Self::ProjectSlug,
+        Self::ApiToken,
+    ];
 
     /// The one of this stored name.
     pub fn named(name: &str) -> Option<Self> {
@@ -43,13 +51,14 @@ impl Scope {
             Self::Identity => "identity",
             Self::OpenInvitation => "open_invitation",
             Self::ProjectSlug => "project_slug",
+            Self::ApiToken => "api_token",
         }
     }
 
     /// Whether keys are unique over all organizations, not within one. Such keys are locked beside the partition.
     pub const fn is_global(self) -> bool {
         match self {
-            Self::OrganizationSlug | Self::ExternalId | Self::Identity => true,
+            Self::OrganizationSlug | Self::ExternalId | Self::Identity | Self::ApiToken => true,
             Self::OpenInvitation | Self::ProjectSlug => false,
         }
     }
@@ -59,6 +68,8 @@ impl Scope {
 pub const MEMBERS: &str = "members";
 /// Live projects.
 pub const PROJECTS: &str = "projects";
+/// Living API tokens.
+pub const TOKENS: &str = "tokens";
 /// Active owners.
 pub const OWNERS: &str = "owners";
 

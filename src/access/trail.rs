@@ -257,9 +257,9 @@ fn place(id: &str) -> String {
     format!("{id}/ip")
 }
 
-/// The person behind a stored actor.
+/// The id of a stored actor, under whose key an address is kept.
 fn subject(actor: &str) -> Option<&str> {
-    actor.split_once(':').map(|(_, user)| user)
+    actor.split_once(':').map(|(_, id)| id)
 }
 
 /// Inserts rows; those that are there already stay as they are.

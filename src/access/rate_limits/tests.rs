@@ -82,7 +82,8 @@ fn several_are_given_together_or_not_at_all() {
 #[test]
 fn keys_and_classes_have_buckets_of_their_own() {
     let (limits, _) = limits(&config());
-    let (ann, bob): (UserId, UserId) = (aggregates::ids::Id::random(), aggregates::ids::Id::random());
+    let user = || Actor::User(aggregates::ids::Id::random());
+    let (ann, bob) = (user(), user());
     let Classes { read, write, invite } = &limits.principal;
     assert_eq!(take_many(read, &ann, 2), Ok(()));
     assert_eq!(take(read, &ann), Err(1));
@@ -172,7 +173,7 @@ fn the_tightest_quota_is_shown() {
     assert_eq!((refused.retry_after_seconds, meter.retry_after_seconds()), (1, 1));
     assert_eq!(
         refused.to_string(),
-        "too many mutations of this user: at most 9 at once, and as many again in 9 s; try again in 1 s"
+        "too many mutations of this caller: at most 9 at once, and as many again in 9 s; try again in 1 s"
     );
 }
 
