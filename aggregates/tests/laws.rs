@@ -178,7 +178,7 @@ fn organization_command() -> impl Strategy<Value = OrganizationCommand> {
             .prop_map(|(name, description, permissions, by, reason)| C::DefineRole { name, description, permissions, by, reason }),
         2 => (text_like(&["reader", "builder"]), optional(Just("guest".to_owned())), permitted(), reason())
             .prop_map(|(name, replaced_with, by, reason)| C::RemoveRole { name, replaced_with, by, reason }),
-        4 => ownership_command(),
+        8 => ownership_command(),
     ]
 }
 

@@ -19,4 +19,5 @@ mod process;
 mod projections;
 mod races;
 mod rate_limits;
+mod tokens;
 mod tour;

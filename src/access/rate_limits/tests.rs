@@ -164,7 +164,7 @@ fn the_tightest_quota_is_shown() {
     let quotas = config::RateLimits { principal_write_burst: 9, ..config() };
     let meter = Meter::new(Arc::new(RateLimits::new(&quotas)));
     assert_eq!(meter.fields(), None);
-    let user = aggregates::ids::Id::random();
+    let user = Actor::User(aggregates::ids::Id::random());
     assert_eq!(meter.mutation(&user, ["createProject", "inviteMember"].into_iter()), Ok(()));
     let (policy, state) = meter.fields().unwrap();
     assert_eq!((policy.as_str(), state.as_str()), ("\"principal-invite\";q=2;w=2", "\"principal-invite\";r=1;t=1"));
@@ -181,7 +181,7 @@ fn the_tightest_quota_is_shown() {
 fn a_query_counts_once_for_an_organization_and_a_mutation_reads_for_nothing() {
     let quotas = config::RateLimits { organization_read_per_minute: 1, organization_read_burst: 1, ..config() };
     let limits = Arc::new(RateLimits::new(&quotas));
-    let (user, organization) = (aggregates::ids::Id::random(), aggregates::ids::Id::random());
+    let (user, organization) = (Actor::User(aggregates::ids::Id::random()), aggregates::ids::Id::random());
     let query = Meter::new(limits.clone());
     query.query(&user).unwrap();
     assert_eq!([query.read_of(&organization), query.read_of(&organization)], [Ok(()), Ok(())]);
