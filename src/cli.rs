@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::access::issuer::Grant;
 use crate::audit::export::Format;
 use crate::audit::note::VerifierKey;
-use crate::commands::Principal;
+use crate::commands::Person;
 use crate::config::{self, Config, Flags, Loaded, LogFormat};
 use crate::database::Database;
 use crate::database::embedded::Purpose;
@@ -457,10 +457,8 @@ async fn import_as(
     let profile = Profile { email: Some(email.clone()), display_name: None };
     let user = core.commands.ensure_user(&config.access.issuer, &subject, profile, true).await;
     let user = user.map_err(|fault| stopped(fault.into()))?;
-    let options = import::Options {
-        operator: Principal { user, email: Some(email), operator: true, organization: None },
-        dry_run,
-    };
+    let options =
+        import::Options { operator: Person { user, email: Some(email), operator: true, organization: None }, dry_run };
     let progress = progress_bar();
     let lines = tokio::spawn(progress_lines(progress.clone()));
     let summary = import::import(&core.commands, folder, &options, &progress).await;

@@ -159,6 +159,7 @@ impl Core {
         let Self { database, commands, runtime, mut writers } = self;
         drop(runtime);
         commands.trail().finish(commands.log()).await;
+        commands.uses().finish(commands.log().pool()).await;
         drop(commands);
         // The writers end when the last handle to the log is gone; whoever keeps one does not keep the service.
         let ended = async { while writers.join_next().await.is_some() {} };
@@ -219,6 +220,8 @@ impl Service {
         tasks.spawn(async move { sealer.run(until).await });
         let (trail, until) = (core.commands.clone(), stopping.clone());
         tasks.spawn(async move { trail.trail().run(trail.log(), until).await });
+        let (uses, until) = (core.commands.clone(), stopping.clone());
+        tasks.spawn(async move { uses.uses().run(uses.log().pool(), until).await });
 
         let mut verifiers: Vec<Verifier> = issuer.clone().map(Verifier::Builtin).into_iter().collect();
         for provider in providers {

@@ -6,25 +6,28 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::event::{Field, Kind};
-use crate::ids::UserId;
+use crate::ids::{ApiTokenId, Id, UserId};
 
-/// Who does something. Its text is `user:usr_…`, `operator:usr_…` or `system`.
+/// Who does something. Its text is `user:usr_…`, `operator:usr_…`, `token:tok_…` or `system`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Actor {
     /// A user, for himself.
     User(UserId),
     /// A user who runs the service, as an operator.
     Operator(UserId),
+    /// An organization's API token.
+    Token(ApiTokenId),
     /// The service itself.
     #[default]
     System,
 }
 
 impl Actor {
-    /// The user behind it.
-    pub fn user(&self) -> Option<&UserId> {
+    /// The id of the user or the token; the service itself has none.
+    pub fn id(&self) -> Option<&str> {
         match self {
-            Self::User(id) | Self::Operator(id) => Some(id),
+            Self::User(id) | Self::Operator(id) => Some(id.as_ref()),
+            Self::Token(id) => Some(id.as_ref()),
             Self::System => None,
         }
     }
@@ -35,6 +38,7 @@ impl fmt::Display for Actor {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
             Self::Operator(id) => write!(f, "operator:{id}"),
+            Self::Token(id) => write!(f, "token:{id}"),
             Self::System => f.write_str("system"),
         }
     }
@@ -43,10 +47,13 @@ impl fmt::Display for Actor {
 impl FromStr for Actor {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let id = |id: &str| id.parse().map_err(|error: crate::ids::InvalidId| error.to_string());
+        fn id<I: Id>(id: &str) -> Result<I, String> {
+            id.parse().map_err(|error: crate::ids::InvalidId| error.to_string())
+        }
         match text.split_once(':') {
             Some(("user", user)) => Ok(Self::User(id(user)?)),
             Some(("operator", user)) => Ok(Self::Operator(id(user)?)),
+            Some(("token", token)) => Ok(Self::Token(id(token)?)),
             None if text == "system" => Ok(Self::System),
             _ => Err(format!("'{text}' is no actor")),
         }

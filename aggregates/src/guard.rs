@@ -25,12 +25,21 @@ pub enum Scope {
     ProjectSlug,
     /// Users whom one membership binds: where the deployment allows one organization a user.
     Home,
+    /// Secrets of living API tokens, by keyed hash.
+    ApiToken,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::OrganizationSlug, Self::ExternalId, Self::Identity, Self::OpenInvitation, Self::ProjectSlug, Self::Home];
+    pub const ALL: [Self; 7] = [
+        Self::OrganizationSlug,
+        Self::ExternalId,
+        Self::Identity,
+        Self::OpenInvitation,
+        Self::ProjectSlug,
+        Self::Home,
+        Self::ApiToken,
+    ];
 
     /// The one of this stored name.
     pub fn named(name: &str) -> Option<Self> {
@@ -46,13 +55,14 @@ impl Scope {
             Self::OpenInvitation => "open_invitation",
             Self::ProjectSlug => "project_slug",
             Self::Home => "home",
+            Self::ApiToken => "api_token",
         }
     }
 
     /// Whether keys are unique over all organizations, not within one. Such keys are locked beside the partition.
     pub const fn is_global(self) -> bool {
         match self {
-            Self::OrganizationSlug | Self::ExternalId | Self::Identity | Self::Home => true,
+            Self::OrganizationSlug | Self::ExternalId | Self::Identity | Self::Home | Self::ApiToken => true,
             Self::OpenInvitation | Self::ProjectSlug => false,
         }
     }
@@ -62,6 +72,8 @@ impl Scope {
 pub const MEMBERS: &str = "members";
 /// Live projects.
 pub const PROJECTS: &str = "projects";
+/// Living API tokens.
+pub const TOKENS: &str = "tokens";
 /// Active owners.
 pub const OWNERS: &str = "owners";
 

@@ -108,6 +108,8 @@ ids! {
     InvitationId = "inv";
     /// A project.
     ProjectId = "prj";
+    /// An API token of an organization.
+    ApiTokenId = "tok";
     /// An event of the log.
     EventId = "evt";
 }

@@ -1,6 +1,7 @@
 //! The domain of tenancy.
 //!
-//! Five aggregates: [`Organization`], [`Membership`], [`Invitation`], [`Project`] and the [`User`]'s small stream.
+//! Six aggregates: [`Organization`], [`Membership`], [`Invitation`], [`Project`], [`ApiToken`] and the [`User`]'s
+//! small stream.
 //! Each is one file, in this order: events, state, commands, `decide`, `apply`. Deciding is pure and synchronous:
 //! time, ids and the caller's rights come in with the command.
 //!
@@ -11,6 +12,7 @@
 //! - whatever can be read of a person is [`Personal`].
 
 pub mod actor;
+pub mod api_token;
 pub mod error;
 pub mod event;
 pub mod guard;
@@ -29,6 +31,7 @@ pub mod text;
 pub mod user;
 
 pub use actor::Actor;
+pub use api_token::ApiToken;
 pub use error::Refusal;
 pub use event::{Declared, Descriptor, Snapshot};
 pub use guard::{Effect, Scope};

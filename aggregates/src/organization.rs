@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::actor::Actor;
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
-use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope};
+use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope, TOKENS};
 use crate::ids::{MembershipId, OrganizationId, UserId};
 use crate::membership::Membership;
 use crate::ownership::OwnershipOffer;
 use crate::personal::{Personal, readable};
-use crate::roles::{OWN_ROLES_MAX, OwnRole, OwnRoles, Permission, Permissions, ROLE_NAMES_MAX, holders_tally, role};
+use crate::roles::{OWN_ROLES_MAX, OwnRole, OwnRoles, Permissions, ROLE_NAMES_MAX, holders_tally, role};
 use crate::status::{Lifecycle, Review, Status, Verification};
 use crate::{aggregate, text};
 
@@ -26,7 +26,16 @@ impl Field for Limits {
 }
 
 /// The limits that an organization may have, and that its plan may set.
-pub const LIMITS: [&str; 2] = [MEMBERS, PROJECTS];
+pub const LIMITS: [&str; 3] = [MEMBERS, PROJECTS, TOKENS];
+
+/// How many living API tokens an organization may have where neither its plan nor an operator says otherwise.
+pub const TOKENS_MAX_DEFAULT: u64 = 100;
+
+/// The maximum that the limits of a plan, or those in force, set.
+fn maximum_in(limits: &Limits, name: &str) -> Option<u64> {
+    let default = (name == TOKENS).then_some(TOKENS_MAX_DEFAULT);
+    limits.get(name).copied().unwrap_or(default)
+}
 
 /// The most namespaces of settings that an organization may have.
 pub const SETTINGS_NAMESPACES_MAX: usize = 32;
@@ -328,7 +337,7 @@ impl OrganizationEvent {
         let claim = |scope, key: &String| Effect::Claim { scope, key: key.clone(), until: None };
         let release = |scope, key: &String| Effect::Release { scope, key: key.clone() };
         let maxima = |limits: &Limits| {
-            LIMITS.map(|name| Effect::Maximum { name: name.to_owned(), maximum: limits.get(name).copied().flatten() })
+            LIMITS.map(|name| Effect::Maximum { name: name.to_owned(), maximum: maximum_in(limits, name) })
         };
         match self {
             E::OrgCreated { slug, external_id, limits, .. } => {
@@ -606,9 +615,16 @@ impl Organization {
         policies.and_then(|policies| policies.get("invitationsOfRemovedMembers")).is_some_and(|value| value == "keep")
     }
 
+    /// Whether API tokens are revoked when who answers for them is removed or leaves. By default they are kept: what
+    /// a service does should not end with somebody's contract.
+    pub fn revokes_tokens_of_removed_members(&self) -> bool {
+        let policies = self.settings.get("policies");
+        policies.and_then(|policies| policies.get("tokensOfRemovedMembers")).is_some_and(|value| value == "revoke")
+    }
+
     /// The maximum in force.
     pub fn maximum(&self, limit: &str) -> Option<u64> {
-        self.overrides.get(limit).or_else(|| self.plan_limits.get(limit)).copied().flatten()
+        self.overrides.get(limit).copied().unwrap_or_else(|| maximum_in(&self.plan_limits, limit))
     }
 
     /// The events that `command` makes of this state. Whether the status allows the command at all, and whether
@@ -682,7 +698,8 @@ impl Organization {
                 if plan == self.plan && limits == self.plan_limits {
                     return Ok(vec![]);
                 }
-                let in_force = |name: &str| self.overrides.get(name).or_else(|| limits.get(name)).copied().flatten();
+                let in_force =
+                    |name: &str| self.overrides.get(name).copied().unwrap_or_else(|| maximum_in(&limits, name));
                 let maximums = LIMITS.iter().map(|name| ((*name).to_owned(), in_force(name))).collect();
                 Ok(vec![E::OrgPlanChanged { plan, previous_plan: self.plan.clone(), limits, maximums, reason }])
             }
@@ -836,13 +853,7 @@ impl Organization {
             return Err(Refusal::input("name", message));
         }
         let description = text::description("description", description)?;
-        if let Some(unknown) = permissions.iter().find(|name| Permission::named(name).is_none()) {
-            let known: Vec<&str> = Permission::ALL.iter().map(|permission| permission.as_str()).collect();
-            let shown: String = unknown.chars().take(80).collect();
-            let message = format!("there is no permission {shown:?}: give some of {}", known.join(", "));
-            return Err(Refusal::input("permissions", message));
-        }
-        let wanted = Permissions::of_names(permissions);
+        let wanted = Permissions::named(permissions)?;
         let before = self.roles.0.get(&name);
         if !wanted.is_subset(by) {
             let message = format!("the role '{name}' would permit more than you may do yourself");
@@ -918,7 +929,7 @@ impl Organization {
         let (maximum, from_plan) = match value {
             LimitChange::Maximum(maximum) => (Some(maximum), false),
             LimitChange::Unlimited => (None, false),
-            LimitChange::FromPlan => (self.plan_limits.get(&limit).copied().flatten(), true),
+            LimitChange::FromPlan => (maximum_in(&self.plan_limits, &limit), true),
         };
         let previous_maximum = self.maximum(&limit);
         let reason = text::reason("reason", reason)?;

@@ -37,7 +37,7 @@ impl OwnershipOffer {
     pub fn giver(&self) -> Option<&UserId> {
         match &self.offered_by {
             Actor::User(user) => Some(user),
-            Actor::Operator(_) | Actor::System => None,
+            Actor::Operator(_) | Actor::Token(_) | Actor::System => None,
         }
     }
 

@@ -66,6 +66,10 @@ permissions! {
     AuditRead = "audit:read",
     /// Define, change and remove the organization's own roles.
     RoleManage = "role:manage",
+    /// See API tokens; never their secrets.
+    TokenRead = "token:read",
+    /// Create and revoke API tokens.
+    TokenManage = "token:manage",
 }
 
 impl Permission {
@@ -110,6 +114,17 @@ impl Permissions {
     /// Those of these names; unknown ones are left out.
     pub fn of_names(names: &[String]) -> Self {
         names.iter().filter_map(|name| Permission::named(name)).collect()
+    }
+
+    /// Those of these names, which all have to be known.
+    pub fn named(names: &[String]) -> Result<Self, Refusal> {
+        if let Some(unknown) = names.iter().find(|name| Permission::named(name).is_none()) {
+            let known: Vec<&str> = Permission::ALL.iter().map(|permission| permission.as_str()).collect();
+            let shown: String = unknown.chars().take(80).collect();
+            let message = format!("there is no permission {shown:?}: give some of {}", known.join(", "));
+            return Err(Refusal::input("permissions", message));
+        }
+        Ok(Self::of_names(names))
     }
 
     /// Both together.
@@ -193,6 +208,7 @@ pub const ROLES: &[Role] = &[
             Permission::InvitationRead,
             Permission::ProjectRead,
             Permission::AuditRead,
+            Permission::TokenRead,
         ]),
     },
     Role {
@@ -305,7 +321,7 @@ mod tests {
             ("owner", Permission::ALL.len()),
             ("admin", Permission::ALL.len() - 1),
             ("billing", 2),
-            ("auditor", 5),
+            ("auditor", 6),
             ("member", 5),
             ("guest", 2),
         ];

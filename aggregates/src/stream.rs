@@ -4,9 +4,10 @@ use cqrs_es::persist::{EventUpcaster, SerializedEvent};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::api_token::ApiTokenEvent;
 use crate::event::{Declared, Descriptor, PersonalVisitor};
 use crate::guard::Effect;
-use crate::ids::{InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use crate::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
 use crate::invitation::InvitationEvent;
 use crate::membership::MembershipEvent;
 use crate::organization::OrganizationEvent;
@@ -104,6 +105,7 @@ streams! {
     Invitation(InvitationId, InvitationEvent);
     Project(ProjectId, ProjectEvent);
     User(UserId, UserEvent);
+    ApiToken(ApiTokenId, ApiTokenEvent);
 }
 
 /// What turns older shapes of events into today's, in order. An event whose shape changes gets a new version in

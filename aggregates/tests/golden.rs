@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
+use aggregates::api_token::ApiTokenEvent;
 use aggregates::event::{FieldDescriptor, Kind};
-use aggregates::ids::{Id, ProjectId};
+use aggregates::ids::{ApiTokenId, Id, ProjectId};
 use aggregates::invitation::InvitationEvent;
 use aggregates::membership::{MembershipEvent, MembershipSource, MembershipState};
 use aggregates::organization::{Limits, OrganizationEvent};
@@ -20,8 +21,8 @@ use aggregates::project::{ProjectEvent, ProjectState};
 use aggregates::status::{Lifecycle, Verification};
 use aggregates::user::{UserEvent, UserState};
 use aggregates::{
-    Actor, Declared, Descriptor, Event, Invitation, Membership, Organization, Personal, Project, Snapshot, StreamId,
-    User, descriptors, upcasters,
+    Actor, ApiToken, Declared, Descriptor, Event, Invitation, Membership, Organization, Personal, Project, Snapshot,
+    StreamId, User, descriptors, upcasters,
 };
 use common::{at, digest, invitation, membership, organization, roles, user};
 use cqrs_es::persist::{EventUpcaster, SemanticVersionEventUpcaster};
@@ -61,6 +62,8 @@ fn samples() -> Vec<(StreamId, Event)> {
     samples.extend(of_memberships().into_iter().map(|event| (membership("ada").into(), event.into())));
     samples.extend(of_invitations().into_iter().map(|event| (invitation("1").into(), event.into())));
     samples.extend(of_projects().into_iter().map(|event| (project.clone().into(), event.into())));
+    let token = ApiTokenId::derived(&["deploy"]);
+    samples.extend(of_api_tokens().into_iter().map(|event| (token.clone().into(), event.into())));
     samples.extend(of_users().into_iter().map(|event| (user("ada").into(), event.into())));
     samples
 }
@@ -313,6 +316,25 @@ fn of_users() -> Vec<UserEvent> {
     ]
 }
 
+fn of_api_tokens() -> Vec<ApiTokenEvent> {
+    let secret_digest = digest("tnt_secret");
+    vec![
+        ApiTokenEvent::TokenCreated {
+            name: "Deploy".into(),
+            hint: "tnt_…Ab1x".into(),
+            secret_digest: secret_digest.clone(),
+            permissions: vec!["organization:read".into(), "project:create".into()],
+            created_by: Actor::Token(ApiTokenId::derived(&["first"])),
+            responsible: Actor::User(user("ada")),
+            token_expires_at: Some(at(24)),
+            created_at: at(0),
+            reason: why(),
+        },
+        ApiTokenEvent::TokenRevoked { secret_digest: secret_digest.clone(), revoked_at: at(1), reason: why() },
+        ApiTokenEvent::TokenExpired { secret_digest, expires_at: at(24) },
+    ]
+}
+
 // ---------------------------------------------------------------- golden files
 
 /// A golden file: an event as it stands in the log, and with its personal data opened.
@@ -558,6 +580,7 @@ fn a_declaration_belongs_to_its_event() {
             Event::Invitation(event) => (event.event_type(), event.event_version()),
             Event::Project(event) => (event.event_type(), event.event_version()),
             Event::User(event) => (event.event_type(), event.event_version()),
+            Event::ApiToken(event) => (event.event_type(), event.event_version()),
         };
         assert_eq!((name.as_str(), version.as_str()), (event.descriptor().name, event.descriptor().version));
     }
@@ -663,7 +686,10 @@ fn personal_fields() -> BTreeSet<(&'static str, &'static str)> {
 }
 
 /// Texts that say nothing of a person. A new field of text is personal, or is added here after a thought.
-const NOBODYS: [&str; 24] = [
+const NOBODYS: [&str; 27] = [
+    "hint",
+    "created_by",
+    "responsible",
     "name",
     "previous_name",
     "slug",
@@ -736,7 +762,9 @@ fn personal_data_belong_to_the_person_that_the_event_is_about() {
             StreamId::Membership(_) | StreamId::User(_) => user("ada").to_string(),
             // Who gets the ownership.
             StreamId::Organization(_) if event.descriptor().name.starts_with("Ownership") => user("ada").to_string(),
-            StreamId::Organization(_) | StreamId::Invitation(_) | StreamId::Project(_) => stream.id().to_owned(),
+            StreamId::Organization(_) | StreamId::Invitation(_) | StreamId::Project(_) | StreamId::ApiToken(_) => {
+                stream.id().to_owned()
+            }
         };
         event.visit_personal(&mut |field, personal| assert_eq!(personal.of(), owner, "{field}"));
     }
@@ -783,6 +811,7 @@ fn nothing_personal_is_readable_in_a_sealed_snapshot() {
     keeps_to_itself::<Invitation>(of_invitations(), &["email"]);
     keeps_to_itself::<Project>(of_projects(), &[]);
     keeps_to_itself::<User>(of_users(), &["email", "display_name"]);
+    keeps_to_itself::<ApiToken>(of_api_tokens(), &[]);
 }
 
 // ---------------------------------------------------------------- older shapes

@@ -9,8 +9,9 @@ use std::fmt::Debug;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use aggregates::api_token::{ApiTokenCommand, Creator};
 use aggregates::guard::{MEMBERS, OWNERS, PROJECTS};
-use aggregates::ids::{Id, ProjectId};
+use aggregates::ids::{ApiTokenId, Id, ProjectId};
 use aggregates::invitation::{InvitationCommand, InvitationState, Recipient};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource, MembershipState};
 use aggregates::organization::{LIMITS, LimitChange, Limits, OrganizationCommand, OrganizationEvent};
@@ -19,8 +20,8 @@ use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::{Lifecycle, Review};
 use aggregates::user::{Profile, UserCommand};
 use aggregates::{
-    Actor, Declared, Effect, Event, Invitation, Membership, Organization, Project, Refusal, Scope, StreamId, User,
-    upcasters,
+    Actor, ApiToken, Declared, Effect, Event, Invitation, Membership, Organization, Project, Refusal, Scope, StreamId,
+    User, upcasters,
 };
 use chrono::{DateTime, Utc};
 use common::{at, digest, fold, invitation, organization, user};
@@ -177,7 +178,7 @@ fn organization_command() -> impl Strategy<Value = OrganizationCommand> {
             .prop_map(|(name, description, permissions, by, reason)| C::DefineRole { name, description, permissions, by, reason }),
         2 => (text_like(&["reader", "builder"]), optional(Just("guest".to_owned())), permitted(), reason())
             .prop_map(|(name, replaced_with, by, reason)| C::RemoveRole { name, replaced_with, by, reason }),
-        4 => ownership_command(),
+        8 => ownership_command(),
     ]
 }
 
@@ -310,6 +311,24 @@ fn user_command() -> impl Strategy<Value = UserCommand> {
     ]
 }
 
+fn api_token_command() -> impl Strategy<Value = ApiTokenCommand> {
+    let creator = (permitted(), proptest::option::of(hour())).prop_map(|(permissions, until)| {
+        let actor = Actor::User(user("ada"));
+        Creator { actor: actor.clone(), responsible: actor, permissions, until }
+    });
+    let granted = (some_permissions(), creator);
+    prop_oneof![
+        (name(), granted, proptest::option::of(hour()), reason(), hour()).prop_map(
+            |(name, (permissions, by), expires_at, reason, at)| {
+                let (hint, secret) = ("tnt_…".to_owned(), digest("secret"));
+                ApiTokenCommand::Create { name, permissions, hint, secret, by, expires_at, reason, at }
+            }
+        ),
+        (reason(), hour()).prop_map(|(reason, at)| ApiTokenCommand::Revoke { reason, at }),
+        hour().prop_map(|at| ApiTokenCommand::Expire { at }),
+    ]
+}
+
 // ---------------------------------------------------------------- the laws of each aggregate
 
 /// Gives `command` to an aggregate as cqrs-es does; also what it is after, and what it emitted.
@@ -405,6 +424,11 @@ proptest! {
     }
 
     #[test]
+    fn an_api_token_obeys_the_laws(commands in vec(api_token_command(), 0..20)) {
+        obey::<ApiToken>(&ApiTokenId::derived(&["deploy"]).into(), commands);
+    }
+
+    #[test]
     fn a_membership_obeys_the_laws(commands in vec(membership_command(), 0..40)) {
         obey::<Membership>(&common::membership("ada").into(), commands);
     }
@@ -488,7 +512,7 @@ where
 {
     let mut runner = TestRunner::deterministic();
     let sequences = vec(commands, 40);
-    let histories = (0..60).flat_map(|_| accepted::<A>(sequences.new_tree(&mut runner).unwrap().current()));
+    let histories = (0..120).flat_map(|_| accepted::<A>(sequences.new_tree(&mut runner).unwrap().current()));
     histories.map(|event| event.event_type()).collect()
 }
 
@@ -500,6 +524,7 @@ fn the_random_commands_reach_every_event() {
         reached::<Invitation>(invitation_command()),
         reached::<Project>(project_command()),
         reached::<User>(user_command()),
+        reached::<ApiToken>(api_token_command()),
     ]
     .into_iter()
     .flatten()

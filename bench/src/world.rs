@@ -11,7 +11,7 @@ use tenancy::access::issuer::{BuiltinIssuer, Grant};
 use tenancy::commands::invitations::{AcceptInvitation, By, InviteMember};
 use tenancy::commands::organizations::CreateOrganization;
 use tenancy::commands::projects::CreateProject;
-use tenancy::commands::{Caller, Commands, Conditions, Entity, Principal, Receipt, UseCase};
+use tenancy::commands::{Caller, Commands, Conditions, Entity, Person, Principal, Receipt, UseCase};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::{Core, builtin_issuer};
 use uuid::Uuid;
@@ -77,14 +77,14 @@ pub async fn user(core: &Core, database: &Database, email: &str) -> Caller {
     let issuer = database.config().access.issuer;
     let profile = Profile { email: Some(email.to_owned()), display_name: Some(format!("Name of {email}")) };
     let user = core.commands.ensure_user(&issuer, email, profile, true).await.expect("a user is registered");
-    let principal = Principal { user, email: Some(email.to_owned()), operator: false, organization: None };
-    caller(principal)
+    let person = Person { user, email: Some(email.to_owned()), operator: false, organization: None };
+    caller(person)
 }
 
-/// Who calls as this principal.
-pub fn caller(principal: Principal) -> Caller {
+/// Who calls as this user.
+pub fn caller(person: Person) -> Caller {
     Caller {
-        principal,
+        principal: Principal::User(person),
         ip: Some(ADDRESS.to_owned()),
         user_agent: Some(USER_AGENT.to_owned()),
         request_id: Some(Uuid::now_v7().to_string()),
@@ -143,7 +143,7 @@ impl World {
         .await;
         let issuer = builtin_issuer(&database.config()).expect("there is an issuer");
         for tenant in &mut tenants {
-            tenant.token = mint(&issuer, tenant.owner.principal.email.as_deref().unwrap_or_default(), false);
+            tenant.token = mint(&issuer, tenant.owner.principal.email().unwrap_or_default(), false);
         }
         core.catch_up().await.expect("read models can be made");
         let Ok(core) = Arc::try_unwrap(core) else { panic!("nobody else holds the service") };
@@ -176,7 +176,7 @@ async fn tenant(core: &Core, users: &[Caller], number: usize, size: Size) -> Ten
     };
     for place in 1..size.members {
         let person = &users[(number + place) % users.len()];
-        let email = person.principal.email.clone().unwrap_or_default();
+        let email = person.principal.email().unwrap_or_default().to_owned();
         let invited = accept(commands, &owner, &invite(email)).await;
         let by = By::Token(invited.secret.unwrap_or_default());
         accept(commands, person, &AcceptInvitation { by }).await;

@@ -10,6 +10,7 @@
 //! - a batch may be split anywhere, and applied again, without a difference;
 //! - an event that cannot be applied keeps back its own stream and nothing else.
 
+mod api_tokens;
 mod checkpoints;
 mod fold;
 mod invitations;
@@ -53,11 +54,14 @@ pub enum Projection {
     Projects,
     /// Users.
     Users,
+    /// API tokens.
+    ApiTokens,
 }
 
 impl Projection {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users];
+    pub const ALL: [Self; 6] =
+        [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users, Self::ApiTokens];
 
     /// The name, as operators and the database know it.
     pub const fn name(self) -> &'static str {
@@ -67,13 +71,19 @@ impl Projection {
             Self::Invitations => "invitations",
             Self::Projects => "projects",
             Self::Users => "users",
+            Self::ApiTokens => "api_tokens",
         }
     }
 
     /// The version of its tables.
     pub const fn version(self) -> i32 {
         match self {
-            Self::Organizations | Self::Members | Self::Invitations | Self::Projects | Self::Users => 1,
+            Self::Organizations
+            | Self::Members
+            | Self::Invitations
+            | Self::Projects
+            | Self::Users
+            | Self::ApiTokens => 1,
         }
     }
 
@@ -91,6 +101,7 @@ impl Projection {
             Self::Invitations => ["Organization", "Invitation"].contains(&aggregate_type),
             Self::Projects => ["Organization", "Project"].contains(&aggregate_type),
             Self::Users => aggregate_type == "User",
+            Self::ApiTokens => ["Organization", "ApiToken"].contains(&aggregate_type),
         }
     }
 
@@ -107,6 +118,7 @@ impl Projection {
             Self::Invitations => invitations::apply(connection, events).await,
             Self::Projects => projects::apply(connection, events).await,
             Self::Users => users::apply(connection, events).await,
+            Self::ApiTokens => api_tokens::apply(connection, events).await,
         }
     }
 }
@@ -120,6 +132,7 @@ impl Projection {
             Self::Invitations => invitations::forget(connection, &[owner]).await,
             Self::Projects => projects::forget(connection, &[owner]).await,
             Self::Users => users::forget(connection, &[owner]).await,
+            Self::ApiTokens => api_tokens::forget(connection, &[owner]).await,
         }
     }
 }
@@ -140,7 +153,7 @@ fn name(state: impl serde::Serialize) -> String {
     }
 }
 
-/// Names of roles as the text of an array. They hold no quotes, commas or braces.
+/// Names of roles or permissions as the text of an array. They hold no quotes, commas or braces.
 fn list(roles: &[String]) -> String {
     let quoted: Vec<String> = roles.iter().map(|role| format!("\"{role}\"")).collect();
     format!("{{{}}}", quoted.join(","))

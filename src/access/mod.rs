@@ -1,18 +1,20 @@
 //! Who is calling.
 //!
 //! A bearer token is verified by the [`Verifier`] of the issuer that it names, and by no other; the user behind it is
-//! (issuer, subject), registered at the first call. What a user may do in an organization is no matter of tokens:
+//! (issuer, subject), registered at the first call. An organization's own API token is known by its secret. What a user may do in an organization is no matter of tokens:
 //! that is decided by the membership as the log has it (see [`crate::commands::Standing`]).
 
 mod claims;
 pub mod issuer;
 pub mod openid;
 pub mod rate_limits;
+pub mod token_uses;
 pub mod trail;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aggregates::ids::ApiTokenId;
 use aggregates::user::Profile;
 use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
@@ -20,7 +22,7 @@ use quick_cache::sync::Cache;
 use self::issuer::BuiltinIssuer;
 use self::openid::Provider;
 pub use crate::commands::NamedOrganization;
-use crate::commands::{Commands, Fault, Principal};
+use crate::commands::{Commands, Fault, Person, Principal, token_secret};
 
 /// How many verified tokens are kept in memory.
 const CACHED_TOKENS_MAX: usize = 10_000;
@@ -132,12 +134,15 @@ pub struct Access {
     operators: Vec<Operator>,
     /// By the token's hash, so that no token lies in memory.
     verified: Cache<[u8; 32], Verified>,
+    /// Which API tokens there are, by their secrets' hashes, and as of which epoch. Whether they may be used is looked
+    /// up with each request.
+    tokens: Cache<[u8; 32], (ApiTokenId, i64)>,
 }
 
 #[derive(Clone)]
 struct Verified {
     identity: Identity,
-    principal: Principal,
+    person: Person,
     at: Instant,
     /// Of which epoch the user is: a restored database may know another one, or none.
     epoch: i64,
@@ -146,7 +151,13 @@ struct Verified {
 impl Access {
     /// With these issuers and operators.
     pub fn new(commands: Arc<Commands>, verifiers: Verifiers, operators: Vec<Operator>) -> Self {
-        Self { commands, verifiers, operators, verified: Cache::new(CACHED_TOKENS_MAX) }
+        Self {
+            commands,
+            verifiers,
+            operators,
+            verified: Cache::new(CACHED_TOKENS_MAX),
+            tokens: Cache::new(CACHED_TOKENS_MAX),
+        }
     }
 
     /// The principal that a bearer token stands for. The first call of a user registers the user.
@@ -161,32 +172,50 @@ impl Access {
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let epoch = self.commands.log().epoch();
+        if token.starts_with(token_secret::PREFIX) {
+            return Ok(Principal::Token(self.api_token(token, hash, epoch).await?));
+        }
         let known = self.verified.get(&hash).filter(|known| known.epoch == epoch);
         if let Some(known) = &known
             && known.identity.expires_at > Utc::now()
             && known.at.elapsed() < CACHED_FOR_MAX
         {
-            return Ok(known.principal.clone());
+            return Ok(Principal::User(known.person.clone()));
         }
         let identity = self.verifiers.verify(token).await?;
-        let principal = match known {
-            Some(known) if known.identity == identity => known.principal,
-            _ => self.principal(&identity).await?,
+        let person = match known {
+            Some(known) if known.identity == identity => known.person,
+            _ => self.person(&identity).await?,
         };
-        self.verified.insert(hash, Verified { identity, principal: principal.clone(), at: Instant::now(), epoch });
-        Ok(principal)
+        self.verified.insert(hash, Verified { identity, person: person.clone(), at: Instant::now(), epoch });
+        Ok(Principal::User(person))
     }
 
-    async fn principal(&self, identity: &Identity) -> Result<Principal, Fault> {
+    /// The API token of this secret. What cannot be one is refused without asking the database.
+    async fn api_token(&self, secret: &str, hash: [u8; 32], epoch: i64) -> Result<ApiTokenId, Denied> {
+        if let Some((id, _)) = self.tokens.get(&hash).filter(|(_, known)| *known == epoch) {
+            return Ok(id);
+        }
+        if !token_secret::is_well_formed(secret) {
+            let message = "this is no API token: its checksum is wrong; look whether it was copied as a whole";
+            return Err(Refused(message.to_owned()).into());
+        }
+        let id = self.commands.token_of(secret).await?;
+        let id = id.ok_or_else(|| Refused("this API token was revoked, has expired, or never was".to_owned()))?;
+        self.tokens.insert(hash, (id.clone(), epoch));
+        Ok(id)
+    }
+
+    async fn person(&self, identity: &Identity) -> Result<Person, Fault> {
         let profile = Profile { email: identity.email.clone(), display_name: identity.name.clone() };
         let operator = self.is_operator(identity);
         let user = self.commands.ensure_user(&identity.issuer, &identity.subject, profile, operator).await?;
-        Ok(Principal { user, email: identity.email.clone(), operator, organization: identity.organization.clone() })
+        Ok(Person { user, email: identity.email.clone(), operator, organization: identity.organization.clone() })
     }
 
     /// Whether the principal has yet to be approved, as the log has it now; a fault where he is shut out.
     pub async fn is_pending(&self, principal: &Principal) -> Result<bool, Fault> {
-        match self.commands.admit_now(&principal.user).await {
+        match self.commands.admit_now(principal).await {
             Ok(()) => Ok(false),
             Err(Fault::Pending) => Ok(true),
             Err(fault) => Err(fault),

@@ -4,7 +4,7 @@
 //! and each is looked at where it is first known for sure:
 //! - an **address**, for calls without a valid token: before the body is read. A token is verified before that, because
 //!   whoever has a good one must not be shut out by others behind the same address; a bad one counts then.
-//! - a **principal**: when the operation is known and nothing of it has run. A mutation counts once for each field at
+//! - a **principal**, a user or an API token: when the operation is known and nothing of it has run. A mutation counts once for each field at
 //!   its root, so that aliases multiply nothing.
 //! - an **organization**: when the caller was seen to be in it. So a stranger can neither use up its quota nor learn of
 //!   it. A command counts once, however often it is decided; a query once for each organization that it reads. What a
@@ -23,7 +23,8 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregates::ids::{OrganizationId, UserId};
+use aggregates::Actor;
+use aggregates::ids::OrganizationId;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::HashMapStateStore;
@@ -56,13 +57,13 @@ pub struct RateLimited {
 trait Key: Hash + Eq + Clone {}
 
 impl Key for IpAddr {}
-impl Key for UserId {}
+impl Key for Actor {}
 impl Key for OrganizationId {}
 
 /// All quotas of this replica.
 pub struct RateLimits<C: Clock = MonotonicClock> {
     address: Option<Bucket<IpAddr, C>>,
-    principal: Classes<UserId, C>,
+    principal: Classes<Actor, C>,
     organization: Classes<OrganizationId, C>,
 }
 
@@ -93,9 +94,9 @@ impl<C: Clock + Clone> RateLimits<C> {
         let c = config;
         let address = ("address", "address", "unauthenticated", "calls without a valid token");
         let principal = [
-            ("principal-read", "principal", "read", "queries of this user"),
-            ("principal-write", "principal", "write", "mutations of this user"),
-            ("principal-invite", "principal", "invite", "invitations by this user"),
+            ("principal-read", "principal", "read", "queries of this caller"),
+            ("principal-write", "principal", "write", "mutations of this caller"),
+            ("principal-invite", "principal", "invite", "invitations by this caller"),
         ];
         let organization = [
             ("organization-read", "organization", "read", "queries of this organization"),
@@ -262,32 +263,32 @@ impl Meter {
         self.take(self.limits.address.as_ref(), &network(address), 1)
     }
 
-    /// A query of a user.
+    /// A query of a user or a token.
     ///
     /// # Errors
     /// Too many.
-    pub fn query(&self, user: &UserId) -> Result<(), RateLimited> {
+    pub fn query(&self, principal: &Actor) -> Result<(), RateLimited> {
         self.noted().by_principal = true;
-        self.take(self.limits.principal.read.as_ref(), user, 1)
+        self.take(self.limits.principal.read.as_ref(), principal, 1)
     }
 
-    /// A mutation of a user, with these fields at its root.
+    /// A mutation of a user or a token, with these fields at its root.
     ///
     /// # Errors
     /// Too many: then none of the fields may be executed.
     pub fn mutation<'a>(
         &self,
-        user: &UserId,
+        principal: &Actor,
         fields: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<(), RateLimited> {
         {
             let mut noted = self.noted();
             (noted.by_principal, noted.mutates) = (true, true);
         }
-        let principal = &self.limits.principal;
+        let of = &self.limits.principal;
         // The scarcer first: an invitation that is refused for what it is should not use up the other quota.
-        self.take(principal.invite.as_ref(), user, fields.clone().filter(|field| is_inviting(field)).count())?;
-        self.take(principal.write.as_ref(), user, fields.count())
+        self.take(of.invite.as_ref(), principal, fields.clone().filter(|field| is_inviting(field)).count())?;
+        self.take(of.write.as_ref(), principal, fields.count())
     }
 
     /// A command on an organization that the caller is in.

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aggregates::Actor;
-use aggregates::ids::{OrganizationId, UserId};
+use aggregates::ids::OrganizationId;
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -134,7 +134,7 @@ struct Row {
     first: bool,
 }
 
-/// Reaches of one minute by a user and an operation, before it is known in which organizations they stand.
+/// Reaches of one minute by a caller and an operation, before it is known in which organizations they stand.
 struct Reach {
     at: DateTime<Utc>,
     target: String,
@@ -142,7 +142,7 @@ struct Reach {
     times: u64,
 }
 
-type Reaches = HashMap<(i64, UserId, String), Reach>;
+type Reaches = HashMap<(i64, Actor, String), Reach>;
 
 /// What waits to be written.
 #[derive(Default)]
@@ -161,15 +161,15 @@ impl Trail {
         self.note_at(occurrence, Utc::now().trunc_subsecs(6), 1);
     }
 
-    /// Notes, for the organizations that `user` is in, that he gave an id of nothing or of another tenant. Whoever calls
+    /// Notes, for the organizations that `actor` is in, that he gave an id of nothing or of another tenant. Whoever calls
     /// this does not say which, and must not know.
-    pub fn note_reach(&self, user: &UserId, operation: &str, target: &str, ip: Option<String>) {
+    pub fn note_reach(&self, actor: Actor, operation: &str, target: &str, ip: Option<String>) {
         let at = Utc::now().trunc_subsecs(6);
         let reach = Reach { at, target: target.to_owned(), ip, times: 1 };
-        self.reached([((minute(at), user.clone(), operation.to_owned()), reach)]);
+        self.reached([((minute(at), actor, operation.to_owned()), reach)]);
     }
 
-    fn reached(&self, new: impl IntoIterator<Item = ((i64, UserId, String), Reach)>) {
+    fn reached(&self, new: impl IntoIterator<Item = ((i64, Actor, String), Reach)>) {
         let mut reaches = self.reaches.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, reach) in new {
             if let Some(known) = reaches.get_mut(&key) {
@@ -246,15 +246,16 @@ impl Trail {
         if reaches.is_empty() {
             return Ok(());
         }
-        let users: HashSet<&str> = reaches.keys().map(|(_, user, _)| user.as_ref()).collect();
-        let users: Vec<&str> = users.into_iter().collect();
+        let actors: HashSet<&str> = reaches.keys().filter_map(|(_, actor, _)| actor.id()).collect();
+        let actors: Vec<&str> = actors.into_iter().collect();
         let own = sqlx::query!(
-            r#"SELECT u.id AS "user!", m.organization_id AS "organization!" FROM unnest($1::text[]) AS u(id)
+            r#"SELECT a.id AS "actor!", o.organization_id AS "organization!" FROM unnest($1::text[]) AS a(id)
                CROSS JOIN LATERAL (
-                   SELECT organization_id FROM members WHERE user_id = u.id AND state = 'ACTIVE'
-                   ORDER BY created_at, id LIMIT $2
-               ) m"#,
-            &users as &[&str],
+                   (SELECT organization_id FROM members WHERE user_id = a.id AND state = 'ACTIVE'
+                    ORDER BY created_at, id LIMIT $2)
+                   UNION ALL SELECT organization_id FROM api_tokens WHERE id = a.id
+               ) o"#,
+            &actors as &[&str],
             OWN_MAX
         );
         let own = match own.fetch_all(log.pool()).await {
@@ -264,11 +265,11 @@ impl Trail {
                 return Err(error.into());
             }
         };
-        for ((_, user, operation), reach) in reaches {
-            for organization in own.iter().filter(|own| own.user == user.as_ref()) {
+        for ((_, actor, operation), reach) in reaches {
+            for organization in own.iter().filter(|own| Some(own.actor.as_str()) == actor.id()) {
                 let occurrence = Occurrence {
                     kind: Kind::Refused,
-                    actor: Actor::User(user.clone()),
+                    actor: actor.clone(),
                     operation: operation.clone(),
                     organization: organization.organization.parse().ok(),
                     reached: None,
@@ -337,9 +338,9 @@ fn place(id: &str) -> String {
     format!("{id}/ip")
 }
 
-/// The person behind a stored actor.
+/// The id of a stored actor, under whose key an address is kept.
 fn subject(actor: &str) -> Option<&str> {
-    actor.split_once(':').map(|(_, user)| user)
+    actor.split_once(':').map(|(_, id)| id)
 }
 
 /// Inserts rows; those that are there already stay as they are.

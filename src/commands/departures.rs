@@ -3,11 +3,15 @@
 //!
 //! Which they are is proposed by the read model, and each is held against the log. One that the read model did not
 //! show yet stays open, but is not accepted any more: accepting looks whether who invited is still there.
+//!
+//! API tokens that the member answers for go on, unless the policy says otherwise (`{"tokensOfRemovedMembers":
+//! "revoke"}`). One that the read model did not show yet is revoked by the sweeper, seconds later.
 
-use aggregates::ids::{InvitationId, MembershipId, OrganizationId, UserId};
+use aggregates::api_token::{ApiTokenCommand, ApiTokenState};
+use aggregates::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, UserId};
 use aggregates::invitation::{InvitationCommand, InvitationState};
 use aggregates::membership::MembershipState;
-use aggregates::{Actor, Invitation, Membership, Organization, Refusal, StreamId};
+use aggregates::{Actor, ApiToken, Invitation, Membership, Organization, Refusal, StreamId};
 
 use super::roles::wait_for_read_models;
 use super::standing::Standing;
@@ -16,6 +20,8 @@ use crate::log::{Log, LogError};
 
 /// The most invitations that one removal revokes. What is beyond it cannot be accepted any more and expires.
 const REVOKED_MAX: i64 = 200;
+/// The most API tokens that one removal revokes itself. What is beyond it is left to the sweeper.
+const TOKENS_REVOKED_MAX: i64 = 200;
 
 /// Revokes the open invitations of `user`, who is out from now on; `reason` says so.
 pub(super) async fn revoke_invitations(
@@ -40,6 +46,57 @@ pub(super) async fn revoke_invitations(
         }
     }
     Ok(())
+}
+
+/// Revokes the API tokens that `user`, who is out from now on, answers for, where the policy wants it.
+pub(super) async fn revoke_tokens(
+    work: &mut Work<'_>,
+    standing: &Standing,
+    user: Option<&UserId>,
+    reason: &str,
+) -> Result<(), Stop> {
+    let Some(user) = user.filter(|_| standing.organization.state.revokes_tokens_of_removed_members()) else {
+        return Ok(());
+    };
+    wait_for_read_models(work.log(), &[work.log().partition_of(standing.id.as_ref())]).await?;
+    let ids = living_tokens(work.log(), &standing.id, user).await?;
+    let streams: Vec<StreamId> = ids.iter().cloned().map(Into::into).collect();
+    work.log().warm(&streams).await?;
+    for id in ids {
+        let before = work.load::<ApiToken>(&id).await?;
+        if before.state.state == ApiTokenState::Active {
+            let command = ApiTokenCommand::Revoke { reason: Some(reason.to_owned()), at: work.now };
+            let events = before.state.decide(command)?;
+            work.record(&id, &before, events);
+        }
+    }
+    Ok(())
+}
+
+async fn living_tokens(log: &Log, organization: &OrganizationId, user: &UserId) -> Result<Vec<ApiTokenId>, LogError> {
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM api_tokens WHERE organization_id = $1 AND responsible = $2 AND state = 'ACTIVE'
+         ORDER BY created_at, id LIMIT $3",
+        organization.as_ref(),
+        Actor::User(user.clone()).to_string(),
+        TOKENS_REVOKED_MAX
+    )
+    .fetch_all(log.pool())
+    .await?;
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// How many API tokens that may be used `user` answers for, as the read model has it.
+pub async fn count_living_tokens(log: &Log, organization: &OrganizationId, user: &UserId) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM api_tokens
+           WHERE organization_id = $1 AND responsible = $2 AND state = 'ACTIVE'
+             AND (expires_at IS NULL OR expires_at > now())"#,
+        organization.as_ref(),
+        Actor::User(user.clone()).to_string()
+    )
+    .fetch_one(log.pool())
+    .await
 }
 
 async fn open_invitations(
@@ -93,6 +150,7 @@ pub(super) async fn inviter_must_be_in(
             }
             Ok(())
         }
-        Actor::User(_) | Actor::Operator(_) | Actor::System => Ok(()),
+        // Tokens come and go while what a service does goes on.
+        Actor::User(_) | Actor::Operator(_) | Actor::Token(_) | Actor::System => Ok(()),
     }
 }

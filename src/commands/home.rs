@@ -47,9 +47,10 @@ impl UseCase for EnsureHomeOrganization {
     const OPERATION: &'static str = "ensureHomeOrganization";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let caller = work.person()?;
         let name = self.name.as_deref().map(|name| text::name("name", name)).transpose()?;
         // What the issuer says of its user comes first.
-        if let Some(named) = work.caller.principal.organization.clone()
+        if let Some(named) = caller.organization.clone()
             && let Some(id) = holder(work, Scope::ExternalId, &named.external_id).await?
         {
             return join(work, id, &named.role).await;
@@ -84,7 +85,7 @@ async fn holder(work: &Work<'_>, scope: Scope, key: &str) -> Result<Option<Organ
 /// The caller's oldest organization that he sees. Where it is, a read model says, which is waited for; whether it is,
 /// the log.
 async fn present(work: &mut Work<'_>) -> Result<Option<(OrganizationId, crate::log::Loaded<Organization>)>, Stop> {
-    let user = work.caller.principal.user.clone();
+    let user = work.person()?.user.clone();
     wait_for_read_models(work.log(), &[]).await?;
     let ids = sqlx::query_scalar!(
         "SELECT organization_id FROM members WHERE user_id = $1 AND state = 'ACTIVE' ORDER BY created_at, id LIMIT $2",
@@ -107,7 +108,7 @@ async fn present(work: &mut Work<'_>) -> Result<Option<(OrganizationId, crate::l
 
 /// An organization of the caller's own: the first one that he never had.
 async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
-    let user = work.caller.principal.user.clone();
+    let user = work.person()?.user.clone();
     for number in 0..HOMES_MAX {
         let id = OrganizationId::derived(&["home", user.as_ref(), &number.to_string()]);
         let before = work.load::<Organization>(&id).await?;
@@ -152,7 +153,7 @@ fn slug_of(name: &str, id: &OrganizationId) -> String {
 
 /// Lets the caller join, unless he was there before: whoever was removed is not let in again in passing.
 async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(), Stop> {
-    let user = work.caller.principal.user.clone();
+    let user = work.person()?.user.clone();
     work.organization = Some(id.clone());
     let membership_id = MembershipId::of(&id, &user);
     work.log().warm(&[id.clone().into(), membership_id.clone().into()]).await?;

@@ -5,7 +5,7 @@ use aggregates::invitation::{InvitationCommand, Recipient};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
-use aggregates::{Actor, Digest, Invitation, Membership, Organization, Refusal, text};
+use aggregates::{Digest, Invitation, Membership, Organization, Refusal, text};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
@@ -71,14 +71,13 @@ impl UseCase for InviteMember {
         let token = new_token(&id);
         let keys = work.log().keys();
         let (email_claim, token_digest) = (email_claim(keys, &self.email), token_digest(keys, &token));
-        let user = work.caller.principal.user.clone();
         let events = before.state.decide(InvitationCommand::Invite {
             id: id.clone(),
             email: self.email.clone(),
             email_claim,
             token: token_digest,
             roles: self.roles.clone(),
-            invited_by: if rights.operator { Actor::Operator(user) } else { Actor::User(user) },
+            invited_by: work.caller.actor(rights.operator),
             by: rights.grantor,
             expires_at: later(work.now, chrono::Duration::hours(hours)),
             reason: self.reason.clone(),
@@ -231,6 +230,7 @@ struct Invited {
 
 /// The invitation that the caller names, for its recipient. By id alone, who is not the recipient learns nothing.
 async fn invited(work: &mut Work<'_>, by: &By) -> Result<Invited, Stop> {
+    let caller = work.person()?;
     let (id, token) = match by {
         By::Id(id) => (id.clone(), None),
         By::Token(token) => {
@@ -242,13 +242,12 @@ async fn invited(work: &mut Work<'_>, by: &By) -> Result<Invited, Stop> {
     let (Some(organization), Some(invited)) = (invitation.organization.clone(), &invitation.state.email_claim) else {
         return Err(Fault::NotFound.into());
     };
-    let principal = &work.caller.principal;
-    let email_claim = principal.email.as_deref().map(|email| email_claim(work.log().keys(), email));
+    let email_claim = caller.email.as_deref().map(|email| email_claim(work.log().keys(), email));
     let own = email_claim.as_ref().is_some_and(|own| own.matches(invited));
     if token.is_none() && !own {
         return Err(Fault::NotFound.into());
     }
-    let recipient = Recipient { user: principal.user.clone(), email_claim, token };
+    let recipient = Recipient { user: caller.user.clone(), email_claim, token };
     work.organization = Some(organization.clone());
     Ok(Invited { id, invitation, organization, recipient })
 }

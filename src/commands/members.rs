@@ -6,12 +6,12 @@ use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
-use aggregates::{Membership, Organization, Refusal, User};
+use aggregates::{ApiToken, Membership, Organization, Refusal, User};
 use serde::Serialize;
 
-use super::standing::{Standing, sees};
+use super::standing::{Insider, Standing};
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase, departures, ownership, sole};
+use super::{Fault, Principal, UseCase, departures, ownership, sole};
 use crate::log::{Loaded, Log, LogError};
 
 /// Adds a user whom the caller can already see.
@@ -41,7 +41,7 @@ impl UseCase for AddMember {
         let membership = work.load::<Membership>(&id).await?;
         let visible = rights.operator
             || membership.version > 0
-            || shares_an_organization(work.log(), &work.caller.principal.user, &self.user).await?;
+            || sees_user(work.log(), &work.caller.principal, &self.user).await?;
         if user.version == 0 || !visible {
             return Err(Fault::NotFound.into());
         }
@@ -133,7 +133,9 @@ impl UseCase for ChangeMember {
         match &self.change {
             Change::Remove(_) => {
                 let reason = "who invited was removed from the organization";
-                departures::revoke_invitations(work, &standing, user, reason).await
+                departures::revoke_invitations(work, &standing, user, reason).await?;
+                let reason = "who answers for it was removed from the organization";
+                departures::revoke_tokens(work, &standing, user, reason).await
             }
             Change::Roles(_) | Change::Suspend(_) | Change::Reinstate(_) => Ok(()),
         }
@@ -153,15 +155,18 @@ impl UseCase for LeaveOrganization {
     const OPERATION: &'static str = "leaveOrganization";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let caller = work.person()?;
         let standing = Standing::of_member(work, &self.organization).await?;
         standing.require_capability(Capability::Leave, false)?;
         work.expect_version(standing.organization.version)?;
-        let id = MembershipId::of(&self.organization, &work.caller.principal.user);
-        let events = standing.membership.state.decide(MembershipCommand::Leave { reason: self.reason.clone() })?;
-        let after = finish(work, id, &standing.membership, events);
-        let user = standing.membership.state.user_id.as_ref();
+        let id = MembershipId::of(&self.organization, &caller.user);
+        let membership = standing.membership()?;
+        let events = membership.state.decide(MembershipCommand::Leave { reason: self.reason.clone() })?;
+        let after = finish(work, id, membership, events);
+        let user = membership.state.user_id.as_ref();
         ownership::end_void_offer(work, &standing, user, &after)?;
-        departures::revoke_invitations(work, &standing, user, "who invited left the organization").await
+        departures::revoke_invitations(work, &standing, user, "who invited left the organization").await?;
+        departures::revoke_tokens(work, &standing, user, "who answers for it left the organization").await
     }
 }
 
@@ -187,30 +192,49 @@ fn named(refusal: Refusal, id: &MembershipId) -> Refusal {
     }
 }
 
+/// Whether `caller` sees `user`: a user through any organization, a token through its own.
+pub async fn sees_user(log: &Log, caller: &Principal, user: &UserId) -> Result<bool, LogError> {
+    match caller {
+        Principal::User(person) => shares_an_organization(log, caller, &person.user, user).await,
+        Principal::Token(id) => {
+            let organization = log.current(&[id.clone().into()]).await?.get::<ApiToken>(id).organization;
+            match organization {
+                Some(organization) => meets(log, &organization, caller, user).await,
+                None => Ok(false),
+            }
+        }
+    }
+}
+
 /// Whether `caller` sees `user` through some organization. The read model only proposes where to look; what counts
 /// are both memberships as the log has them.
-pub async fn shares_an_organization(log: &Log, caller: &UserId, user: &UserId) -> Result<bool, LogError> {
-    if caller == user {
+async fn shares_an_organization(log: &Log, caller: &Principal, own: &UserId, user: &UserId) -> Result<bool, LogError> {
+    if own == user {
         return Ok(true);
     }
     let candidates = sqlx::query_scalar!(
         "SELECT mine.organization_id FROM members mine
          JOIN members theirs ON theirs.organization_id = mine.organization_id AND theirs.user_id = $2
          WHERE mine.user_id = $1 AND mine.state = 'ACTIVE' AND theirs.state <> 'REMOVED' ORDER BY mine.id LIMIT 100",
-        caller.as_ref(),
+        own.as_ref(),
         user.as_ref()
     )
     .fetch_all(log.pool())
     .await?;
     for organization in candidates.iter().filter_map(|id| id.parse::<OrganizationId>().ok()) {
-        let (mine, theirs) = (MembershipId::of(&organization, caller), MembershipId::of(&organization, user));
-        let now = log.current(&[organization.clone().into(), mine.clone().into(), theirs.clone().into()]).await?;
-        let (place, mine) = (now.get::<Organization>(&organization), now.get::<Membership>(&mine));
-        let together = now.get::<Membership>(&theirs).state.state != MembershipState::Removed;
-        let permissions = mine.state.permissions(&place.state.roles);
-        if together && sees(&place.state, &mine.state) && permissions.contains(Permission::MemberRead) {
+        if meets(log, &organization, caller, user).await? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether `caller` sees `user` among the members of `organization`, as the log has it now.
+async fn meets(log: &Log, organization: &OrganizationId, caller: &Principal, user: &UserId) -> Result<bool, LogError> {
+    let theirs = MembershipId::of(organization, user);
+    let streams = [organization.clone().into(), Insider::stream(caller, organization), theirs.clone().into()];
+    let now = log.current(&streams).await?;
+    let (place, insider) = (now.get::<Organization>(organization), Insider::read(caller, organization, &now));
+    let there = now.get::<Membership>(&theirs).state.state != MembershipState::Removed;
+    Ok(there && insider.sees(&place.state) && insider.permissions(&place.state.roles).contains(Permission::MemberRead))
 }

@@ -8,6 +8,7 @@
 //! Checks come in the contract's order: authenticated → visible → lifecycle and verification → permission →
 //! state → limit. The first four are [`Standing`]'s.
 
+mod caller;
 pub mod departures;
 pub mod home;
 pub mod invitations;
@@ -19,23 +20,27 @@ pub mod roles;
 mod sole;
 mod standing;
 pub mod sweep;
+pub mod token_secret;
+pub mod tokens;
 pub mod users;
 mod work;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use aggregates::ids::{MembershipId, OrganizationId, UserId};
-use aggregates::{Actor, Membership, Organization, Origin, Recorded, Refusal, Scope, StreamId};
+use aggregates::ids::OrganizationId;
+use aggregates::{Actor, Organization, Origin, Recorded, Refusal, Scope, StreamId};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::access::rate_limits::{Meter, RateLimited};
+use crate::access::rate_limits::RateLimited;
+use crate::access::token_uses::TokenUses;
 use crate::access::trail::{Kind, Occurrence, Trail};
 use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
 
-pub use standing::{Rights, Standing, sees};
+pub use caller::{Caller, NamedOrganization, Person, Principal};
+pub use standing::{Insider, Rights, Standing, sees};
 pub use users::identity_claim;
 pub use work::{Entity, Stop, Work};
 
@@ -81,58 +86,6 @@ pub struct Rules {
     pub plans: std::collections::BTreeMap<String, aggregates::organization::Limits>,
 }
 
-/// A user who has shown who he is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The user.
-    pub user: UserId,
-    /// The verified address.
-    pub email: Option<String>,
-    /// Whether the user operates the service.
-    pub operator: bool,
-    /// The organization that the issuer says the user belongs to.
-    pub organization: Option<NamedOrganization>,
-}
-
-/// An organization as a token names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedOrganization {
-    /// Its `externalId`.
-    pub external_id: String,
-    /// The role that the configuration gives to users whose token names it.
-    pub role: String,
-}
-
-/// Who calls, and by which request.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// Who.
-    pub principal: Principal,
-    /// From which address.
-    pub ip: Option<String>,
-    /// With which program.
-    pub user_agent: Option<String>,
-    /// The HTTP request.
-    pub request_id: Option<String>,
-    /// What belongs together.
-    pub correlation_id: Uuid,
-    /// What the request is counted by; nothing where it came by no network.
-    pub meter: Option<Arc<Meter>>,
-}
-
-impl Caller {
-    /// What counts the request against organizations that the caller is in; operators are not counted.
-    pub fn member_meter(&self) -> Option<&Meter> {
-        self.meter.as_deref().filter(|_| !self.principal.operator)
-    }
-
-    /// The caller as an actor, in what he does as an operator or for himself.
-    pub fn actor(&self, as_operator: bool) -> Actor {
-        let user = self.principal.user.clone();
-        if as_operator { Actor::Operator(user) } else { Actor::User(user) }
-    }
-}
-
 /// What may come with any command.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
@@ -151,6 +104,9 @@ pub enum Fault {
     /// The caller was revoked.
     #[error("this user was revoked: ask the operators of the service")]
     Revoked,
+    /// The token that calls cannot be used any more.
+    #[error("this API token {0}: use another one")]
+    TokenEnded(&'static str),
     /// The caller is not in the log.
     #[error("this user is not known any more: sign in again")]
     UnknownUser,
@@ -240,6 +196,7 @@ pub struct Commands {
     log: Arc<Log>,
     rules: Rules,
     trail: Trail,
+    uses: TokenUses,
     /// Where commands that lost a race over the same stream wait for each other, instead of losing again and again.
     turns: Vec<tokio::sync::Mutex<()>>,
 }
@@ -250,7 +207,8 @@ const TURNS: usize = 1024;
 impl Commands {
     /// Over this log, by these rules.
     pub fn new(log: Arc<Log>, rules: Rules) -> Self {
-        Self { log, rules, trail: Trail::default(), turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect() }
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
+        Self { log, rules, trail: Trail::default(), uses: TokenUses::default(), turns }
     }
 
     /// The log.
@@ -266,6 +224,11 @@ impl Commands {
     /// The access trail.
     pub fn trail(&self) -> &Trail {
         &self.trail
+    }
+
+    /// When API tokens were used last.
+    pub fn uses(&self) -> &TokenUses {
+        &self.uses
     }
 
     /// The turn of a stream.
@@ -450,7 +413,7 @@ impl<'a> Execution<'a> {
         let mut append: Append = self.commands.log.seal(draft).await?;
         append.last_try = last_try;
         append.idempotency = self.conditions.idempotency_key.clone().map(|key| Idempotency {
-            caller: self.caller.principal.user.to_string(),
+            caller: self.caller.principal.id().to_owned(),
             operation: self.operation.to_owned(),
             key,
             input: self.input.clone(),
@@ -468,10 +431,9 @@ impl<'a> Execution<'a> {
     }
 
     fn origin(&self, operator: bool) -> Origin {
-        let user = self.caller.principal.user.clone();
         Origin {
             command_id: self.command_id,
-            actor: if operator { Actor::Operator(user) } else { Actor::User(user) },
+            actor: self.caller.actor(operator),
             on_behalf_of: None,
             ip: self.caller.ip.clone(),
             user_agent: self.caller.user_agent.clone(),
@@ -535,10 +497,9 @@ impl<'a> Execution<'a> {
         let target = target(case);
         // The same whether it is there, and hidden, or not.
         if let (Err(Fault::NotFound), None, Some(target)) = (refused, &work.seen, &target)
-            && !self.caller.principal.operator
+            && !self.caller.principal.is_operator()
         {
-            let user = &self.caller.principal.user;
-            self.commands.trail.note_reach(user, self.operation, target, self.caller.ip.clone());
+            self.commands.trail.note_reach(self.caller.actor(false), self.operation, target, self.caller.ip.clone());
         }
         let (organization, reached) = match refused {
             Err(Fault::Forbidden(_)) => (work.seen.clone(), None),
@@ -547,7 +508,7 @@ impl<'a> Execution<'a> {
         };
         self.commands.trail.note(Occurrence {
             kind: Kind::Refused,
-            actor: self.caller.actor(self.caller.principal.operator),
+            actor: self.caller.actor(self.caller.principal.is_operator()),
             operation: self.operation.to_owned(),
             organization,
             reached,
@@ -564,18 +525,17 @@ impl<'a> Execution<'a> {
         }
         let Ok(id) = holder.parse::<OrganizationId>() else { return Ok(None) };
         let principal = &self.caller.principal;
-        let membership = MembershipId::of(&id, &principal.user);
-        let now = self.commands.log.current(&[id.clone().into(), membership.clone().into()]).await?;
-        let seen = sees(&now.get::<Organization>(&id).state, &now.get::<Membership>(&membership).state);
-        Ok((seen || principal.operator).then_some(holder))
+        let now = self.commands.log.current(&[id.clone().into(), Insider::stream(principal, &id)]).await?;
+        let seen = Insider::read(principal, &id, &now).sees(&now.get::<Organization>(&id).state);
+        Ok((seen || principal.is_operator()).then_some(holder))
     }
 
     async fn earlier_outcome(&self) -> Result<Option<Receipt>, Fault> {
         let Some(key) = &self.conditions.idempotency_key else { return Ok(None) };
-        let caller = self.caller.principal.user.as_ref();
+        let caller = self.caller.principal.id();
         match self.commands.log.outcome(caller, self.operation, key).await? {
             Some((input, outcome)) => {
-                self.commands.admit_now(&self.caller.principal.user).await?;
+                self.commands.admit_now(&self.caller.principal).await?;
                 self.replay(&input, outcome).await.map(Some)
             }
             None => Ok(None),
@@ -602,7 +562,7 @@ impl<'a> Execution<'a> {
 /// The id by which a command names what it is for.
 fn target<U: UseCase>(case: &U) -> Option<String> {
     let input = serde_json::to_value(case).ok()?;
-    let named = ["membership", "invitation", "project", "organization", "user"];
+    let named = ["membership", "invitation", "project", "token", "organization", "user"];
     named.iter().find_map(|name| input.get(name)?.as_str()).map(str::to_owned)
 }
 

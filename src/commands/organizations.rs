@@ -40,11 +40,11 @@ impl UseCase for CreateOrganization {
     const OPERATION: &'static str = "createOrganization";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
-        let caller = work.caller;
-        if (self.external_id.is_some() || self.owner.is_some()) && !caller.principal.operator {
+        let caller = work.person()?;
+        if (self.external_id.is_some() || self.owner.is_some()) && !caller.operator {
             return Err(Fault::Forbidden("externalId and ownerId are for operators: leave them out".into()).into());
         }
-        let owner = self.owner.clone().unwrap_or_else(|| caller.principal.user.clone());
+        let owner = self.owner.clone().unwrap_or_else(|| caller.user.clone());
         if self.external_id.is_some() || self.owner.is_some() {
             work.act_as_operator();
         }
@@ -53,7 +53,7 @@ impl UseCase for CreateOrganization {
             return Err(Refusal::input("ownerId", "there is no user of this id").into());
         }
         organization_slug(work, &self.slug)?;
-        let operator = caller.principal.operator;
+        let operator = caller.operator;
         if work.rules().created_by_operators && !operator {
             let message = "organizations are created by the operators of this service: ask them";
             return Err(Fault::Forbidden(message.into()).into());

@@ -5,7 +5,7 @@ use aggregates::membership::{Grantor, MembershipCommand};
 use aggregates::organization::OrganizationCommand;
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
-use aggregates::{Actor, Membership, Refusal};
+use aggregates::{Membership, Refusal};
 use serde::Serialize;
 
 use super::standing::Standing;
@@ -29,6 +29,7 @@ impl UseCase for OfferOwnership {
     const OPERATION: &'static str = "offerOwnership";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.person()?;
         let recipient = work.load::<Membership>(&self.membership).await?;
         let Some(organization) = recipient.organization.clone() else { return Err(Fault::NotFound.into()) };
         let standing = Standing::of(work, &organization).await?;
@@ -37,11 +38,10 @@ impl UseCase for OfferOwnership {
         }
         let rights = standing.require_owner(work, Capability::AddMembers, self.reason.as_deref())?;
         work.expect_version(recipient.version)?;
-        let user = work.caller.principal.user.clone();
         let events = standing.organization.state.decide(OrganizationCommand::OfferOwnership {
             membership: self.membership.clone(),
             recipient: (*recipient.state).clone(),
-            by: if rights.operator { Actor::Operator(user) } else { Actor::User(user) },
+            by: work.caller.actor(rights.operator),
             reason: self.reason.clone(),
             at: work.now,
         })?;
@@ -64,6 +64,7 @@ impl UseCase for AcceptOwnership {
     const OPERATION: &'static str = "acceptOwnership";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let user = work.person()?.user.clone();
         let standing = Standing::of_member(work, &self.organization).await?;
         standing.require_capability(Capability::AddMembers, false)?;
         work.expect_version(standing.organization.version)?;
@@ -72,18 +73,17 @@ impl UseCase for AcceptOwnership {
             Some(id) => Some((id.clone(), work.load::<Membership>(&id).await?)),
             None => None,
         };
-        let user = work.caller.principal.user.clone();
         let accepted = standing.organization.state.decide(OrganizationCommand::AcceptOwnership {
             user: user.clone(),
-            recipient: (*standing.membership.state).clone(),
+            recipient: (*standing.membership()?.state).clone(),
             giver: giver.as_ref().map(|(_, giver)| (*giver.state).clone()),
             reason: self.reason.clone(),
         })?;
         work.record(&self.organization, &standing.organization, accepted);
         // One owner more and one less in one append: on no way between is there none.
         let id = MembershipId::of(&self.organization, &user);
-        let roles = standing.membership.state.roles_with_ownership();
-        let after = self.change(work, &standing, &id, &standing.membership, roles)?;
+        let roles = standing.membership()?.state.roles_with_ownership();
+        let after = self.change(work, &standing, &id, standing.membership()?, roles)?;
         if let Some((id, giver)) = giver {
             self.change(work, &standing, &id, &giver, giver.state.roles_without_ownership())?;
         }
@@ -122,13 +122,14 @@ impl UseCase for WithdrawOwnershipOffer {
     const OPERATION: &'static str = "withdrawOwnershipOffer";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
-        let standing = if work.caller.principal.operator {
+        let caller = work.person()?;
+        let standing = if caller.operator {
             Standing::of(work, &self.organization).await?
         } else {
             Standing::of_member(work, &self.organization).await?
         };
         let offer = standing.organization.state.ownership_offer.clone();
-        if offer.as_ref().is_some_and(|offer| offer.user_id == work.caller.principal.user) {
+        if offer.as_ref().is_some_and(|offer| offer.user_id == caller.user) {
             standing.require_capability(Capability::RemoveMembers, false)?;
         } else {
             standing.require_owner(work, Capability::RemoveMembers, self.reason.as_deref())?;

@@ -88,7 +88,7 @@ impl Commands {
         let reason = Some("the organization was purged".to_owned());
         let command = MembershipCommand::Remove { reason, by: Grantor::unbounded() };
         match membership.state.decide(command) {
-            Ok(events) => self.append_as_system(&organization, id.into(), membership.version, events).await,
+            Ok(events) => self.append_as_system(&organization, id.into(), membership.version, events, vec![]).await,
             // Somebody ended it meanwhile.
             Err(_) => Ok(()),
         }

@@ -3,13 +3,13 @@
 
 use aggregates::ids::{MembershipId, OrganizationId};
 use aggregates::membership::Grantor;
-use aggregates::roles::{self, OwnRoles, Permission};
+use aggregates::roles::{OwnRoles, Permission, Permissions};
 use aggregates::status::Capability;
-use aggregates::{Membership, Organization, Refusal, Scope, text};
+use aggregates::{ApiToken, Membership, Organization, Refusal, Scope, StreamId, text};
 
 use super::work::{Stop, Work};
-use super::{Fault, Rejection};
-use crate::log::Loaded;
+use super::{Fault, Principal, Rejection};
+use crate::log::{Current, Loaded};
 
 /// A caller and an organization that he may see.
 pub struct Standing {
@@ -17,8 +17,8 @@ pub struct Standing {
     pub organization: Loaded<Organization>,
     /// Its id.
     pub id: OrganizationId,
-    /// The caller's membership; not active for operators who are none.
-    pub membership: Loaded<Membership>,
+    /// What the caller is in it; nothing active for operators who are no members.
+    pub insider: Insider,
     /// Whether the caller operates the service.
     pub operator: bool,
 }
@@ -34,16 +34,99 @@ pub struct Rights {
 
 /// Whether a member with this state of things sees the organization.
 pub fn sees(organization: &Organization, membership: &Membership) -> bool {
+    is_visible(organization, membership.permissions(&organization.roles), membership.is_active_owner())
+}
+
+fn is_visible(organization: &Organization, permissions: Permissions, owner: bool) -> bool {
     organization.is_present()
-        && membership.permissions(&organization.roles).contains(Permission::OrganizationRead)
-        && (!organization.status.hidden_from_members() || roles::is_owner(&membership.roles))
+        && permissions.contains(Permission::OrganizationRead)
+        && (!organization.status.hidden_from_members() || owner)
+}
+
+/// What a caller is in an organization: all that he may do there follows from it.
+#[derive(Debug, Clone)]
+pub enum Insider {
+    /// A user, by his membership; a stranger's has not begun.
+    Member(Loaded<Membership>),
+    /// One of its API tokens; another organization's counts as one that does not exist. It never owns.
+    Token(Loaded<ApiToken>),
+}
+
+impl Insider {
+    /// The stream by which `principal` is in `organization`, if he is.
+    pub fn stream(principal: &Principal, organization: &OrganizationId) -> StreamId {
+        match principal {
+            Principal::User(person) => MembershipId::of(organization, &person.user).into(),
+            Principal::Token(id) => id.clone().into(),
+        }
+    }
+
+    /// What `principal` is in `organization` by the state of that stream.
+    pub fn read(principal: &Principal, organization: &OrganizationId, now: &Current) -> Self {
+        match principal {
+            Principal::User(person) => Self::Member(now.get(&MembershipId::of(organization, &person.user))),
+            Principal::Token(id) => Self::token(now.get(id), organization),
+        }
+    }
+
+    async fn load(work: &mut Work<'_>, organization: &OrganizationId) -> Result<Self, Stop> {
+        Ok(match &work.caller.principal {
+            Principal::User(person) => Self::Member(work.load(&MembershipId::of(organization, &person.user)).await?),
+            Principal::Token(id) => Self::token(work.load(id).await?, organization),
+        })
+    }
+
+    fn token(token: Loaded<ApiToken>, organization: &OrganizationId) -> Self {
+        if token.organization.as_ref() == Some(organization) {
+            return Self::Token(token);
+        }
+        Self::Token(Loaded { state: Default::default(), version: 0, organization: None })
+    }
+
+    /// What he may do.
+    pub fn permissions(&self, own_roles: &OwnRoles) -> Permissions {
+        match self {
+            Self::Member(membership) => membership.state.permissions(own_roles),
+            Self::Token(token) => token.state.permissions(),
+        }
+    }
+
+    /// Whether he owns the organization.
+    pub fn is_owner(&self) -> bool {
+        match self {
+            Self::Member(membership) => membership.state.is_active_owner(),
+            Self::Token(_) => false,
+        }
+    }
+
+    /// Whether he sees the organization.
+    pub fn sees(&self, organization: &Organization) -> bool {
+        is_visible(organization, self.permissions(&organization.roles), self.is_owner())
+    }
+
+    /// What he may grant.
+    fn grantor(&self, own_roles: &OwnRoles) -> Grantor {
+        match self {
+            Self::Member(membership) => Grantor::with_roles(&membership.state.roles, own_roles),
+            Self::Token(token) => {
+                Grantor { permissions: token.state.permissions(), owner: false, own_roles: own_roles.clone() }
+            }
+        }
+    }
+
+    fn lacking(&self, permission: Permission) -> String {
+        match self {
+            Self::Member(_) => format!("this needs the permission {permission}, which none of your roles has"),
+            Self::Token(_) => format!("this needs the permission {permission}, which this API token does not have"),
+        }
+    }
 }
 
 impl Standing {
     /// The caller's standing in `id`; NOT_FOUND where he may not see it, exactly as if it did not exist.
     pub async fn of(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         let standing = Self::load(work, id).await?;
-        let visible = sees(&standing.organization.state, &standing.membership.state)
+        let visible = standing.insider.sees(&standing.organization.state)
             || (standing.operator && standing.organization.state.is_present());
         if !visible {
             work.hidden = Some(id.clone()).filter(|_| standing.organization.state.is_present());
@@ -57,7 +140,7 @@ impl Standing {
     /// The standing of a member who need not see the organization itself: leaving is open to whoever is in.
     pub async fn of_member(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         let standing = Self::load(work, id).await?;
-        let member = standing.membership.state.state != aggregates::membership::MembershipState::Removed;
+        let member = standing.membership()?.state.state != aggregates::membership::MembershipState::Removed;
         if !member || !standing.organization.state.is_present() {
             work.hidden = Some(id.clone()).filter(|_| standing.organization.state.is_present());
             return Err(Fault::NotFound.into());
@@ -69,11 +152,18 @@ impl Standing {
 
     async fn load(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         work.organization = Some(id.clone());
-        let membership = MembershipId::of(id, &work.caller.principal.user);
-        work.log().warm(&[id.clone().into(), membership.clone().into()]).await?;
+        work.log().warm(&[id.clone().into(), Insider::stream(&work.caller.principal, id)]).await?;
         let organization = work.load::<Organization>(id).await?;
-        let membership = work.load::<Membership>(&membership).await?;
-        Ok(Self { organization, id: id.clone(), membership, operator: work.caller.principal.operator })
+        let insider = Insider::load(work, id).await?;
+        Ok(Self { organization, id: id.clone(), insider, operator: work.caller.principal.is_operator() })
+    }
+
+    /// The caller's membership, for what needs a person.
+    pub fn membership(&self) -> Result<&Loaded<Membership>, Stop> {
+        match &self.insider {
+            Insider::Member(membership) => Ok(membership),
+            Insider::Token(_) => Err(Fault::Forbidden("an API token has no membership".into()).into()),
+        }
     }
 
     /// The organization's own roles.
@@ -81,13 +171,13 @@ impl Standing {
         &self.organization.state.roles
     }
 
-    /// Whether the caller may do it as a member.
+    /// Whether the caller may do it as a member, or as a token.
     pub fn may(&self, permission: Permission) -> bool {
-        self.membership.state.permissions(self.own_roles()).contains(permission)
+        self.insider.permissions(self.own_roles()).contains(permission)
     }
 
-    /// Requires that the organization's status allows `capability` and that the caller may do it: as a member with
-    /// `permission`, or as an operator who says why.
+    /// Requires that the organization's status allows `capability` and that the caller may do it: as a member or a
+    /// token with `permission`, or as an operator who says why.
     pub fn require(
         &self,
         work: &mut Work<'_>,
@@ -95,8 +185,7 @@ impl Standing {
         permission: Permission,
         reason: Option<&str>,
     ) -> Result<Rights, Stop> {
-        let lacking = || format!("this needs the permission {permission}, which none of your roles has");
-        self.rights(work, capability, self.may(permission), lacking, reason)
+        self.rights(work, capability, self.may(permission), || self.insider.lacking(permission), reason)
     }
 
     /// The same for what only owners do, whatever the organization's own roles permit.
@@ -107,7 +196,7 @@ impl Standing {
         reason: Option<&str>,
     ) -> Result<Rights, Stop> {
         let lacking = || "only an owner of the organization can do this".to_owned();
-        self.rights(work, Some(capability), self.membership.state.is_active_owner(), lacking, reason)
+        self.rights(work, Some(capability), self.insider.is_owner(), lacking, reason)
     }
 
     fn rights(
@@ -123,10 +212,7 @@ impl Standing {
             self.require_capability(capability, as_operator)?;
         }
         if as_member {
-            return Ok(Rights {
-                operator: false,
-                grantor: Grantor::with_roles(&self.membership.state.roles, self.own_roles()),
-            });
+            return Ok(Rights { operator: false, grantor: self.insider.grantor(self.own_roles()) });
         }
         if !as_operator {
             return Err(Fault::Forbidden(lacking()).into());
@@ -164,6 +250,8 @@ pub(super) fn taken(scope: Scope, holder: Option<String>) -> Refusal {
         Scope::ExternalId => ("externalId", "another organization has this external id"),
         Scope::Identity => ("userId", "this user is registered already"),
         Scope::Home => return Refusal::InvalidState(super::sole::ELSEWHERE.to_owned()),
+        // Nobody chooses one; a random secret that is there already is none that ever comes.
+        Scope::ApiToken => ("name", "this token is there already: try again"),
         Scope::OpenInvitation => ("email", "this address has an open invitation already: resend or revoke it"),
     };
     Refusal::AlreadyExists { path, message: message.to_owned(), existing: holder.unwrap_or_default() }

@@ -1,12 +1,14 @@
-//! What time does by itself: invitations run out, deleted things are purged, outcomes are forgotten.
+//! What time does by itself: invitations and API tokens run out, deleted things are purged, outcomes are forgotten.
 
 use std::time::Duration;
 
-use aggregates::ids::{InvitationId, OrganizationId, ProjectId};
+use aggregates::api_token::ApiTokenCommand;
+use aggregates::ids::{ApiTokenId, MembershipId, OrganizationId, ProjectId, UserId};
 use aggregates::invitation::InvitationCommand;
+use aggregates::membership::MembershipState;
 use aggregates::organization::OrganizationCommand;
 use aggregates::project::ProjectCommand;
-use aggregates::{Event, Invitation, Organization, Project, Scope, StreamId};
+use aggregates::{Actor, ApiToken, Event, Invitation, Membership, Organization, Project, Scope, StreamId};
 use chrono::Utc;
 use tokio::sync::watch;
 
@@ -21,6 +23,9 @@ const BATCH_MAX: i64 = 200;
 const OUTCOMES_BATCH_MAX: i64 = 10_000;
 /// How long outcomes of commands with an idempotency key are kept.
 const OUTCOMES_KEPT_DAYS: i32 = 7;
+
+/// Claims that run out.
+const RUNNING_OUT: [Scope; 2] = [Scope::OpenInvitation, Scope::ApiToken];
 
 impl Commands {
     /// Sweeps until `stop` says so. On several replicas at once it does no harm: the log decides each thing once.
@@ -37,8 +42,8 @@ impl Commands {
     pub async fn sweep(&self) -> Result<(), Fault> {
         let overdue = sqlx::query!(
             r#"SELECT holder, organization_id AS "organization!" FROM claims
-               WHERE scope = $1 AND until <= $2 AND organization_id IS NOT NULL ORDER BY until LIMIT $3"#,
-            Scope::OpenInvitation.as_str(),
+               WHERE scope = ANY($1) AND until <= $2 AND organization_id IS NOT NULL ORDER BY until LIMIT $3"#,
+            &RUNNING_OUT.map(|scope| scope.as_str().to_owned()),
             Utc::now(),
             BATCH_MAX
         )
@@ -48,9 +53,10 @@ impl Commands {
         for row in overdue {
             // One that cannot be expired must not keep the others from it.
             if let Err(error) = self.expire(&row.organization, &row.holder).await {
-                tracing::warn!(%error, invitation = row.holder, "an invitation could not be expired");
+                tracing::warn!(%error, holder = row.holder, "what is past its time could not be expired");
             }
         }
+        let revoked = self.revoke_tokens_left_behind().await;
         let purged = self.purge_due().await;
         sqlx::query!(
             "DELETE FROM outcomes WHERE ctid IN (
@@ -63,14 +69,16 @@ impl Commands {
         .await
         .map_err(LogError::from)?;
         crate::access::trail::forget(self.log().pool(), self.rules().access_trail_days).await?;
-        purged
+        revoked.and(purged)
     }
 
-    /// Records that the open invitations of an organization that are past their time are so, and frees their seats.
+    /// Records that the open invitations and the tokens of an organization that are past their time are so, and makes
+    /// room.
     pub(super) async fn expire_overdue(&self, organization: &OrganizationId) -> Result<(), Fault> {
         let overdue = sqlx::query_scalar!(
-            "SELECT holder FROM claims WHERE scope = $1 AND organization_id = $2 AND until <= $3 ORDER BY until LIMIT $4",
-            Scope::OpenInvitation.as_str(),
+            "SELECT holder FROM claims
+             WHERE scope = ANY($1) AND organization_id = $2 AND until <= $3 ORDER BY until LIMIT $4",
+            &RUNNING_OUT.map(|scope| scope.as_str().to_owned()),
             organization.as_ref(),
             Utc::now(),
             BATCH_MAX
@@ -85,17 +93,81 @@ impl Commands {
     }
 
     async fn expire(&self, organization: &str, holder: &str) -> Result<(), Fault> {
-        let (Ok(organization), Ok(id)) = (organization.parse::<OrganizationId>(), holder.parse::<InvitationId>())
+        let (Ok(organization), Some(stream)) = (organization.parse::<OrganizationId>(), StreamId::from_id(holder))
         else {
             return Ok(());
         };
-        let stream: StreamId = id.clone().into();
         self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-        let invitation = self.log().load::<Invitation>(&id).await?;
-        match invitation.state.decide(InvitationCommand::Expire { at: Utc::now() }) {
-            Ok(events) => self.append_as_system(&organization, stream, invitation.version, events).await,
-            // Somebody settled it meanwhile.
-            Err(_) => Ok(()),
+        let at = Utc::now();
+        // What somebody settled meanwhile is left.
+        match &stream {
+            StreamId::Invitation(id) => {
+                let invitation = self.log().load::<Invitation>(id).await?;
+                match invitation.state.decide(InvitationCommand::Expire { at }) {
+                    Ok(events) => {
+                        self.append_as_system(&organization, stream, invitation.version, events, vec![]).await
+                    }
+                    Err(_) => Ok(()),
+                }
+            }
+            StreamId::ApiToken(id) => {
+                let token = self.log().load::<ApiToken>(id).await?;
+                match token.state.decide(ApiTokenCommand::Expire { at }) {
+                    Ok(events) => self.append_as_system(&organization, stream, token.version, events, vec![]).await,
+                    Err(_) => Ok(()),
+                }
+            }
+            StreamId::Organization(_) | StreamId::Membership(_) | StreamId::Project(_) | StreamId::User(_) => Ok(()),
+        }
+    }
+
+    /// Revokes the tokens of organizations that want it whose responsible member is out: those that were created while
+    /// he was removed, and all of them where the policy came later. Which they may be, read models say; whether, the log.
+    async fn revoke_tokens_left_behind(&self) -> Result<(), Fault> {
+        let candidates = sqlx::query!(
+            "SELECT t.id, t.organization_id, m.user_id FROM settings s
+             JOIN api_tokens t ON t.organization_id = s.organization_id AND t.state = 'ACTIVE'
+             JOIN members m ON m.organization_id = t.organization_id AND 'user:' || m.user_id = t.responsible
+                               AND m.state = 'REMOVED'
+             WHERE s.namespace = 'policies' AND s.value ->> 'tokensOfRemovedMembers' = 'revoke'
+             ORDER BY t.created_at, t.id LIMIT $1",
+            BATCH_MAX
+        )
+        .fetch_all(self.log().pool())
+        .await
+        .map_err(LogError::from)?;
+        for row in candidates {
+            let (Ok(id), Ok(organization), Ok(user)) =
+                (row.id.parse::<ApiTokenId>(), row.organization_id.parse(), row.user_id.parse())
+            else {
+                continue;
+            };
+            self.revoke_left_behind(&id, &organization, &user).await?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_left_behind(
+        &self,
+        id: &ApiTokenId,
+        organization: &OrganizationId,
+        user: &UserId,
+    ) -> Result<(), Fault> {
+        let (log, membership) = (self.log(), MembershipId::of(organization, user));
+        log.bring_up_to_date(&[id.clone().into(), home(organization), membership.clone().into()]).await?;
+        let token = log.load::<ApiToken>(id).await?;
+        let place = log.load::<Organization>(organization).await?;
+        let member = log.load::<Membership>(&membership).await?;
+        let due = place.state.revokes_tokens_of_removed_members()
+            && member.state.state == MembershipState::Removed
+            && token.state.responsible == Actor::User(user.clone());
+        let reason = Some("who answers for it is no member any more".to_owned());
+        match token.state.decide(ApiTokenCommand::Revoke { reason, at: Utc::now() }) {
+            Ok(events) if due => {
+                let relied = vec![(home(organization), place.version), (membership.into(), member.version)];
+                self.append_as_system(organization, id.clone().into(), token.version, events, relied).await
+            }
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -113,7 +185,7 @@ impl Commands {
             self.log().bring_up_to_date(&[home(&id)]).await?;
             let organization = self.log().load::<Organization>(&id).await?;
             if let Ok(events) = organization.state.decide(OrganizationCommand::Purge { at: now }) {
-                self.append_as_system(&id, home(&id), organization.version, events).await?;
+                self.append_as_system(&id, home(&id), organization.version, events, vec![]).await?;
             }
         }
         let projects = sqlx::query_scalar!(
@@ -131,7 +203,7 @@ impl Commands {
             if let (Ok(events), Some(organization)) =
                 (project.state.decide(ProjectCommand::Purge { at: now }), &project.organization)
             {
-                self.append_as_system(organization, stream, project.version, events).await?;
+                self.append_as_system(organization, stream, project.version, events, vec![]).await?;
             }
         }
         Ok(())
@@ -144,10 +216,11 @@ impl Commands {
         stream: StreamId,
         version: u64,
         events: Vec<E>,
+        relied: Vec<(StreamId, u64)>,
     ) -> Result<(), Fault> {
         let draft = Draft {
             organization: Some(organization.clone()),
-            relied: vec![],
+            relied,
             held: None,
             writes: vec![(stream, version, events.into_iter().map(Into::into).collect())],
             origin: system_origin(),

@@ -2,12 +2,12 @@
 
 use aggregates::ids::{Id, UserId};
 use aggregates::user::{Profile, UserCommand, UserState};
-use aggregates::{Actor, Digest, Event, Refusal, Scope, User};
-
+use aggregates::{Actor, ApiToken, Digest, Event, Refusal, Scope, User};
+use chrono::Utc;
 use serde::Serialize;
 
 use super::work::{Entity, Stop, Work};
-use super::{Commands, Fault, UseCase, system_origin};
+use super::{Commands, Fault, Person, Principal, UseCase, system_origin, tokens};
 use crate::log::{Draft, Loaded, LogError, Outcome};
 
 /// What an operator does to a user.
@@ -56,7 +56,7 @@ impl UseCase for ReviewUser {
         let command = match self.act {
             Act::Approve => UserCommand::Approve { reason },
             // Nobody could undo it for him who has done it to himself.
-            Act::Revoke if self.user == work.caller.principal.user => {
+            Act::Revoke if work.caller.principal.user() == Some(&self.user) => {
                 return Err(Refusal::InvalidState("nobody revokes himself: ask another operator".into()).into());
             }
             Act::Revoke => UserCommand::Revoke { reason },
@@ -132,9 +132,19 @@ impl Commands {
         }
     }
 
-    /// Lets the user in, by what the log has now.
-    pub async fn admit_now(&self, id: &UserId) -> Result<(), Fault> {
-        admit(&self.log().current(&[id.clone().into()]).await?.get::<User>(id))
+    /// Lets the caller in, by what the log has now.
+    pub async fn admit_now(&self, caller: &Principal) -> Result<(), Fault> {
+        match caller {
+            Principal::User(Person { user, .. }) => {
+                admit(&self.log().current(&[user.clone().into()]).await?.get::<User>(user))
+            }
+            Principal::Token(id) => {
+                let now = Utc::now();
+                tokens::admit(&self.log().current(&[id.clone().into()]).await?.get::<ApiToken>(id), now)?;
+                self.uses().note(id, now);
+                Ok(())
+            }
+        }
     }
 
     /// Records what the token says of its user, where that is new. Two calls at once record it once.

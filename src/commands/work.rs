@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
-use aggregates::{Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, text};
+use aggregates::ids::{ApiTokenId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use aggregates::{ApiToken, Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, text};
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
-use super::{Caller, Commands, Conditions, Fault, Rejection};
+use super::{Caller, Commands, Conditions, Fault, Person, Principal, Rejection};
 use crate::access::rate_limits::RateLimited;
 use crate::log::{Loadable, Loaded, Log, LogError};
 
@@ -52,6 +52,8 @@ pub enum Entity {
     Project(ProjectId, Loaded<Project>),
     /// A user.
     User(UserId, Loaded<User>),
+    /// An API token.
+    ApiToken(ApiTokenId, Loaded<ApiToken>),
 }
 
 impl Entity {
@@ -63,6 +65,7 @@ impl Entity {
             Self::Invitation(id, _) => id.clone().into(),
             Self::Project(id, _) => id.clone().into(),
             Self::User(id, _) => id.clone().into(),
+            Self::ApiToken(id, _) => id.clone().into(),
         }
     }
 
@@ -73,6 +76,7 @@ impl Entity {
             Self::Membership(_, loaded) => loaded.organization.clone(),
             Self::Invitation(_, loaded) => loaded.organization.clone(),
             Self::Project(_, loaded) => loaded.organization.clone(),
+            Self::ApiToken(_, loaded) => loaded.organization.clone(),
             Self::User(..) => None,
         }
     }
@@ -85,6 +89,7 @@ impl Entity {
             Self::Invitation(_, loaded) => loaded.version,
             Self::Project(_, loaded) => loaded.version,
             Self::User(_, loaded) => loaded.version,
+            Self::ApiToken(_, loaded) => loaded.version,
         }
     }
 
@@ -110,6 +115,10 @@ impl Entity {
             Some(StreamId::User(id)) => {
                 let loaded = log.load_at(&id, version).await?;
                 Some(Self::User(id, loaded))
+            }
+            Some(StreamId::ApiToken(id)) => {
+                let loaded = log.load_at(&id, version).await?;
+                Some(Self::ApiToken(id, loaded))
             }
             None => None,
         })
@@ -193,14 +202,27 @@ impl<'a> Work<'a> {
 
     /// Lets the caller in. The command relies on that: whoever is revoked meanwhile is refused.
     pub(super) async fn admit(&mut self) -> Result<(), Stop> {
-        let caller = self.caller.principal.user.clone();
-        let user = self.load::<User>(&caller).await?;
-        Ok(super::users::admit(&user)?)
+        match &self.caller.principal {
+            Principal::User(person) => Ok(super::users::admit(&self.load::<User>(&person.user).await?)?),
+            Principal::Token(id) => {
+                let token = self.load::<ApiToken>(id).await?;
+                super::tokens::admit(&token, self.now)?;
+                self.commands.uses.note(id, self.now);
+                // Whatever it is refused stands in its own organization's access trail.
+                self.seen = token.organization;
+                Ok(())
+            }
+        }
+    }
+
+    /// The user who calls, for what needs one.
+    pub fn person(&self) -> Result<&'a Person, Stop> {
+        Ok(self.caller.principal.person()?)
     }
 
     /// Requires an operator, who says why.
     pub fn require_operator(&mut self, reason: &str) -> Result<(), Stop> {
-        if !self.caller.principal.operator {
+        if !self.caller.principal.is_operator() {
             return Err(Fault::Forbidden("only operators of the service may do this".into()).into());
         }
         text::required_reason(Some(reason))?;
@@ -257,7 +279,7 @@ impl<'a> Work<'a> {
             return Ok((id.clone(), self.expect_nothing(&id)));
         };
         let place = self.organization.as_ref().map_or("", AsRef::as_ref);
-        let id = A::Id::derived(&["created", self.caller.principal.user.as_ref(), self.operation, place, key]);
+        let id = A::Id::derived(&["created", self.caller.principal.id(), self.operation, place, key]);
         let loaded = self.load(&id).await?;
         Ok((id, loaded))
     }
@@ -284,7 +306,7 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn held(&self) -> Option<&UserId> {
-        self.hold_caller.then_some(&self.caller.principal.user)
+        self.caller.principal.user().filter(|_| self.hold_caller)
     }
 
     pub(super) fn streams(&self) -> Vec<StreamId> {

@@ -34,7 +34,8 @@ use sources::Layers;
 
 /// The limits that a plan may set, with the smallest and largest maximum of each. An organization always has an
 /// owner, so no plan allows fewer than one member.
-pub const PLAN_LIMITS: &[(&str, u64, u64)] = &[("members", 1, values::LONG_MAX), ("projects", 0, values::LONG_MAX)];
+pub const PLAN_LIMITS: &[(&str, u64, u64)] =
+    &[("members", 1, values::LONG_MAX), ("projects", 0, values::LONG_MAX), ("tokens", 0, values::LONG_MAX)];
 
 /// The configuration in force, and where each value of it comes from.
 #[derive(Debug, Clone)]

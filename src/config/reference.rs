@@ -18,7 +18,7 @@ const HEAD: &str = "\
 
 const PLANS: &str = "\
 # Plans: what an organization may have. \"free\" is always there, without limits unless some are set.
-# What a plan does not name is unlimited.
+# What a plan does not name is unlimited; but of API tokens (tokens) there are 100 then.
 ";
 
 /// All keys with documentation, limits and defaults, as a TOML file that can be used as it is.

@@ -434,7 +434,7 @@ pub async fn visible(session: &Session, recorded: &Recorded) -> Result<bool, Err
         let seen = session.see(organization).await?;
         return Ok(seen.is_some_and(|seen| seen.may(aggregates::roles::Permission::AuditRead)));
     }
-    Ok(matches!(&recorded.stream, StreamId::User(user) if *user == session.caller()?.principal.user))
+    Ok(matches!(&recorded.stream, StreamId::User(user) if session.is(user)))
 }
 
 /// The event of an id.

@@ -227,7 +227,7 @@ pub fn fault(fault: Fault) -> Error {
     let message = fault.to_string();
     match fault {
         Fault::NotFound => not_found(),
-        Fault::Revoked | Fault::UnknownUser => coded("UNAUTHENTICATED", message),
+        Fault::Revoked | Fault::UnknownUser | Fault::TokenEnded(_) => coded("UNAUTHENTICATED", message),
         Fault::Pending => forbidden(message),
         Fault::Forbidden(message) => forbidden(message),
         Fault::BadInput(message) => bad_input(message),

@@ -222,7 +222,11 @@ pub async fn preview(ctx: &Context<'_>, token: &str) -> Result<Option<Invitation
 fn of(entities: &[Entity]) -> Option<Invitation> {
     entities.iter().find_map(|entity| match entity {
         Entity::Invitation(id, loaded) => Some(Invitation::new(id.clone(), loaded)),
-        Entity::Organization(..) | Entity::Membership(..) | Entity::Project(..) | Entity::User(..) => None,
+        Entity::Organization(..)
+        | Entity::Membership(..)
+        | Entity::Project(..)
+        | Entity::User(..)
+        | Entity::ApiToken(..) => None,
     })
 }
 

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aggregates::ids::{MembershipId, OrganizationId, UserId};
+use aggregates::ids::{ApiTokenId, OrganizationId, UserId};
 use aggregates::roles::{Permission, Permissions};
 use aggregates::user::UserState;
-use aggregates::{Membership, Organization, StreamId, User};
+use aggregates::{Organization, StreamId, User};
 use async_graphql::Error;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 
 use super::access_trail::{AccessFilter, AddressLoader};
+use super::api_token::{ApiTokenFilter, TokenNameLoader, TokenUseLoader};
 use super::batch::{Batcher, Load};
 use super::connection::{Created, Page, Slice, push_page};
 use super::errors::{database_fault, log_fault};
@@ -20,8 +21,7 @@ use super::project::ProjectFilter;
 use super::session::App;
 use super::user::UserRow;
 use crate::access::trail::SealedAddress;
-use crate::commands::Principal;
-use crate::commands::sees;
+use crate::commands::{Insider, Principal};
 use crate::log::{Loaded, Log, NamedTally};
 
 /// All loaders of a request.
@@ -40,6 +40,12 @@ pub struct Loaders {
     pub invitations: Lists<InvitationFilter>,
     /// Lists of projects.
     pub projects: Lists<ProjectFilter>,
+    /// Lists of API tokens.
+    pub api_tokens: Lists<ApiTokenFilter>,
+    /// When API tokens were used last.
+    pub token_uses: Batcher<String, TokenUseLoader>,
+    /// How API tokens are called.
+    pub token_names: Batcher<ApiTokenId, TokenNameLoader>,
     /// Access trails.
     pub accesses: Lists<AccessFilter>,
     /// Addresses of the access trail.
@@ -56,10 +62,13 @@ impl Loaders {
             states: Batcher::new(StateLoader { log: log.clone() }),
             tallies: Batcher::new(TallyLoader { log: log.clone() }),
             addresses: Batcher::new(AddressLoader { log: log.clone() }),
+            token_names: Batcher::new(TokenNameLoader { log: log.clone() }),
             seen: Batcher::new(SeenLoader { log, principal }),
             members: Batcher::new(ListLoader { pool: pool.clone() }),
             invitations: Batcher::new(ListLoader { pool: pool.clone() }),
             projects: Batcher::new(ListLoader { pool: pool.clone() }),
+            api_tokens: Batcher::new(ListLoader { pool: pool.clone() }),
+            token_uses: Batcher::new(TokenUseLoader { pool: pool.clone() }),
             accesses: Batcher::new(ListLoader { pool }),
         }
     }
@@ -75,7 +84,8 @@ pub struct Seen {
     pub id: OrganizationId,
     /// The organization.
     pub organization: Loaded<Organization>,
-    membership: Loaded<Membership>,
+    /// Nothing for a caller who has not shown who he is.
+    insider: Option<Insider>,
     operator: bool,
 }
 
@@ -83,12 +93,16 @@ impl Seen {
     /// Whether the caller may see the organization.
     pub fn visible(&self) -> bool {
         let present = self.organization.state.is_present();
-        present && (self.operator || sees(&self.organization.state, &self.membership.state))
+        present && (self.operator || self.as_insider())
+    }
+
+    fn as_insider(&self) -> bool {
+        self.insider.as_ref().is_some_and(|insider| insider.sees(&self.organization.state))
     }
 
     /// Whether it is seen only because the caller operates the service.
     pub fn only_as_operator(&self) -> bool {
-        self.operator && !sees(&self.organization.state, &self.membership.state)
+        self.operator && !self.as_insider()
     }
 
     /// Whether this may be read only because the caller operates the service.
@@ -96,14 +110,15 @@ impl Seen {
         self.operator && !self.permissions().contains(permission)
     }
 
-    /// What the caller may do as a member.
+    /// What the caller may do as a member, or as a token.
     pub fn permissions(&self) -> Permissions {
-        self.membership.state.permissions(&self.organization.state.roles)
+        let permissions = |insider: &Insider| insider.permissions(&self.organization.state.roles);
+        self.insider.as_ref().map(permissions).unwrap_or_default()
     }
 
     /// Whether the caller owns the organization.
     pub fn is_owner(&self) -> bool {
-        self.membership.state.is_active_owner()
+        self.insider.as_ref().is_some_and(Insider::is_owner)
     }
 
     /// Whether the caller may read what needs this permission.
@@ -122,18 +137,19 @@ impl Load<OrganizationId> for SeenLoader {
     type Value = Seen;
 
     async fn load(&self, keys: &[OrganizationId]) -> Result<HashMap<OrganizationId, Seen>, Error> {
-        let user = self.principal.as_ref().map(|principal| &principal.user);
-        let membership = |id: &OrganizationId| user.map(|user| MembershipId::of(id, user));
+        let principal = self.principal.as_ref();
         let streams: Vec<StreamId> = keys
             .iter()
-            .flat_map(|id| std::iter::once(id.clone().into()).chain(membership(id).map(StreamId::from)))
+            .flat_map(|id| {
+                let insider = principal.map(|principal| Insider::stream(principal, id));
+                std::iter::once(StreamId::from(id.clone())).chain(insider)
+            })
             .collect();
         let now = self.log.current(&streams).await.map_err(log_fault)?;
-        let operator = self.principal.as_ref().is_some_and(|principal| principal.operator);
-        let nobody = || Loaded { state: Arc::default(), version: 0, organization: None };
+        let operator = principal.is_some_and(Principal::is_operator);
         let seen = keys.iter().map(|id| {
-            let membership = membership(id).map_or_else(nobody, |membership| now.get::<Membership>(&membership));
-            (id.clone(), Seen { id: id.clone(), organization: now.get::<Organization>(id), membership, operator })
+            let insider = principal.map(|principal| Insider::read(principal, id, &now));
+            (id.clone(), Seen { id: id.clone(), organization: now.get::<Organization>(id), insider, operator })
         });
         Ok(seen.collect())
     }

@@ -161,7 +161,11 @@ impl Membership {
 pub fn among(entities: &[Entity]) -> Option<Membership> {
     entities.iter().find_map(|entity| match entity {
         Entity::Membership(id, loaded) => Membership::new(id.clone(), loaded),
-        Entity::Organization(..) | Entity::Invitation(..) | Entity::Project(..) | Entity::User(..) => None,
+        Entity::Organization(..)
+        | Entity::Invitation(..)
+        | Entity::Project(..)
+        | Entity::User(..)
+        | Entity::ApiToken(..) => None,
     })
 }
 

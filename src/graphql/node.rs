@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use aggregates::ids::{EventId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use aggregates::ids::{ApiTokenId, EventId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
 use aggregates::roles::Permission;
 use aggregates::{StreamId, descriptors};
 use async_graphql::parser::types::Field;
@@ -10,6 +10,7 @@ use async_graphql::registry::{MetaTypeId, Registry};
 use async_graphql::resolver_utils::ContainerType;
 use async_graphql::{Context, ContextSelectionSet, Error, OutputType, Positioned, ServerResult, Value};
 
+use super::api_token::ApiToken;
 use super::audit::{AuditEvent, event, meta_interface};
 use super::errors::{bad_input, log_fault};
 use super::invitation::Invitation;
@@ -20,7 +21,7 @@ use super::project::Project;
 use super::session::Session;
 use super::user::User;
 use crate::commands::invitations::email_claim;
-use crate::commands::members::shares_an_organization;
+use crate::commands::members::sees_user;
 
 /// The name of the interface.
 pub const INTERFACE: &str = "Node";
@@ -38,6 +39,8 @@ pub enum Node {
     Invitation(Invitation),
     /// A project.
     Project(Project),
+    /// An API token.
+    ApiToken(ApiToken),
     /// An event.
     Event(AuditEvent),
 }
@@ -50,6 +53,7 @@ macro_rules! each {
             Node::Membership($inner) => $answer,
             Node::Invitation($inner) => $answer,
             Node::Project($inner) => $answer,
+            Node::ApiToken($inner) => $answer,
             Node::Event($inner) => $answer,
         }
     };
@@ -71,8 +75,9 @@ impl OutputType for Node {
             <Membership as OutputType>::create_type_info(registry);
             <Invitation as OutputType>::create_type_info(registry);
             <Project as OutputType>::create_type_info(registry);
+            <ApiToken as OutputType>::create_type_info(registry);
             <AuditEvent as OutputType>::create_type_info(registry);
-            let own = ["Organization", "User", "Membership", "Invitation", "Project"].map(str::to_owned);
+            let own = ["Organization", "User", "Membership", "Invitation", "Project", "ApiToken"].map(str::to_owned);
             own.iter().for_each(|name| registry.add_implements(name, INTERFACE));
             let id = super::audit::id_field();
             let possible = own.into_iter().chain(descriptors().map(|descriptor| descriptor.object_type())).collect();
@@ -113,6 +118,7 @@ pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
         Some(StreamId::Invitation(id)) => invitation(session, id).await,
         Some(StreamId::Project(id)) => Ok(project(session, id).await?.map(Node::Project)),
         Some(StreamId::User(id)) => user(session, id).await,
+        Some(StreamId::ApiToken(id)) => api_token(session, &id).await,
         None => {
             let kinds = [
                 OrganizationId::PREFIX,
@@ -120,6 +126,7 @@ pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
                 MembershipId::PREFIX,
                 InvitationId::PREFIX,
                 ProjectId::PREFIX,
+                ApiTokenId::PREFIX,
                 EventId::PREFIX,
             ];
             let shown: String = id.chars().take(40).collect();
@@ -142,7 +149,7 @@ async fn organization(session: &Session, id: &OrganizationId) -> Result<Option<N
 async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>, Error> {
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let loaded = now.get::<aggregates::Membership>(&id);
-    let own = loaded.state.user_id.as_ref() == Some(&session.caller()?.principal.user);
+    let own = loaded.state.user_id.as_ref().is_some_and(|user| session.is(user));
     let kept = own && loaded.state.state != aggregates::membership::MembershipState::Removed;
     // Whoever is suspended sees that much, as the viewer's own memberships show it.
     let visible = match seen(session, loaded.organization.as_ref()).await? {
@@ -162,7 +169,7 @@ async fn invitation(session: &Session, id: InvitationId) -> Result<Option<Node>,
         session.note_reach(None, Some(id.as_ref()));
         return Ok(None);
     };
-    let own = session.caller()?.principal.email.as_deref().map(|email| email_claim(session.log().keys(), email));
+    let own = session.caller()?.principal.email().map(|email| email_claim(session.log().keys(), email));
     let seen = seen(session, loaded.organization.as_ref()).await?;
     let there = session.is_there(loaded.organization.as_ref()).await?;
     let visible = (there && own.is_some_and(|own| own.matches(invited)))
@@ -190,10 +197,21 @@ pub async fn project(session: &Session, id: ProjectId) -> Result<Option<Project>
     Ok((there && loaded.state.is_present()).then(|| Project::new(id, &loaded)))
 }
 
+async fn api_token(session: &Session, id: &ApiTokenId) -> Result<Option<Node>, Error> {
+    session.caller()?;
+    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
+    let loaded = now.get::<aggregates::ApiToken>(id);
+    let seen = seen(session, loaded.organization.as_ref()).await?;
+    let visible = seen.is_some_and(|seen| seen.may(Permission::TokenRead));
+    if !visible {
+        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
+    }
+    Ok(visible.then(|| Node::ApiToken(ApiToken::new(id, &loaded))))
+}
+
 async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {
-    let caller = &session.caller()?.principal.user;
-    let visible =
-        session.is_operator() || shares_an_organization(session.log(), caller, &id).await.map_err(log_fault)?;
+    let caller = &session.caller()?.principal;
+    let visible = session.is_operator() || sees_user(session.log(), caller, &id).await.map_err(log_fault)?;
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let there = now.get::<aggregates::User>(&id).version > 0;
     Ok((visible && there).then_some(Node::User(User::new(id))))

@@ -13,6 +13,7 @@ use serde_json::Value;
 use sqlx::{FromRow, QueryBuilder};
 
 use super::access_trail::{AccessFilter, AccessRecord};
+use super::api_token::{ApiToken, ApiTokenFilter};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
 use super::errors::{database_fault, forbidden};
@@ -200,7 +201,7 @@ impl Organization {
     async fn plan(&self) -> &str {
         &self.plan
     }
-    /// What it may have and what it uses; always holds members and projects.
+    /// What it may have and what it uses; always holds members, projects and tokens.
     async fn limits(&self, ctx: &Context<'_>) -> async_graphql::Result<Vec<Limit>> {
         // What is counted is of now, also where the rest is of an earlier outcome.
         if Session::of(ctx).see(&self.id).await?.is_none() {
@@ -296,6 +297,20 @@ impl Organization {
         Some(self.list(ctx, Permission::ProjectRead, filter, page).await.map(Project::connection))
     }
 
+    /// API tokens, by creation; also those that were revoked or have expired.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn api_tokens(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, ApiToken>>> {
+        let page = PageArguments { first, after, last, before };
+        Some(self.list(ctx, Permission::TokenRead, ApiTokenFilter, page).await.map(ApiToken::connection))
+    }
+
     /// The audit trail, straight from the log; the newest through `last`.
     #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn audit_trail(
@@ -367,7 +382,11 @@ pub async fn organizations(
 fn among(entities: &[Entity]) -> Option<Organization> {
     entities.iter().find_map(|entity| match entity {
         Entity::Organization(id, loaded) => Some(Organization::new(id.clone(), loaded)),
-        Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) | Entity::User(..) => None,
+        Entity::Membership(..)
+        | Entity::Invitation(..)
+        | Entity::Project(..)
+        | Entity::User(..)
+        | Entity::ApiToken(..) => None,
     })
 }
 
@@ -474,7 +493,7 @@ pub struct EnsureHomeOrganizationInput {
 pub struct SetOrganizationLimitInput {
     /// Which organization.
     organization_id: ID,
-    /// Which limit: members or projects.
+    /// Which limit: members, projects or tokens.
     limit: String,
     /// To what.
     value: LimitValue,

@@ -41,7 +41,8 @@ pub struct RemovalImpact {
     last_owner: bool,
     /// How many open invitations of this member would be revoked; none where the policy keeps them.
     open_invitations: i32,
-    /// How many API tokens would be revoked. There are none yet.
+    /// How many living API tokens this member answers for: created by him, or by a token of his. They are revoked only
+    /// where the policy says so.
     api_tokens: i32,
 }
 
@@ -66,10 +67,12 @@ pub async fn removal_impact(session: &Session, id: &MembershipId) -> Result<Opti
     } else {
         departures::count_open_invitations(session.log(), organization, user).await.map_err(database_fault)?
     };
+    let api_tokens =
+        departures::count_living_tokens(session.log(), organization, user).await.map_err(database_fault)?;
     Ok(Some(RemovalImpact {
         last_owner: membership.state.is_active_owner() && owners <= 1,
         open_invitations: i32::try_from(open_invitations).unwrap_or(i32::MAX),
-        api_tokens: 0,
+        api_tokens: i32::try_from(api_tokens).unwrap_or(i32::MAX),
     }))
 }
 

@@ -157,7 +157,11 @@ impl Project {
 fn among(entities: &[Entity]) -> Option<Project> {
     entities.iter().find_map(|entity| match entity {
         Entity::Project(id, loaded) => Some(Project::new(id.clone(), loaded)),
-        Entity::Organization(..) | Entity::Membership(..) | Entity::Invitation(..) | Entity::User(..) => None,
+        Entity::Organization(..)
+        | Entity::Membership(..)
+        | Entity::Invitation(..)
+        | Entity::User(..)
+        | Entity::ApiToken(..) => None,
     })
 }
 

@@ -8,7 +8,7 @@ use async_graphql::{Context, Error, ID, Object, OneofObject};
 use super::access_trail::{AccessRecord, access_trail};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Opaque, PAGE_MAX, PageArguments, cost};
-use super::errors::{bad_input, forbidden, log_fault, not_found};
+use super::errors::{bad_input, fault, forbidden, log_fault, not_found};
 use super::invitation::{InvitationPreview, preview};
 use super::node::{Node, node, project};
 use super::organization::{Organization, organizations};
@@ -77,16 +77,18 @@ impl Query {
         Some(read.await)
     }
 
-    /// Whoever calls.
+    /// Whoever calls; an API token is nobody.
     async fn viewer(
         &self,
         ctx: &Context<'_>,
         at_least: Option<Vec<PositionText>>,
     ) -> Option<async_graphql::Result<Viewer>> {
         let read = async {
-            let caller = Session::of(ctx).caller_of_any_state()?.clone();
-            Session::of(ctx).at_least(at_least).await?;
-            Ok(Viewer(caller))
+            let session = Session::of(ctx);
+            let person = session.caller_of_any_state()?.principal.person().cloned();
+            let person = person.inspect_err(|_| session.note_refusal(None, None)).map_err(fault)?;
+            session.at_least(at_least).await?;
+            Ok(Viewer(person))
         };
         Some(read.await)
     }
@@ -152,7 +154,8 @@ impl Query {
         found(read.await)
     }
 
-    /// What the caller may do in an organization, by name; operators ask it of another user too.
+    /// What the caller may do in an organization, by name; operators ask it of another user too, and API
+    /// tokens that may read members.
     async fn permissions(
         &self,
         ctx: &Context<'_>,
@@ -290,7 +293,7 @@ impl Query {
 }
 
 fn operator(ctx: &Context<'_>) -> Result<(), Error> {
-    if Session::of(ctx).caller()?.principal.operator {
+    if Session::of(ctx).caller()?.principal.is_operator() {
         return Ok(());
     }
     Session::of(ctx).note_refusal(None, None);

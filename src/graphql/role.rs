@@ -65,7 +65,8 @@ pub async fn roles(session: &Session, organization: &OrganizationId) -> Result<O
     Ok(Some(built_in.chain(own).collect()))
 }
 
-/// What the caller may do in an organization as a member; or another user, where an operator asks.
+/// What the caller may do in an organization as a member; or another user, where an operator asks, or a token that
+/// may read members: the services of an organization look there what its people may do.
 pub async fn permissions(
     session: &Session,
     organization: &OrganizationId,
@@ -76,9 +77,12 @@ pub async fn permissions(
         return Ok(None);
     };
     let Some(user) = user.filter(|user| !session.is(user)) else { return Ok(Some(seen.permissions().names())) };
-    if !session.is_operator() {
+    let as_token = session.is_token() && seen.may(Permission::MemberRead);
+    if !session.is_operator() && !as_token {
         session.note_refusal(Some(organization), Some(user.as_ref()));
-        return Err(forbidden("only operators of the service may ask what others may do"));
+        return Err(forbidden(
+            "only operators of the service, and API tokens that may read members, may ask what others may do",
+        ));
     }
     let membership = aggregates::ids::MembershipId::of(organization, &user);
     let now = session.log().current(&[membership.clone().into()]).await.map_err(log_fault)?;

@@ -12,7 +12,7 @@ use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_lim
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
-use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase};
+use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase};
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId, UserId};
 use aggregates::roles::Permission;
@@ -77,14 +77,19 @@ impl Session {
         self.caller.as_ref().ok_or_else(unauthenticated)
     }
 
+    /// Whether an API token calls.
+    pub fn is_token(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| matches!(caller.principal, Principal::Token(_)))
+    }
+
     /// Whether this user calls.
     pub fn is(&self, user: &UserId) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.principal.user == *user)
+        self.caller.as_ref().is_some_and(|caller| caller.principal.user() == Some(user))
     }
 
     /// Whether an operator calls.
     pub fn is_operator(&self) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.principal.operator)
+        self.caller.as_ref().is_some_and(|caller| caller.principal.is_operator())
     }
 
     /// The largest page of a list.
@@ -199,8 +204,7 @@ impl Session {
         }
         let own = organization.is_some_and(|id| self.noted(|noted| noted.seen.contains(id)));
         if let (Some(caller), Some(target), false) = (&self.caller, target, own || self.is_operator()) {
-            let user = &caller.principal.user;
-            self.app.commands.trail().note_reach(user, &self.operation, target, caller.ip.clone());
+            self.app.commands.trail().note_reach(caller.actor(false), &self.operation, target, caller.ip.clone());
         }
     }
 

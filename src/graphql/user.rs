@@ -14,7 +14,7 @@ use super::payload::{Answer, payloads, run};
 use super::scalars::UserState;
 use super::session::{Session, id};
 use crate::commands::users::{Act, ReviewUser};
-use crate::commands::{Caller, Entity, Receipt, invitations};
+use crate::commands::{Entity, Person, Receipt, invitations};
 
 /// A user as the read model has it.
 #[derive(Debug, Clone)]
@@ -90,6 +90,8 @@ pub enum Actor {
     User(UserActor),
     /// An operator.
     Operator(OperatorActor),
+    /// An API token.
+    Token(TokenActor),
     /// The service.
     System(SystemActor),
 }
@@ -112,6 +114,15 @@ pub struct OperatorActor {
     label: String,
 }
 
+/// An organization's API token.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct TokenActor {
+    /// The token's id.
+    id: ID,
+    /// The token's name.
+    label: String,
+}
+
 /// The service itself.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SystemActor {
@@ -124,27 +135,35 @@ pub struct SystemActor {
 impl Actor {
     /// The actor with a label that people can read.
     pub async fn named(ctx: &Context<'_>, actor: &aggregates::Actor) -> Result<Self, Error> {
-        let Some(user) = actor.user() else {
-            return Ok(Self::System(SystemActor { id: ID("system".into()), label: "tenancy".into() }));
-        };
-        let row = Session::of(ctx).loaders().users.load_one(user.to_string()).await?;
-        let label = row.and_then(|row| row.name.or(row.email)).unwrap_or_else(|| user.to_string());
-        let id = ID(user.to_string());
-        Ok(match actor {
-            aggregates::Actor::Operator(_) => Self::Operator(OperatorActor { id, label }),
-            aggregates::Actor::User(_) | aggregates::Actor::System => Self::User(UserActor { id, label }),
-        })
+        use aggregates::Actor as A;
+        let loaders = Session::of(ctx).loaders();
+        match actor {
+            A::User(user) | A::Operator(user) => {
+                let row = loaders.users.load_one(user.to_string()).await?;
+                let label = row.and_then(|row| row.name.or(row.email)).unwrap_or_else(|| user.to_string());
+                let id = ID(user.to_string());
+                Ok(match actor {
+                    A::Operator(_) => Self::Operator(OperatorActor { id, label }),
+                    A::User(_) | A::Token(_) | A::System => Self::User(UserActor { id, label }),
+                })
+            }
+            A::Token(token) => {
+                let label = loaders.token_names.load_one(token.clone()).await?.unwrap_or_default();
+                Ok(Self::Token(TokenActor { id: ID(token.to_string()), label }))
+            }
+            A::System => Ok(Self::System(SystemActor { id: ID("system".into()), label: "tenancy".into() })),
+        }
     }
 }
 
 /// Whoever calls.
-pub struct Viewer(pub Caller);
+pub struct Viewer(pub Person);
 
 #[Object]
 impl Viewer {
     /// The calling user, as the call itself has just made him known.
     async fn user(&self, ctx: &Context<'_>) -> async_graphql::Result<User> {
-        let user = self.0.principal.user.clone();
+        let user = self.0.user.clone();
         let now = Session::of(ctx).log().current(&[user.clone().into()]).await.map_err(log_fault)?;
         let row = UserRow::new(&user, &now.get::<aggregates::User>(&user).state);
         Ok(User { id: user, row: Some(row) })
@@ -152,7 +171,7 @@ impl Viewer {
 
     /// Whether the caller operates the service.
     async fn operator(&self) -> bool {
-        self.0.principal.operator
+        self.0.operator
     }
 
     /// The caller's memberships, without deleted organizations.
@@ -169,7 +188,7 @@ impl Viewer {
         let page = PageArguments { first, after, last, before }
             .page_of(MembershipId::PREFIX, Session::of(ctx).page_size_max())?;
         let mut query = QueryBuilder::new(format!("SELECT {}", MembershipRow::SELECT));
-        query.push(" WHERE state <> 'REMOVED' AND user_id = ").push_bind(self.0.principal.user.to_string());
+        query.push(" WHERE state <> 'REMOVED' AND user_id = ").push_bind(self.0.user.to_string());
         query.push(
             " AND EXISTS (SELECT FROM organizations o WHERE o.id = members.organization_id AND o.lifecycle <> 'DELETED')",
         );
@@ -192,7 +211,7 @@ impl Viewer {
         Session::of(ctx).caller()?;
         let page = PageArguments { first, after, last, before }
             .page_of(InvitationId::PREFIX, Session::of(ctx).page_size_max())?;
-        let Some(email) = &self.0.principal.email else { return Ok(Connection::new(false, false)) };
+        let Some(email) = &self.0.email else { return Ok(Connection::new(false, false)) };
         let log = Session::of(ctx).log();
         let mut query = QueryBuilder::new(format!("SELECT {}", InvitationRow::SELECT));
         query.push(" WHERE state = 'PENDING' AND expires_at > now() AND email_claim = ");
@@ -212,7 +231,7 @@ payloads! {
         /// The user.
         user: Option<User> = |receipt: &Receipt| receipt.entities.iter().find_map(|entity| match entity {
             Entity::User(id, loaded) => Some(User { id: id.clone(), row: Some(UserRow::new(id, &loaded.state)) }),
-            Entity::Organization(..) | Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) => None,
+            Entity::Organization(..) | Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) | Entity::ApiToken(..) => None,
         }),
     }
 }

@@ -178,7 +178,7 @@ async fn begin(
     meter: &Arc<Meter>,
 ) -> Result<Response, Refusal> {
     if let Some(caller) = &caller {
-        meter.query(&caller.principal.user).map_err(super::rate_limited)?;
+        meter.query(&caller.actor(false)).map_err(super::rate_limited)?;
     }
     let not_found = || Refusal::of("NOT_FOUND", "there is no such organization".to_owned());
     let reader = Reader { shared: shared.clone(), caller };

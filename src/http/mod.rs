@@ -128,13 +128,13 @@ async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Res
             return graphql::refuse(&headers, graphql::coded(graphql::code::REQUEST_TIMEOUT, message, None));
         }
     };
-    let user = caller.as_ref().map(|caller| caller.principal.user.clone());
+    let actor = caller.as_ref().map(|caller| caller.actor(false));
     let response = graphql::answer(request, &limits, move |request, operation| {
         execute(shared, request, operation, caller).instrument(tracing::Span::current())
     })
     .await;
     // What never came to be executed had to be read all the same.
-    match user.filter(|_| !meter.by_principal()).map(|user| meter.query(&user)) {
+    match actor.filter(|_| !meter.by_principal()).map(|actor| meter.query(&actor)) {
         Some(Err(refused)) => graphql::refuse(&headers, rate_limited(refused)),
         Some(Ok(())) | None => response,
     }
@@ -149,10 +149,10 @@ async fn execute(
     // Held until this is done: a stopping service finishes what it accepted, also when the client has gone.
     let _in_flight = shared.in_flight.clone();
     if let Some((meter, caller)) = caller.as_ref().and_then(|caller| Some((caller.meter.as_ref()?, caller))) {
-        let user = &caller.principal.user;
+        let actor = caller.actor(false);
         let counted = match graphql::mutations(&mut request) {
-            Some(fields) => meter.mutation(user, fields.iter().map(|field| field.as_str())),
-            None => meter.query(user),
+            Some(fields) => meter.mutation(&actor, fields.iter().map(|field| field.as_str())),
+            None => meter.query(&actor),
         };
         if let Err(refused) = counted {
             return GraphqlResponse::from_errors(vec![rate_limited(refused)]);

@@ -18,11 +18,11 @@ use indicatif::ProgressBar;
 use uuid::Uuid;
 
 use super::peribolos::{Folder, ISSUER, Organization as Wanted, Skipped};
-use crate::commands::Principal;
 use crate::commands::organizations::{
     Act, CreateOrganization, ReviewOrganization, SubmitOrganization, UpdateOrganization,
 };
 use crate::commands::{Caller, Commands, Conditions, Entity, Fault, Receipt, UseCase, members, projects};
+use crate::commands::{Person, Principal};
 use crate::log::{Log, LogError};
 
 /// How many commands are on their way at once.
@@ -35,7 +35,7 @@ const REASON: &str = "imported from GitHub (peribolos)";
 /// How to import.
 pub struct Options {
     /// As which operator.
-    pub operator: Principal,
+    pub operator: Person,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -108,7 +108,7 @@ pub async fn import(
     progress: &ProgressBar,
 ) -> Result<Summary, Failed> {
     let caller = Caller {
-        principal: options.operator.clone(),
+        principal: Principal::User(options.operator.clone()),
         ip: None,
         user_agent: None,
         request_id: None,
@@ -250,7 +250,11 @@ impl Import<'_> {
                 self.summary.count("organizations created", 1);
                 let id = receipt.entities.iter().find_map(|entity| match entity {
                     Entity::Organization(id, _) => Some(id.clone()),
-                    Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) | Entity::User(..) => None,
+                    Entity::Membership(..)
+                    | Entity::Invitation(..)
+                    | Entity::Project(..)
+                    | Entity::User(..)
+                    | Entity::ApiToken(..) => None,
                 });
                 if let Some(id) = &id {
                     self.verify(wanted, id).await?;

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aggregates::event::PersonalVisitor;
-use aggregates::ids::{InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
-use aggregates::{Event, Invitation, Membership, Organization, Project, Recorded, Snapshot, StreamId, User};
+use aggregates::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use aggregates::{ApiToken, Event, Invitation, Membership, Organization, Project, Recorded, Snapshot, StreamId, User};
 use cqrs_es::Aggregate;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -35,7 +35,7 @@ impl Weighter<StreamId, Cached> for Weight {
         let documents = match &cached.state {
             State::Organization(state) => state.settings.values().map(|value| value.to_string().len()).sum(),
             State::Project(state) => state.metadata.to_string().len(),
-            State::Membership(_) | State::Invitation(_) | State::User(_) => 0,
+            State::Membership(_) | State::Invitation(_) | State::User(_) | State::ApiToken(_) => 0,
         };
         STATE_BYTES + documents as u64
     }
@@ -72,6 +72,7 @@ enum State {
     Invitation(Arc<Invitation>),
     Project(Arc<Project>),
     User(Arc<User>),
+    ApiToken(Arc<ApiToken>),
 }
 
 /// A state in memory, with its version.
@@ -158,6 +159,7 @@ loadable! {
     Invitation(InvitationId);
     Project(ProjectId);
     User(UserId);
+    ApiToken(ApiTokenId);
 }
 
 /// Whether so much of a stream is new that a state may have been kept beside the log.

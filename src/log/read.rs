@@ -151,8 +151,8 @@ pub fn push_filter(query: &mut QueryBuilder<'_, Postgres>, filter: &AuditFilter)
         query.push(" AND event_type = ANY(").push_bind(filter.event_types.clone()).push(")");
     }
     if !filter.actors.is_empty() {
-        let actors: Vec<String> =
-            filter.actors.iter().flat_map(|id| [id.clone(), format!("user:{id}"), format!("operator:{id}")]).collect();
+        let named = |id: &String| [id.clone(), format!("user:{id}"), format!("operator:{id}"), format!("token:{id}")];
+        let actors: Vec<String> = filter.actors.iter().flat_map(named).collect();
         query.push(" AND actor = ANY(").push_bind(actors).push(")");
     }
     if !filter.subjects.is_empty() {

@@ -65,11 +65,6 @@ fn place(event: &EventId, field: &str) -> String {
     format!("{event}/{field}")
 }
 
-/// Whose address and program the request columns are: the actor's.
-fn origin_subject(actor: &Actor) -> Option<&str> {
-    actor.user().map(AsRef::as_ref)
-}
-
 impl NewEvent {
     /// Seals `event` under `keys` and serialises it, once.
     pub(super) fn seal(id: EventId, event: Event, keys: &Keys) -> Result<Self, LogError> {
@@ -93,15 +88,15 @@ pub(super) fn subjects(event: &mut Event, subjects: &mut Vec<String>) {
 /// Seals the request columns. They are the same for all events of a command, so their place is the command.
 pub(super) fn seal_origin(origin: Origin, keys: &Keys) -> StoredOrigin {
     let seal = |column: &str, value: &Option<String>| {
-        keys.seal(origin_subject(&origin.actor)?, &format!("{}/{column}", origin.command_id), value.as_deref()?)
+        keys.seal(subject_of_origin(&origin)?, &format!("{}/{column}", origin.command_id), value.as_deref()?)
     };
     let (ip, user_agent) = (seal("ip", &origin.ip), seal("user_agent", &origin.user_agent));
     StoredOrigin { origin, ip, user_agent }
 }
 
-/// The person whose request columns these are, if there is one.
+/// Whose address and program the request columns are: the actor's, under a key of his own.
 pub(super) fn subject_of_origin(origin: &Origin) -> Option<&str> {
-    origin_subject(&origin.actor)
+    origin.actor.id()
 }
 
 /// Reads stored events: parses them, brings old versions up to date, opens what is personal.
@@ -239,7 +234,7 @@ impl Reader {
         let actor: Option<Actor> = row.actor.parse().ok();
         let columns = [("ip", "ip", &row.ip), ("userAgent", "user_agent", &row.user_agent)];
         for (shown, column, sealed) in columns {
-            if let (Some(of), Some(text)) = (actor.as_ref().and_then(origin_subject), sealed) {
+            if let (Some(of), Some(text)) = (actor.as_ref().and_then(Actor::id), sealed) {
                 let place = format!("{}/{column}", row.command_id);
                 found.push(SealedDatum { shown: shown.to_owned(), of: of.to_owned(), place, text: text.clone() });
             }
@@ -261,7 +256,7 @@ async fn open_all<'a>(events: impl Iterator<Item = &'a mut Recorded>, keys: &Key
             }
         });
         if (item.origin.ip.is_some() || item.origin.user_agent.is_some())
-            && let Some(actor) = origin_subject(&item.origin.actor).filter(|actor| !seen.contains(*actor))
+            && let Some(actor) = subject_of_origin(&item.origin).filter(|actor| !seen.contains(*actor))
         {
             seen.insert(actor.to_owned());
             people.push(actor.to_owned());
@@ -278,7 +273,7 @@ fn open(recorded: &mut Recorded, keys: &Keys) {
     let id = recorded.id.clone();
     recorded.event.visit_personal(&mut |field, personal| keys.open_field(&place(&id, field), personal));
     let origin = &mut recorded.origin;
-    let subject = origin_subject(&origin.actor).map(str::to_owned);
+    let subject = subject_of_origin(&origin).map(str::to_owned);
     let open = |column: &str, sealed: Option<String>| {
         keys.open(subject.as_deref()?, &format!("{}/{column}", origin.command_id), &sealed?)
     };

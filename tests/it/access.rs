@@ -397,7 +397,7 @@ async fn a_home_in_the_default_organization_is_not_given_again_to_who_was_remove
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_names_an_organization_brings_its_user_there() {
     use tenancy::commands::home::EnsureHomeOrganization;
-    use tenancy::commands::{Caller, Conditions, NamedOrganization, Principal};
+    use tenancy::commands::{Caller, Conditions, NamedOrganization, Person, Principal};
     let database = Database::new().await;
     let server = database.serve_with(&[("TENANCY_ORGANIZATIONS__HOME", "own")]).await;
     let input = json!({"name": "Acme", "slug": "acme", "externalId": "crm-7"});
@@ -406,12 +406,12 @@ async fn a_token_that_names_an_organization_brings_its_user_there() {
     let bob = server.user("bob@example.com");
     let user: aggregates::ids::UserId = bob.user_id().await.parse().unwrap();
     let caller = |external_id: &str| Caller {
-        principal: Principal {
+        principal: Principal::User(Person {
             user: user.clone(),
             email: None,
             operator: false,
             organization: Some(NamedOrganization { external_id: external_id.into(), role: "guest".into() }),
-        },
+        }),
         ip: None,
         user_agent: None,
         request_id: None,
@@ -429,8 +429,12 @@ async fn a_token_that_names_an_organization_brings_its_user_there() {
     let eve_id: aggregates::ids::UserId = eve.user_id().await.parse().unwrap();
     let named = |role: &str| {
         let mut caller = caller("crm-7");
-        caller.principal.user = eve_id.clone();
-        caller.principal.organization.as_mut().unwrap().role = role.into();
+        caller.principal = Principal::User(Person {
+            user: eve_id.clone(),
+            email: None,
+            operator: false,
+            organization: Some(NamedOrganization { external_id: "crm-7".into(), role: role.into() }),
+        });
         caller
     };
     let refused = commands.execute(&named("reader"), &ensure, Conditions::default()).await.unwrap();

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aggregates::ids::{Id, ProjectId};
+use aggregates::roles::{Permission, role};
 use chrono::TimeDelta;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -36,12 +37,14 @@ const HEAD: &str = "\
 # gue guest   mem member   aud auditor   bil billing   adm admin   own owner (one of two)
 # cus a role of the organization's own: organization:read and project:create
 # sus a suspended member  rem a removed member         ope an operator
+# tok an API token with everything that an admin may give
+# few an API token with organization:read and member:read
 ";
 
 const STATUSES: [&str; 9] =
     ["IN_SETUP", "PENDING", "WAITLISTED", "VERIFIED", "REJECTED", "BLOCKED", "INACTIVE", "DELETED", "OPERATOR_DELETED"];
 
-const PRINCIPALS: [&str; 17] = [
+const PRINCIPALS: [&str; 19] = [
     "nobody",
     "bad",
     "expired",
@@ -59,6 +62,8 @@ const PRINCIPALS: [&str; 17] = [
     "suspended",
     "removed",
     "operator",
+    "token",
+    "few",
 ];
 
 /// The principals who are in the organization, with the role that they have.
@@ -73,6 +78,18 @@ const MEMBERS: [(&str, &str); 9] = [
     ("removed", "member"),
     ("second", "owner"),
 ];
+
+/// The principals that are API tokens.
+const TOKENS: [&str; 2] = ["token", "few"];
+
+/// What a principal that is an API token was given.
+fn permissions_of(token: &str) -> Vec<&'static str> {
+    let admin = role("admin").unwrap().permissions();
+    match token {
+        "token" => Permission::ALL.iter().filter(|each| admin.contains(**each)).map(|each| each.as_str()).collect(),
+        _ => vec!["organization:read", "member:read"],
+    }
+}
 
 /// In which world an operation is called, so that no cell depends on another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +110,7 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Query.node", "a member", Part::Stocked),
     ("Query.node", "an invitation", Part::Stocked),
     ("Query.node", "a project", Part::Stocked),
+    ("Query.node", "an API token", Part::Stocked),
     ("Query.node", "an event", Part::Stocked),
     ("Query.node", "a user", Part::Stocked),
     ("Query.nodes", "", Part::Stocked),
@@ -117,6 +135,7 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Organization.members", "", Part::Stocked),
     ("Organization.invitations", "", Part::Stocked),
     ("Organization.projects", "", Part::Stocked),
+    ("Organization.apiTokens", "", Part::Stocked),
     ("Organization.auditTrail", "", Part::Stocked),
     ("Organization.accessTrail", "", Part::Stocked),
     ("Organization.settings", "", Part::Stocked),
@@ -171,6 +190,8 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Mutation.unarchiveProject", "", Part::Stocked),
     ("Mutation.deleteProject", "", Part::Stocked),
     ("Mutation.restoreProject", "", Part::Stocked),
+    ("Mutation.createApiToken", "", Part::Stocked),
+    ("Mutation.revokeApiToken", "", Part::Stocked),
     ("Mutation.approveUser", "", Part::Stocked),
     ("Mutation.revokeUser", "", Part::Stocked),
     ("Mutation.reinstateUser", "", Part::Stocked),
@@ -180,7 +201,7 @@ const ROWS: &[(&str, &str, Part)] = &[
 const GUARDED: [&str; 6] = ["members", "invitations", "projects", "auditTrail", "accessTrail", "settings"];
 
 /// So many things of a kind; no operation is `ok` for more principals than that.
-const STOCK: usize = 5;
+const STOCK: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_authorization_matrix_is_what_the_table_says() {
@@ -277,7 +298,7 @@ impl Cast {
         clients.insert("expired", Client { token: Some(expired), ..server.nobody() });
         let mut ids = BTreeMap::new();
         for name in PRINCIPALS.into_iter().chain(["second"]) {
-            if clients.contains_key(name) {
+            if clients.contains_key(name) || TOKENS.contains(&name) {
                 continue;
             }
             let client = server.user(&email(name));
@@ -335,6 +356,7 @@ impl Cast {
             own: BTreeMap::new(),
             stock: BTreeMap::new(),
             event: String::new(),
+            tokens: BTreeMap::new(),
         };
         world.members.insert("owner", String::new());
         accepted_organization(owner, "submitOrganizationForVerification", &world.id).await;
@@ -346,6 +368,11 @@ impl Cast {
         }
         accepted_member(owner, "suspendMember", &world.members["suspended"]).await;
         accepted_member(owner, "removeMember", &world.members["removed"]).await;
+        for name in TOKENS {
+            let created = owner.create_token(&world.id, &permissions_of(name)).await;
+            let token = Client { token: Some(created.text("/secret")), ..owner.clone() };
+            world.tokens.insert(name, token);
+        }
         match part {
             Part::Stocked => {
                 self.invite_everybody(&mut world).await;
@@ -454,6 +481,11 @@ impl Cast {
             roles.push(role);
         }
         world.stock.insert("role", roles);
+        let mut tokens = vec![];
+        for _ in 0..STOCK {
+            tokens.push(owner.create_token(&world.id, &["organization:read"]).await.text("/token/id"));
+        }
+        world.stock.insert("api token", tokens);
         let input = json!({"organizationId": world.id, "namespace": "theme", "value": {"a": 1}});
         let set =
             accepted(owner, "updateOrganizationSettings", "UpdateOrganizationSettingsInput", input, "__typename").await;
@@ -473,6 +505,8 @@ struct World {
     /// What is used up by an `ok`, by use.
     stock: BTreeMap<&'static str, Vec<String>>,
     event: String,
+    /// The principals that are API tokens: of each organization others.
+    tokens: BTreeMap<&'static str, Client>,
 }
 
 impl World {
@@ -491,7 +525,8 @@ impl Matrix {
             let mut used = 0;
             for (column, principal) in PRINCIPALS.iter().enumerate() {
                 let (document, variables) = self.request(&world, operation, variant, principal, used);
-                let response = self.cast.clients[principal].send(&document, variables).await;
+                let client = world.tokens.get(principal).unwrap_or_else(|| &self.cast.clients[principal]);
+                let response = client.send(&document, variables).await;
                 let outcome = outcome(&response);
                 if outcome == "ok" {
                     used += 1;
@@ -592,6 +627,10 @@ impl Matrix {
                 })
             }
             ("removeRole", _) => json!({"organizationId": id, "name": take("role")}),
+            ("createApiToken", _) => {
+                json!({"organizationId": id, "name": word, "permissions": ["organization:read"]})
+            }
+            ("revokeApiToken", _) => json!({"tokenId": take("api token")}),
             ("createProject", _) => json!({"organizationId": id, "name": word, "slug": word}),
             ("updateProject", _) => json!({"projectId": take("update"), "name": word}),
             ("archiveProject", _) => json!({"projectId": take("archive")}),
@@ -617,6 +656,7 @@ fn query(cast: &Cast, world: &World, field: &str, variant: &str) -> (String, Val
         ("node", "a member") => node(world.take("more", 0)),
         ("node", "an invitation") => node(world.take("resend", 0)),
         ("node", "a project") => node(world.take("update", 0)),
+        ("node", "an API token") => node(world.take("api token", 0)),
         ("node", "an event") => node(&world.event),
         ("node", _) => node(&cast.residents[world.status]),
         ("nodes", _) => of("query($id: ID!) { nodes(ids: [$id]) { id } }", json!({"id": world.take("update", 0)})),

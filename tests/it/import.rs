@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use tenancy::commands::Principal;
+use tenancy::commands::Person;
 use tenancy::database::embedded::Purpose;
 use tenancy::import::{Options, Summary, import, peribolos};
 use tenancy::service::Core;
@@ -17,7 +17,7 @@ async fn run(database: &Database, folder: &Path, dry_run: bool) -> Summary {
     core.catch_up().await.unwrap();
     let user =
         core.commands.ensure_user("https://tenancy.local", "ops@example.com", Profile::default(), true).await.unwrap();
-    let operator = Principal { user, email: Some("ops@example.com".into()), operator: true, organization: None };
+    let operator = Person { user, email: Some("ops@example.com".into()), operator: true, organization: None };
     let options = Options { operator, dry_run };
     let folder = peribolos::read(folder).unwrap();
     let summary = import(&core.commands, folder, &options, &ProgressBar::hidden()).await.unwrap();

@@ -23,4 +23,5 @@ mod races;
 mod rate_limits;
 mod secrets;
 mod sole;
+mod tokens;
 mod tour;

@@ -11,7 +11,7 @@ use crate::support::{Database, eventually};
 
 async fn tables(pool: &PgPool) -> Vec<String> {
     let mut all = vec![];
-    for table in ["organizations", "settings", "members", "invitations", "projects", "users"] {
+    for table in ["organizations", "settings", "members", "invitations", "projects", "users", "api_tokens"] {
         let rows: Vec<String> =
             sqlx::query_scalar(&format!("SELECT t::text FROM {table} t ORDER BY 1")).fetch_all(pool).await.unwrap();
         assert!(!rows.is_empty(), "{table}");
@@ -33,6 +33,9 @@ async fn applying_everything_again_changes_nothing() {
     for slug in ["a", "b", "c"] {
         owner.create_project(&id, slug).await;
     }
+    assert!(owner.create_token(&id, &["project:read"]).await.accepted());
+    let revoked = owner.create_token(&id, &["organization:read", "project:read"]).await.text("/token/id");
+    assert!(owner.revoke_token(&revoked).await.accepted());
     let settings = json!({"organizationId": id, "namespace": "branding", "value": {"color": "red"}});
     let written =
         owner.run("updateOrganizationSettings", "UpdateOrganizationSettingsInput", settings, "__typename").await;
@@ -48,7 +51,7 @@ async fn applying_everything_again_changes_nothing() {
     assert_eq!(tables(&pool).await, once);
 
     // And from nothing, in other batches than the first time: the same.
-    for table in ["organizations", "settings", "members", "invitations", "projects", "users"] {
+    for table in ["organizations", "settings", "members", "invitations", "projects", "users", "api_tokens"] {
         sqlx::query(&format!("TRUNCATE {table}")).execute(&pool).await.unwrap();
     }
     sqlx::query(r#"UPDATE checkpoints SET "offset" = 0"#).execute(&pool).await.unwrap();

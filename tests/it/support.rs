@@ -193,6 +193,11 @@ impl Server {
         }
     }
 
+    /// A client with this bearer token.
+    pub fn bearer(&self, secret: &str) -> Client {
+        Client { token: Some(secret.to_owned()), ..self.nobody() }
+    }
+
     pub fn nobody(&self) -> Client {
         Client { url: self.url("/graphql"), token: None, http: self.http.clone() }
     }
@@ -342,6 +347,17 @@ impl Client {
         self.run("createProject", "CreateProjectInput", input, "project { id slug version }").await
     }
 
+    pub async fn create_token(&self, id: &str, permissions: &[&str]) -> Answer {
+        let input = json!({"organizationId": id, "name": "deploy", "permissions": permissions});
+        self.run("createApiToken", "CreateApiTokenInput", input, "token { id name hint permissions version } secret")
+            .await
+    }
+
+    pub async fn revoke_token(&self, token: &str) -> Answer {
+        let input = json!({"tokenId": token});
+        self.run("revokeApiToken", "ApiTokenCommandInput", input, "token { id revokedAt }").await
+    }
+
     pub async fn user_id(&self) -> String {
         self.query("{ viewer { user { id } } }", json!({})).await.text("/viewer/user/id")
     }
@@ -391,17 +407,20 @@ pub async fn check_log(pool: &PgPool) {
     let members = "
         WITH last_state AS (
             SELECT DISTINCT ON (aggregate_id) organization_id, aggregate_type, event_type FROM events
-            WHERE aggregate_type IN ('Membership', 'Invitation', 'Project')
+            WHERE aggregate_type IN ('Membership', 'Invitation', 'Project', 'ApiToken')
               AND event_type NOT IN ('MemberBound', 'MemberRolesChanged', 'InvitationResent', 'ProjectRenamed', 'ProjectSlugChanged',
                                      'ProjectMetadataChanged', 'ProjectArchived', 'ProjectUnarchived')
             ORDER BY aggregate_id, sequence DESC
         ), counted AS (
             SELECT organization_id, 'members' AS name,
                    count(*) FILTER (WHERE event_type IN ('MemberJoined', 'MemberReinstated', 'MemberInvited')) AS used
-            FROM last_state WHERE aggregate_type <> 'Project' GROUP BY 1
+            FROM last_state WHERE aggregate_type IN ('Membership', 'Invitation') GROUP BY 1
             UNION ALL
             SELECT organization_id, 'projects', count(*) FILTER (WHERE event_type IN ('ProjectCreated', 'ProjectRestored'))
             FROM last_state WHERE aggregate_type = 'Project' GROUP BY 1
+            UNION ALL
+            SELECT organization_id, 'tokens', count(*) FILTER (WHERE event_type = 'TokenCreated')
+            FROM last_state WHERE aggregate_type = 'ApiToken' GROUP BY 1
         )
         SELECT format('%s %s: %s, counted %s', c.organization_id, c.name, t.used, c.used)
         FROM counted c LEFT JOIN tallies t USING (organization_id, name) WHERE t.used IS DISTINCT FROM c.used";

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tenancy::commands::invitations::{InviteMember, RevokeInvitation};
 use tenancy::commands::members::{Change, ChangeMember};
-use tenancy::commands::{Caller, Commands, Entity, Principal};
+use tenancy::commands::{Caller, Commands, Entity, Person};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::Core;
 
@@ -83,7 +83,7 @@ async fn in_turn(commands: &Commands, large: &Filled, tiny: &Filled, kind: Kind,
 }
 
 fn owner(filled: &Filled) -> Caller {
-    caller(Principal {
+    caller(Person {
         user: filled.owner.clone(),
         email: Some(filled.email.clone()),
         operator: false,

@@ -82,7 +82,8 @@ fn several_are_given_together_or_not_at_all() {
 #[test]
 fn keys_and_classes_have_buckets_of_their_own() {
     let (limits, _) = limits(&config());
-    let (ann, bob): (UserId, UserId) = (aggregates::ids::Id::random(), aggregates::ids::Id::random());
+    let user = || Actor::User(aggregates::ids::Id::random());
+    let (ann, bob) = (user(), user());
     let Classes { read, write, invite } = &limits.principal;
     assert_eq!(take_many(read, &ann, 2), Ok(()));
     assert_eq!(take(read, &ann), Err(1));
@@ -163,7 +164,7 @@ fn the_tightest_quota_is_shown() {
     let quotas = config::RateLimits { principal_write_burst: 9, ..config() };
     let meter = Meter::new(Arc::new(RateLimits::new(&quotas)));
     assert_eq!(meter.fields(), None);
-    let user = aggregates::ids::Id::random();
+    let user = Actor::User(aggregates::ids::Id::random());
     assert_eq!(meter.mutation(&user, ["createProject", "inviteMember"].into_iter()), Ok(()));
     let (policy, state) = meter.fields().unwrap();
     assert_eq!((policy.as_str(), state.as_str()), ("\"principal-invite\";q=2;w=2", "\"principal-invite\";r=1;t=1"));
@@ -172,7 +173,7 @@ fn the_tightest_quota_is_shown() {
     assert_eq!((refused.retry_after_seconds, meter.retry_after_seconds()), (1, 1));
     assert_eq!(
         refused.to_string(),
-        "too many mutations of this user: at most 9 at once, and as many again in 9 s; try again in 1 s"
+        "too many mutations of this caller: at most 9 at once, and as many again in 9 s; try again in 1 s"
     );
 }
 
@@ -180,7 +181,7 @@ fn the_tightest_quota_is_shown() {
 fn a_query_counts_once_for_an_organization_and_a_mutation_reads_for_nothing() {
     let quotas = config::RateLimits { organization_read_per_minute: 1, organization_read_burst: 1, ..config() };
     let limits = Arc::new(RateLimits::new(&quotas));
-    let (user, organization) = (aggregates::ids::Id::random(), aggregates::ids::Id::random());
+    let (user, organization) = (Actor::User(aggregates::ids::Id::random()), aggregates::ids::Id::random());
     let query = Meter::new(limits.clone());
     query.query(&user).unwrap();
     assert_eq!([query.read_of(&organization), query.read_of(&organization)], [Ok(()), Ok(())]);

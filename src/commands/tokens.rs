@@ -1,0 +1,119 @@
+//! Commands of API tokens.
+
+use aggregates::api_token::{ApiTokenCommand, ApiTokenEvent, ApiTokenState, Creator};
+use aggregates::ids::{ApiTokenId, OrganizationId};
+use aggregates::roles::Permission;
+use aggregates::status::Capability;
+use aggregates::{ApiToken, Scope};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::standing::{Insider, Rights, Standing};
+use super::work::{Entity, Stop, Work};
+use super::{Commands, Fault, UseCase, token_secret};
+use crate::log::Loaded;
+
+/// Creates an API token.
+#[derive(Debug, Serialize)]
+pub struct CreateApiToken {
+    /// Of which organization.
+    pub organization: OrganizationId,
+    /// For what it is.
+    pub name: String,
+    /// What it permits.
+    pub permissions: Vec<String>,
+    /// Until when; none is for ever.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+}
+
+impl UseCase for CreateApiToken {
+    const OPERATION: &'static str = "createApiToken";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let reason = self.reason.as_deref();
+        let rights = standing.require(work, Some(Capability::CreateResources), Permission::TokenManage, reason)?;
+        let (id, before) = work.create::<ApiToken>().await?;
+        let secret = token_secret::new();
+        let events = before.state.decide(ApiTokenCommand::Create {
+            name: self.name.clone(),
+            permissions: self.permissions.clone(),
+            hint: token_secret::hint(&secret),
+            secret: token_secret::digest(work.log().keys(), &secret),
+            by: creator(work, &standing, &rights),
+            expires_at: self.expires_at,
+            reason: self.reason.clone(),
+            at: work.now,
+        })?;
+        finish(work, id, &before, events);
+        work.secret_to_show = Some(secret);
+        Ok(())
+    }
+}
+
+fn creator(work: &Work<'_>, standing: &Standing, rights: &Rights) -> Creator {
+    let actor = work.caller.actor(rights.operator);
+    let (responsible, until) = match &standing.insider {
+        Insider::Member(_) => (actor.clone(), None),
+        // Else a token would be a way to stay for whoever made it.
+        Insider::Token(token) => (token.state.responsible.clone(), token.state.expires_at),
+    };
+    Creator { actor, responsible, permissions: rights.grantor.permissions, until }
+}
+
+/// Takes an API token back.
+#[derive(Debug, Serialize)]
+pub struct RevokeApiToken {
+    /// Which token.
+    pub token: ApiTokenId,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+}
+
+impl UseCase for RevokeApiToken {
+    const OPERATION: &'static str = "revokeApiToken";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let token = work.load::<ApiToken>(&self.token).await?;
+        let Some(organization) = token.organization.clone() else { return Err(Fault::NotFound.into()) };
+        let standing = Standing::of(work, &organization).await?;
+        if !standing.may(Permission::TokenRead) && !standing.operator {
+            return Err(Fault::NotFound.into());
+        }
+        // Like the removal of a member: what has leaked must be stopped in whatever state the organization is. And
+        // also where it permits more than the caller may do: taking away is not granting.
+        let reason = self.reason.as_deref();
+        standing.require(work, Some(Capability::RemoveMembers), Permission::TokenManage, reason)?;
+        work.expect_version(token.version)?;
+        let command = ApiTokenCommand::Revoke { reason: self.reason.clone(), at: work.now };
+        let events = token.state.decide(command)?;
+        finish(work, self.token.clone(), &token, events);
+        Ok(())
+    }
+}
+
+/// Lets in a token that may be used at `now`.
+pub(super) fn admit(token: &Loaded<ApiToken>, now: DateTime<Utc>) -> Result<(), Fault> {
+    match token.state.state_at(now) {
+        _ if token.version == 0 => Err(Fault::TokenEnded("is not known any more")),
+        ApiTokenState::Active => Ok(()),
+        ApiTokenState::Revoked => Err(Fault::TokenEnded("was revoked")),
+        ApiTokenState::Expired => Err(Fault::TokenEnded("has expired")),
+    }
+}
+
+impl Commands {
+    /// The living token of this secret, which has to be well formed.
+    pub async fn token_of(&self, secret: &str) -> Result<Option<ApiTokenId>, Fault> {
+        let digest = token_secret::digest(self.log().keys(), secret);
+        let holder = self.log().claim(Scope::ApiToken, &digest.0).await?;
+        Ok(holder.and_then(|holder| holder.parse().ok()))
+    }
+}
+
+fn finish(work: &mut Work<'_>, id: ApiTokenId, before: &Loaded<ApiToken>, events: Vec<ApiTokenEvent>) {
+    let after = work.record(&id, before, events);
+    work.entities = vec![Entity::ApiToken(id, after)];
+}
