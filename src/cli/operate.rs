@@ -230,13 +230,15 @@ async fn verify_log(core: &Core) -> Result<Option<&'static str>, Failure> {
 async fn verify_ledger(core: &Core, wanted: &Wanted, done: &AtomicU64) -> Result<Vec<&'static str>, Failure> {
     let log = core.commands.log();
     let organization = wanted.organization.as_ref();
-    let verified = ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, wanted.repair, done).await;
+    let verified =
+        ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, wanted.repair, done).await;
     let LedgerVerified { events, differences, broken, repaired } = verified.map_err(crate::service::Error::from)?;
     // That it is right now is said by a second look, not by the first one's good intentions.
     let left = match repaired {
         0 => differences.len() + broken.len(),
         _ => {
-            let again = ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, false, done).await;
+            let again =
+                ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, false, done).await;
             let again = again.map_err(crate::service::Error::from)?;
             again.differences.len() + again.broken.len()
         }
@@ -269,7 +271,8 @@ async fn verify_projection(
 ) -> Result<Option<&'static str>, Failure> {
     let log = core.commands.log();
     let organization = wanted.organization.as_ref().map(|id| (id.as_ref(), log.partition_of(id.as_ref())));
-    let verified = projections::verify(&core.database.options(Role::Projector), log, projection, organization, done).await;
+    let verified =
+        projections::verify(&core.database.options(Role::Projector), log, projection, organization, done).await;
     let Some(verified) = verified.map_err(failure)? else { return Ok(None) };
     let name = projection.name();
     let mut text = String::new();

@@ -189,13 +189,15 @@ impl Database {
         let settings = [("search_path", projections::search_path())];
         let mut connection = options.clone().options(settings).application_name("tenancy migrate").connect().await?;
         if self.owner.is_none() {
-            // A database without tables is taken for one that this login may fill.
-            let owns: Option<bool> = sqlx::query_scalar(
-                "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('public.events')",
+            // A database without tables may be filled by whoever may make some.
+            let owns: bool = sqlx::query_scalar(
+                "SELECT COALESCE(
+                     (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('public.events')),
+                     has_schema_privilege('public', 'CREATE'))",
             )
-            .fetch_optional(&mut connection)
+            .fetch_one(&mut connection)
             .await?;
-            if owns == Some(false) {
+            if !owns {
                 connection.close().await?;
                 return Ok(None);
             }

@@ -159,7 +159,8 @@ pub(super) async fn check(service: &PgConnectOptions) -> Result<(), Error> {
 /// Which of `versions` were applied, for a login that does not own the database.
 pub(super) async fn applied(service: &PgConnectOptions) -> Result<Vec<i64>, Error> {
     let mut writer = Role::Writer.of(service).options([("search_path", "public")]).connect().await.map_err(refused)?;
-    let versions = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&mut writer).await;
+    let versions =
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&mut writer).await;
     writer.close().await?;
     match versions {
         Err(error) if is(&error, &["42501", "42P01"]) => Ok(vec![]),

@@ -87,7 +87,9 @@ impl Log {
         let (mut query, pool) = match &page.organization {
             Some(organization) => {
                 let mut query = scope::begin("page.*", &[organization]);
-                query.push(format!(" CROSS JOIN LATERAL (SELECT {COLUMNS} FROM events WHERE organization_id = wanted.id"));
+                query.push(format!(
+                    " CROSS JOIN LATERAL (SELECT {COLUMNS} FROM events WHERE organization_id = wanted.id"
+                ));
                 (query, &self.readers)
             }
             None => (QueryBuilder::new(format!("SELECT {COLUMNS} FROM events WHERE true")), &self.operators),

@@ -9,6 +9,7 @@ mod access_trail;
 mod authorization;
 mod bad_input;
 mod contract;
+mod database_roles;
 mod import;
 mod isolation;
 mod log;
