@@ -5,7 +5,8 @@
 -- tenancy_reader sees the rows that name one of the ids in the setting tenancy.scope, which holds for one transaction:
 -- an organization, or the caller himself, or the keyed hash of his address. Without it he sees nothing. The list is
 -- looked at by a hashed subquery: read once a statement, and never taken for a way into an index.
-CREATE FUNCTION protect_read_model(schema text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION protect_read_model(schema text) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 DECLARE
     relation regclass;
     named    text;
@@ -19,11 +20,15 @@ BEGIN
     FOR relation IN
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = schema AND c.relkind = 'r'
-          AND NOT (c.relrowsecurity AND c.relowner = 'tenancy_projector'::regrole) ORDER BY c.relname
+          AND NOT (c.relrowsecurity AND c.relowner = 'tenancy_projector'::regrole
+                   AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid AND polname = 'everything'))
+        ORDER BY c.relname
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO tenancy_projector', relation);
         EXECUTE format('GRANT SELECT ON %s TO tenancy_writer, tenancy_reader, tenancy_operator', relation);
         EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation);
+        EXECUTE format('DROP POLICY IF EXISTS everything ON %s', relation);
+        EXECUTE format('DROP POLICY IF EXISTS in_scope ON %s', relation);
         EXECUTE format('CREATE POLICY everything ON %s FOR SELECT TO tenancy_writer, tenancy_operator USING (true)',
                        relation);
         -- By whom a row is named; the row of an organization or of a user by its own id. A table that has none of

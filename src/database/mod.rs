@@ -6,7 +6,7 @@ pub mod roles;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
 use crate::config::Config;
@@ -164,14 +164,14 @@ impl Database {
     /// once. A login that is not the owner only looks whether it is.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
         let migrated = match self.connect_as_owner().await? {
-            Some(mut owner) => {
-                let before = migrations(&mut owner).await?;
-                MIGRATIONS.run(&mut owner).await?;
+            Some(owner) => {
+                let before = migrations(&owner).await?;
+                MIGRATIONS.run(&owner).await?;
                 if self.embedded.is_some() {
-                    roles::make_login(&mut owner, EMBEDDED_LOGIN).await?;
+                    roles::make_login(&owner, EMBEDDED_LOGIN).await?;
                 }
-                roles::prepare(&mut owner, self.options.get_username()).await?;
-                owner.close().await?;
+                roles::prepare(&owner, self.options.get_username()).await?;
+                owner.close().await;
                 missing(&before)
             }
             None => match missing(&roles::applied(&self.options).await?).first() {
@@ -184,10 +184,11 @@ impl Database {
     }
 
     /// `None` where nobody who is known owns the database.
-    async fn connect_as_owner(&self) -> Result<Option<PgConnection>, Error> {
+    async fn connect_as_owner(&self) -> Result<Option<PgPool>, Error> {
         let options = self.owner.as_ref().unwrap_or(&self.options);
         let settings = [("search_path", projections::search_path())];
-        let mut connection = options.clone().options(settings).application_name("tenancy migrate").connect().await?;
+        let options = options.clone().options(settings).application_name("tenancy migrate");
+        let owner = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WAIT).connect_with(options).await?;
         if self.owner.is_none() {
             // A database without tables may be filled by whoever may make some.
             let owns: bool = sqlx::query_scalar(
@@ -195,14 +196,14 @@ impl Database {
                      (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('public.events')),
                      has_schema_privilege('public', 'CREATE'))",
             )
-            .fetch_one(&mut connection)
+            .fetch_one(&owner)
             .await?;
             if !owns {
-                connection.close().await?;
+                owner.close().await;
                 return Ok(None);
             }
         }
-        Ok(Some(connection))
+        Ok(Some(owner))
     }
 
     /// What it is, for people.
@@ -226,9 +227,9 @@ impl Database {
 }
 
 /// The migrations that were applied.
-async fn migrations(owner: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+async fn migrations(owner: &PgPool) -> Result<Vec<i64>, sqlx::Error> {
     let known: Option<String> =
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&mut *owner).await?;
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(owner).await?;
     match known {
         None => Ok(vec![]),
         Some(_) => sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(owner).await,

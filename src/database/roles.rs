@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use projections::Projection;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor, PgPool};
 
 use super::Error;
 
@@ -50,7 +50,7 @@ impl Role {
 
 /// Makes the roles as far as they are missing, gives them what they may do, and makes `login` a member of them. As the
 /// owner of the database.
-pub(super) async fn prepare(owner: &mut PgConnection, login: &str) -> Result<(), Error> {
+pub(super) async fn prepare(owner: &PgPool, login: &str) -> Result<(), Error> {
     let mut tries = 1;
     loop {
         match try_prepare(owner, login).await {
@@ -66,9 +66,9 @@ pub(super) async fn prepare(owner: &mut PgConnection, login: &str) -> Result<(),
     }
 }
 
-async fn try_prepare(owner: &mut PgConnection, login: &str) -> Result<(), sqlx::Error> {
+async fn try_prepare(owner: &PgPool, login: &str) -> Result<(), sqlx::Error> {
     let mut transaction = owner.begin().await?;
-    sqlx::raw_sql(ROLES).execute(&mut *transaction).await?;
+    transaction.execute(ROLES).await?;
     // With what a rebuild left of an earlier version of this program.
     let schemas = Projection::ALL.map(Projection::schema);
     let schemas: Vec<String> =
@@ -86,7 +86,7 @@ async fn try_prepare(owner: &mut PgConnection, login: &str) -> Result<(), sqlx::
     .fetch_optional(&mut *transaction)
     .await?;
     if let Some(grant) = missing {
-        sqlx::raw_sql(&grant).execute(&mut *transaction).await?;
+        transaction.execute(&*grant).await?;
     }
     transaction.commit().await
 }
@@ -98,15 +98,15 @@ fn made_elsewhere(error: &sqlx::Error) -> bool {
 }
 
 /// Makes the login of the service in the private database, where whoever reaches the socket is who he says he is.
-pub(super) async fn make_login(owner: &mut PgConnection, login: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn make_login(owner: &PgPool, login: &str) -> Result<(), sqlx::Error> {
     let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
         .bind(login)
-        .fetch_one(&mut *owner)
+        .fetch_one(owner)
         .await?;
     if known {
         return Ok(());
     }
-    match sqlx::raw_sql(&format!("CREATE ROLE {login} LOGIN NOINHERIT")).execute(owner).await {
+    match owner.execute(&*format!("CREATE ROLE {login} LOGIN NOINHERIT")).await {
         Err(error) if !made_elsewhere(&error) => Err(error),
         _ => Ok(()),
     }

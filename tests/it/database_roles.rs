@@ -342,6 +342,38 @@ async fn a_role_that_may_change_the_log_keeps_the_service_from_starting() {
     database.serve().await.stop().await;
 }
 
+/// A dump that is restored in another server has neither the roles nor what names them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_in_another_server_loses_comes_back_at_the_next_start() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let client = server.user("owner@example.com");
+    let id = server.verified("acme", &client).await;
+    let owner = database.pool().await;
+    eventually("the member", || async {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM members").fetch_one(&owner).await.unwrap() == 1
+    })
+    .await;
+    let (before, read) = (protection(&owner).await, read_everything(&client, &id).await);
+    server.stop().await;
+    sqlx::raw_sql(
+        "DO $$ DECLARE t record; BEGIN
+             FOR t IN SELECT schemaname, tablename, policyname FROM pg_policies LOOP
+                 EXECUTE format('DROP POLICY %I ON %I.%I', t.policyname, t.schemaname, t.tablename);
+             END LOOP;
+             REASSIGN OWNED BY tenancy_projector TO CURRENT_USER;
+             DROP OWNED BY tenancy_writer, tenancy_projector, tenancy_reader, tenancy_operator;
+         END $$",
+    )
+    .execute(&owner)
+    .await
+    .unwrap();
+    let server = database.serve().await;
+    assert_eq!(protection(&owner).await, before);
+    assert_eq!(read_everything(&server.user("owner@example.com"), &id).await, read);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_who_may_not_make_roles_is_told_the_statements() {
     let database = Database::new().await;
