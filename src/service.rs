@@ -27,10 +27,11 @@ use crate::commands::home::Home;
 use crate::commands::{Commands, Rules};
 use crate::config::{self, Config};
 use crate::database::embedded::Purpose;
+use crate::database::roles::Role;
 use crate::database::{self, Database};
 use crate::graphql::{App, schema};
 use crate::http::{self, Health, Shared};
-use crate::log::{CHANNEL, Log, LogError, Sizes};
+use crate::log::{CHANNEL, Log, LogError, Pools, Sizes};
 use crate::private_file;
 
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
@@ -92,6 +93,15 @@ impl Error {
             Self::Database(database::Error::Settings) => {
                 Some("connect to PostgreSQL itself; the service pools its connections".into())
             }
+            Self::Database(database::Error::Roles { statements, .. }) => {
+                Some(format!("let somebody who may make roles run this in the database, and start again:{statements}"))
+            }
+            Self::Database(database::Error::NoRoles(_) | database::Error::NoMember(_) | database::Error::Behind(_)) => Some(
+                "run `tenancy migrate` with the owner's address in TENANCY_DATABASE__OWNER_URL: it brings the database up to date and makes the login a member of the roles".into(),
+            ),
+            Self::Database(database::Error::TooFree) => Some(
+                "take from tenancy_writer, tenancy_projector, tenancy_reader and tenancy_operator what README does not give them".into(),
+            ),
             Self::Database(database::Error::TooOld(_)) => Some("use PostgreSQL 15 or newer".into()),
             Self::Database(database::Error::Migration(_)) => {
                 Some("look whether the database was made by a newer version of this program".into())
@@ -136,7 +146,12 @@ impl Core {
             batch_commands_max: config.limits.batch_commands_max,
             partitions: i16::try_from(config.database.partitions).unwrap_or(i16::MAX),
         };
-        let (log, writers) = Log::open(database.pool.clone(), database.options().clone(), &master_key, sizes).await?;
+        let pools = Pools {
+            own: database.pool.clone(),
+            readers: database.readers.clone(),
+            operators: database.operators.clone(),
+        };
+        let (log, writers) = Log::open(pools, database.options(Role::Writer), &master_key, sizes).await?;
         let runtime = Runtime::new(database.projections.clone(), log.clone(), log.partitions()).await;
         let runtime = Arc::new(runtime.map_err(LogError::from)?);
         Ok(Self { database, commands: Arc::new(Commands::new(log, rules(config))), runtime, writers })
@@ -151,7 +166,7 @@ impl Core {
     /// What rebuilds read models.
     pub fn rebuilder(&self) -> Arc<Rebuilder<Log>> {
         let log = self.commands.log();
-        Arc::new(Rebuilder::new(self.database.options().clone(), log.clone(), log.partitions()))
+        Arc::new(Rebuilder::new(self.database.options(Role::Projector), log.clone(), log.partitions()))
     }
 
     /// Lets the writers finish, and closes the database.

@@ -176,6 +176,8 @@ async fn prepare(connection: &mut PgConnection, projection: Projection, partitio
         sqlx::query(&format!("DROP SCHEMA IF EXISTS {next} CASCADE")).execute(&mut *transaction).await?;
         sqlx::query(&format!("CREATE SCHEMA {next}")).execute(&mut *transaction).await?;
         copy_layout(&mut transaction, &serving, &next).await?;
+        // Who may read what, as of the old ones: these are not copied with a table.
+        sqlx::query("SELECT protect_read_model($1)").bind(&next).execute(&mut *transaction).await?;
         for table in ["checkpoints", "parked"] {
             sqlx::query(&format!("DELETE FROM {table} WHERE projection = $1 AND version = $2 AND shadow"))
                 .bind(projection.name())

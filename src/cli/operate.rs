@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::{Failure, failed, print, progress_bar, progress_lines};
 use crate::config::Config;
 use crate::database::embedded::Purpose;
+use crate::database::roles::Role;
 use crate::log::verify::{self as ledger, LedgerPart, LedgerVerified};
 use crate::service::{Core, failure};
 
@@ -34,7 +35,7 @@ fn exit(well: bool) -> ExitCode {
 /// How all read models stand.
 pub(super) async fn status(config: &Config, as_json: bool) -> Result<ExitCode, Failure> {
     let core = Core::open(config, Purpose::Command).await?;
-    let status = projections::status(&core.database.pool).await;
+    let status = projections::status(&core.database.operators).await;
     core.close().await?;
     let status = status.map_err(|error| failed(error, None))?;
     print(&if as_json { status_json(&status) } else { status_text(&status) });
@@ -216,7 +217,7 @@ async fn count(done: Arc<AtomicU64>, bar: ProgressBar) {
 }
 
 async fn verify_log(core: &Core) -> Result<Option<&'static str>, Failure> {
-    let wrong = ledger::check(core.database.options(), core.commands.log().partitions()).await;
+    let wrong = ledger::check(&core.database.options(Role::Writer), core.commands.log().partitions()).await;
     let wrong = wrong.map_err(crate::service::Error::from)?;
     if wrong.is_empty() {
         print("log: offsets, audit sequences and versions are dense\n");
@@ -229,13 +230,15 @@ async fn verify_log(core: &Core) -> Result<Option<&'static str>, Failure> {
 async fn verify_ledger(core: &Core, wanted: &Wanted, done: &AtomicU64) -> Result<Vec<&'static str>, Failure> {
     let log = core.commands.log();
     let organization = wanted.organization.as_ref();
-    let verified = ledger::verify(core.database.options(), log.partitions(), organization, wanted.repair, done).await;
+    let verified =
+        ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, wanted.repair, done).await;
     let LedgerVerified { events, differences, broken, repaired } = verified.map_err(crate::service::Error::from)?;
     // That it is right now is said by a second look, not by the first one's good intentions.
     let left = match repaired {
         0 => differences.len() + broken.len(),
         _ => {
-            let again = ledger::verify(core.database.options(), log.partitions(), organization, false, done).await;
+            let again =
+                ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, false, done).await;
             let again = again.map_err(crate::service::Error::from)?;
             again.differences.len() + again.broken.len()
         }
@@ -268,7 +271,8 @@ async fn verify_projection(
 ) -> Result<Option<&'static str>, Failure> {
     let log = core.commands.log();
     let organization = wanted.organization.as_ref().map(|id| (id.as_ref(), log.partition_of(id.as_ref())));
-    let verified = projections::verify(core.database.options(), log, projection, organization, done).await;
+    let verified =
+        projections::verify(&core.database.options(Role::Projector), log, projection, organization, done).await;
     let Some(verified) = verified.map_err(failure)? else { return Ok(None) };
     let name = projection.name();
     let mut text = String::new();
@@ -306,7 +310,7 @@ pub(super) async fn retry(config: &Config, projections: Vec<Projection>) -> Resu
 /// After a restore: a new epoch, and everything checked.
 pub(super) async fn recover(config: &Config, repair: bool) -> Result<ExitCode, Failure> {
     let core = Core::open(config, Purpose::Command).await?;
-    let recovered = ledger::recover(core.database.options()).await.map_err(crate::service::Error::from)?;
+    let recovered = ledger::recover(&core.database.options(Role::Writer)).await.map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {
         print(&format!("{} keys of erased people had come back, and are destroyed again\n", recovered.erased_again));

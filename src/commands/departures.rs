@@ -16,7 +16,7 @@ use aggregates::{Actor, ApiToken, Invitation, Membership, Organization, Refusal,
 use super::roles::wait_for_read_models;
 use super::standing::Standing;
 use super::work::{Stop, Work};
-use crate::log::{Log, LogError};
+use crate::log::{Log, LogError, scope};
 
 /// The most invitations that one removal revokes. What is beyond it cannot be accepted any more and expires.
 const REVOKED_MAX: i64 = 200;
@@ -123,14 +123,13 @@ pub async fn count_open_invitations(
     organization: &OrganizationId,
     user: &UserId,
 ) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM invitations
-           WHERE organization_id = $1 AND invited_by = $2 AND state = 'PENDING' AND expires_at > now()"#,
-        organization.as_ref(),
-        Actor::User(user.clone()).to_string()
-    )
-    .fetch_one(log.pool())
-    .await
+    let mut query = scope::begin("open.count", &[organization]);
+    query.push(
+        " CROSS JOIN LATERAL (SELECT count(*) FROM invitations WHERE organization_id = wanted.id AND invited_by = ",
+    );
+    query.push_bind(Actor::User(user.clone()).to_string());
+    query.push(" AND state = 'PENDING' AND expires_at > now()) open");
+    query.build_query_scalar().fetch_one(log.readers()).await
 }
 
 /// Requires that who invited is still there, or that the policy does not mind. The command relies on it: a removal at

@@ -119,6 +119,10 @@ impl Loaded {
             let right = format!("the name of a plan ({})", names.join(", "));
             return Err(self.wrong("organizations.default_plan", &organizations.default_plan, right));
         }
+        if let (Some(owner), None) = (&self.config.database.owner_url, &self.config.database.url) {
+            let right = "an address only together with database.url".to_owned();
+            return Err(self.wrong("database.owner_url", &owner.without_password(), right));
+        }
         let access = &self.config.access;
         // A user is (issuer, subject): two who vouch under one name could make each other's users.
         if access.providers.0.iter().any(|provider| provider.issuer == access.issuer) {

@@ -179,7 +179,11 @@ settings! {
         /// Address of a PostgreSQL 15 or newer, as postgres://user:password@host:port/database.
         /// Not set: the service runs a private one in data_dir. DATABASE_URL is another name of this.
         url: Option<DatabaseUrl> = None;
-        /// Most connections at once, of this replica.
+        /// The same database as its owner, who migrates it; then url is a login that may only do what the service needs.
+        /// Not set: url is the owner's, or the database is brought up to date by `tenancy migrate` from elsewhere.
+        owner_url: Option<DatabaseUrl> = None;
+        /// Most connections at once, of this replica: three eighths for lists, one eighth for what operators read over all
+        /// organizations, the others for the rest. Read models and writers have some besides.
         connections_max: u32 = 32, 4..=1_000;
         /// Longest time of one statement, in milliseconds.
         statement_timeout_ms: u64 = 10_000, 100..=600_000;

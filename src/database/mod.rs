@@ -1,6 +1,7 @@
 //! The database: the operators' own, or a private one; its pools and its migrations.
 
 pub mod embedded;
+pub mod roles;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sqlx::{ConnectOptions, Connection, PgPool};
 
 use crate::config::Config;
 use embedded::{Embedded, Purpose, Settings};
+use roles::Role;
 
 /// The migrations, built into the program; forward only.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -22,6 +24,8 @@ const PING_AFTER: Duration = Duration::from_secs(1);
 const ACQUIRE_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the projections: one a projection, and some for looking.
 const PROJECTION_CONNECTIONS: u32 = 8;
+/// The login of the service in the private database; its superuser only migrates.
+const EMBEDDED_LOGIN: &str = "tenancy_service";
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,26 @@ pub enum Error {
     /// Something between changes what connections ask for.
     #[error("the settings of connections do not reach the database: a pooler between leaves them out")]
     Settings,
+    /// The owner may not make the roles that the service works under.
+    #[error("the roles of the service cannot be made: {source}")]
+    Roles {
+        /// What the database says.
+        source: sqlx::Error,
+        /// What somebody who may has to run.
+        statements: String,
+    },
+    /// The login may not work under them, or they are not there.
+    #[error("the login of the service may not work under its roles: {0}")]
+    NoRoles(#[source] sqlx::Error),
+    /// The login may not work under all of them.
+    #[error("the login {0} is not a member of all roles of the service")]
+    NoMember(String),
+    /// They may do more than they should.
+    #[error("a role of the service may change the log")]
+    TooFree,
+    /// The login may not migrate, and there is something to migrate.
+    #[error("the database is not up to date, and the login of the service may not change that: {0} is missing")]
+    Behind(String),
     /// It is too old.
     #[error("the database is PostgreSQL {0}, and 15 is the oldest that will do")]
     TooOld(String),
@@ -47,9 +71,14 @@ pub enum Error {
 pub struct Database {
     embedded: Option<Embedded>,
     options: PgConnectOptions,
-    connections_max: u32,
-    /// For requests and commands.
+    /// How the owner connects, where that is not the service's own login.
+    owner: Option<PgConnectOptions>,
+    /// For commands, and for what requests read of single things.
     pub pool: PgPool,
+    /// For lists and audit trails of organizations, by row-level security.
+    pub readers: PgPool,
+    /// For what operators read over all organizations.
+    pub operators: PgPool,
     /// For projections, so that neither can starve the other.
     pub projections: PgPool,
 }
@@ -57,8 +86,11 @@ pub struct Database {
 impl Database {
     /// Opens the configured database, or the private one.
     pub async fn open(config: &Config, purpose: Purpose) -> Result<Self, Error> {
-        let (embedded, options) = match &config.database.url {
-            Some(url) => (None, url.expose().parse::<PgConnectOptions>()?),
+        let (embedded, options, owner) = match &config.database.url {
+            Some(url) => {
+                let owner = config.database.owner_url.as_ref().map(|url| url.expose().parse()).transpose()?;
+                (None, url.expose().parse::<PgConnectOptions>()?, owner)
+            }
             None => {
                 let database = &config.database;
                 let settings = Settings {
@@ -68,12 +100,13 @@ impl Database {
                     fetch_from: database.postgres_fetch.then(|| database.postgres_fetch_url.as_str().to_owned()),
                 };
                 let embedded = Embedded::open(&settings, purpose).await?;
-                let options = embedded.connect_options();
-                (Some(embedded), options)
+                let owner = embedded.connect_options();
+                (Some(embedded), owner.clone().username(EMBEDDED_LOGIN), Some(owner))
             }
         };
-        let options = options.log_statements(tracing::log::LevelFilter::Trace);
-        check_version(&options).await?;
+        let quiet = |options: PgConnectOptions| options.log_statements(tracing::log::LevelFilter::Trace);
+        let (options, owner) = (quiet(options), owner.map(quiet));
+        check_version(owner.as_ref().unwrap_or(&options)).await?;
         let statement_timeout = config.database.statement_timeout_ms.to_string();
         let settings = [
             ("search_path", projections::search_path()),
@@ -95,7 +128,7 @@ impl Database {
         // What is only made from the log need not be flushed: a server that dies takes a read model's rows and the
         // checkpoint that goes with them, and both are made again. What a notification says needs no flush either.
         let made_again = configured.clone().options([("synchronous_commit", "off")]);
-        let pool = |connections: u32, configured: PgConnectOptions| {
+        let pool = |connections: u32, role: Role, configured: &PgConnectOptions| {
             let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_WAIT);
             // A round trip before each use would double those of most requests; only a connection that nobody used for
             // a while is asked whether it still lives.
@@ -105,47 +138,72 @@ impl Database {
                     Ok(!rested || connection.ping().await.is_ok())
                 })
             });
-            options.connect_lazy_with(configured)
+            options.connect_lazy_with(role.of(configured))
         };
+        // A connection has the role that it began with: changing it would take a round trip each time.
         let connections_max = config.database.connections_max;
+        let (operators, readers) = ((connections_max / 8).max(1), (connections_max * 3 / 8).max(1));
+        let rest = connections_max.saturating_sub(operators + readers).max(1);
         Ok(Self {
             embedded,
+            pool: pool(rest, Role::Writer, &configured),
+            readers: pool(readers, Role::Reader, &configured),
+            operators: pool(operators, Role::Operator, &configured),
+            projections: pool(PROJECTION_CONNECTIONS, Role::Projector, &made_again),
             options,
-            connections_max,
-            pool: pool(connections_max, configured),
-            projections: pool(PROJECTION_CONNECTIONS, made_again),
+            owner,
         })
     }
 
-    /// How to connect beside the pools.
-    pub fn options(&self) -> &PgConnectOptions {
-        &self.options
+    /// How to connect beside the pools, under a role.
+    pub fn options(&self, role: Role) -> PgConnectOptions {
+        role.of(&self.options)
     }
 
-    /// How many connections requests share.
-    pub fn connections_max(&self) -> u32 {
-        self.connections_max
-    }
-
-    /// Brings the database up to date, and says which migrations that took. Several processes may do it at once.
+    /// Brings the database up to date as its owner, and says which migrations that took. Several processes may do it at
+    /// once. A login that is not the owner only looks whether it is.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        let applied = |pool: PgPool| async move {
-            let known: Option<String> =
-                sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&pool).await?;
-            let versions: Vec<i64> = match known {
+        let migrated = match self.connect_as_owner().await? {
+            Some(owner) => {
+                let before = migrations(&owner).await?;
+                MIGRATIONS.run(&owner).await?;
+                if self.embedded.is_some() {
+                    roles::make_login(&owner, EMBEDDED_LOGIN).await?;
+                }
+                roles::prepare(&owner, self.options.get_username()).await?;
+                owner.close().await;
+                missing(&before)
+            }
+            None => match missing(&roles::applied(&self.options).await?).first() {
+                Some(first) => return Err(Error::Behind(first.clone())),
                 None => vec![],
-                Some(_) => sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&pool).await?,
-            };
-            Ok::<_, sqlx::Error>(versions)
+            },
         };
-        let before = applied(self.pool.clone()).await?;
-        MIGRATIONS.run(&self.pool).await?;
-        let path: String = sqlx::query_scalar("SHOW search_path").fetch_one(&self.pool).await?;
-        if path.replace(' ', "") != projections::search_path() {
-            return Err(Error::Settings);
+        roles::check(&self.options).await?;
+        Ok(migrated)
+    }
+
+    /// `None` where nobody who is known owns the database.
+    async fn connect_as_owner(&self) -> Result<Option<PgPool>, Error> {
+        let options = self.owner.as_ref().unwrap_or(&self.options);
+        let settings = [("search_path", projections::search_path())];
+        let options = options.clone().options(settings).application_name("tenancy migrate");
+        let owner = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WAIT).connect_with(options).await?;
+        if self.owner.is_none() {
+            // A database without tables may be filled by whoever may make some.
+            let owns: bool = sqlx::query_scalar(
+                "SELECT COALESCE(
+                     (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('public.events')),
+                     has_schema_privilege('public', 'CREATE'))",
+            )
+            .fetch_one(&owner)
+            .await?;
+            if !owns {
+                owner.close().await;
+                return Ok(None);
+            }
         }
-        let new = MIGRATIONS.iter().filter(|migration| !before.contains(&migration.version));
-        Ok(new.map(|migration| format!("{:04} {}", migration.version, migration.description)).collect())
+        Ok(Some(owner))
     }
 
     /// What it is, for people.
@@ -158,13 +216,30 @@ impl Database {
 
     /// Closes the pools, and stops the private server if nobody else uses it.
     pub async fn close(self) -> Result<(), Error> {
-        self.projections.close().await;
-        self.pool.close().await;
+        for pool in [&self.projections, &self.readers, &self.operators, &self.pool] {
+            pool.close().await;
+        }
         if let Some(embedded) = self.embedded {
             embedded.close().await?;
         }
         Ok(())
     }
+}
+
+/// The migrations that were applied.
+async fn migrations(owner: &PgPool) -> Result<Vec<i64>, sqlx::Error> {
+    let known: Option<String> =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(owner).await?;
+    match known {
+        None => Ok(vec![]),
+        Some(_) => sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(owner).await,
+    }
+}
+
+/// The migrations that are not among these.
+fn missing(applied: &[i64]) -> Vec<String> {
+    let new = MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version));
+    new.map(|migration| format!("{:04} {}", migration.version, migration.description)).collect()
 }
 
 async fn check_version(options: &PgConnectOptions) -> Result<(), Error> {

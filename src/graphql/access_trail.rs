@@ -137,6 +137,6 @@ pub async fn access_trail(ctx: &Context<'_>, page: PageArguments) -> Result<Conn
     query.push(AccessFilter::SELECT).push(" WHERE true");
     push_page(&mut query, &page);
     let rows: Vec<AccessRow> =
-        query.build_query_as().fetch_all(Session::of(ctx).log().pool()).await.map_err(database_fault)?;
+        query.build_query_as().fetch_all(Session::of(ctx).log().operators()).await.map_err(database_fault)?;
     Ok(AccessRecord::connection(Slice::new(rows, &page)))
 }

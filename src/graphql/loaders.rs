@@ -1,7 +1,7 @@
 //! What is loaded for a whole level of a query at once: one statement a level, not one a parent.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aggregates::ids::{ApiTokenId, OrganizationId, UserId};
 use aggregates::roles::{Permission, Permissions};
@@ -22,7 +22,22 @@ use super::session::App;
 use super::user::UserRow;
 use crate::access::trail::SealedAddress;
 use crate::commands::{Insider, Principal};
-use crate::log::{Loaded, Log, NamedTally};
+use crate::log::{Loaded, Log, NamedTally, scope};
+
+/// The organizations that the caller turned out to see, in this request. The database shows lists of no other.
+#[derive(Default)]
+pub struct Established(Mutex<HashSet<OrganizationId>>);
+
+impl Established {
+    /// Adds one that the caller sees.
+    pub fn add(&self, id: &OrganizationId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    }
+
+    fn holds(&self, id: &OrganizationId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+}
 
 /// All loaders of a request.
 pub struct Loaders {
@@ -53,9 +68,10 @@ pub struct Loaders {
 }
 
 impl Loaders {
-    /// For a request of `principal`.
-    pub fn new(app: &App, principal: Option<Principal>) -> Self {
+    /// For a request of `principal`. Lists are of organizations that are `established` by then.
+    pub fn new(app: &App, principal: Option<Principal>, established: &Arc<Established>) -> Self {
         let log = app.commands.log().clone();
+        let lists = || ListLoader { pool: log.readers().clone(), established: established.clone() };
         let pool = log.pool().clone();
         Self {
             users: Batcher::new(UserLoader { log: log.clone() }),
@@ -63,13 +79,13 @@ impl Loaders {
             tallies: Batcher::new(TallyLoader { log: log.clone() }),
             addresses: Batcher::new(AddressLoader { log: log.clone() }),
             token_names: Batcher::new(TokenNameLoader { log: log.clone() }),
-            seen: Batcher::new(SeenLoader { log, principal }),
-            members: Batcher::new(ListLoader { pool: pool.clone() }),
-            invitations: Batcher::new(ListLoader { pool: pool.clone() }),
-            projects: Batcher::new(ListLoader { pool: pool.clone() }),
-            api_tokens: Batcher::new(ListLoader { pool: pool.clone() }),
-            token_uses: Batcher::new(TokenUseLoader { pool: pool.clone() }),
-            accesses: Batcher::new(ListLoader { pool }),
+            seen: Batcher::new(SeenLoader { log: log.clone(), principal }),
+            members: Batcher::new(lists()),
+            invitations: Batcher::new(lists()),
+            projects: Batcher::new(lists()),
+            api_tokens: Batcher::new(lists()),
+            token_uses: Batcher::new(TokenUseLoader { pool }),
+            accesses: Batcher::new(lists()),
         }
     }
 }
@@ -165,10 +181,9 @@ impl Load<String> for UserLoader {
 
     /// From the read model; who is not in it yet, because he has just called for the first time, from the log.
     async fn load(&self, keys: &[String]) -> Result<HashMap<String, UserRow>, Error> {
-        let rows = sqlx::query_as!(UserRow, "SELECT id, email, name FROM users WHERE id = ANY($1)", keys)
-            .fetch_all(self.log.pool())
-            .await
-            .map_err(database_fault)?;
+        let mut query = scope::begin("u.*", keys);
+        query.push(" CROSS JOIN LATERAL (SELECT id, email, name FROM users WHERE id = wanted.id LIMIT 1) u");
+        let rows: Vec<UserRow> = query.build_query_as().fetch_all(self.log.readers()).await.map_err(database_fault)?;
         let mut users: HashMap<String, UserRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         let missing: Vec<UserId> =
             keys.iter().filter(|key| !users.contains_key(*key)).filter_map(|key| key.parse().ok()).collect();
@@ -227,6 +242,7 @@ pub trait ListFilter: Clone + Eq + std::hash::Hash + Send + Sync + 'static {
 /// Loads lists of organizations.
 pub struct ListLoader {
     pool: PgPool,
+    established: Arc<Established>,
 }
 
 #[derive(FromRow)]
@@ -240,15 +256,13 @@ impl ListLoader {
     /// The same page of the same list of many organizations, in one statement.
     async fn lists<F: ListFilter>(&self, keys: &[ListKey<F>]) -> Result<HashMap<ListKey<F>, Slice<F::Row>>, Error> {
         let mut alike: HashMap<(F, Page<Created>), Vec<String>> = HashMap::new();
-        for key in keys {
+        for key in keys.iter().filter(|key| self.established.holds(&key.organization)) {
             alike.entry((key.filter.clone(), key.page.clone())).or_default().push(key.organization.to_string());
         }
         let mut found: HashMap<(F, Page<Created>, String), Vec<F::Row>> = HashMap::new();
         for ((filter, page), organizations) in alike {
-            let mut query = QueryBuilder::new("SELECT o.id AS of, r.* FROM unnest(");
-            query.push_bind(organizations);
-            query.push("::text[]) AS o(id) CROSS JOIN LATERAL (SELECT ").push(F::SELECT);
-            query.push(" WHERE organization_id = o.id");
+            let mut query = scope::begin("wanted.id AS of, r.*", &organizations);
+            query.push(" CROSS JOIN LATERAL (SELECT ").push(F::SELECT).push(" WHERE organization_id = wanted.id");
             filter.push(&mut query);
             push_page(&mut query, &page);
             query.push(") r");

@@ -374,7 +374,7 @@ pub async fn organizations(
     }
     push_page(&mut query, &page);
     let rows: Vec<OrganizationRow> =
-        query.build_query_as().fetch_all(Session::of(ctx).log().pool()).await.map_err(database_fault)?;
+        query.build_query_as().fetch_all(Session::of(ctx).log().operators()).await.map_err(database_fault)?;
     let place = |row: &OrganizationRow| Created { at: row.created_at, id: row.id.clone() };
     Ok(connection(Slice::new(rows, &page), place, Organization::from))
 }

@@ -131,6 +131,6 @@ pub struct ProjectionRebuild {
 
 /// All read models.
 pub async fn projections(session: &Session) -> Result<Vec<Projection>, Error> {
-    let all = projections::status(session.log().pool()).await.map_err(database_fault)?;
+    let all = projections::status(session.log().operators()).await.map_err(database_fault)?;
     Ok(all.into_iter().map(Projection).collect())
 }

@@ -9,7 +9,7 @@ use projections::{Progress, Projection, Reach};
 use tokio::sync::watch;
 
 use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_limited, unauthenticated};
-use super::loaders::{Loaders, Seen};
+use super::loaders::{Established, Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase};
@@ -39,6 +39,7 @@ pub struct Session {
     /// Whether the caller has yet to be approved: then he sees that, and nothing else.
     pending: bool,
     loaders: Loaders,
+    established: Arc<Established>,
     /// What the access trail calls the request.
     operation: String,
     noted: Mutex<Noted>,
@@ -58,8 +59,9 @@ struct Noted {
 impl Session {
     /// Of this caller; `None` has not shown who he is.
     pub fn new(app: Arc<App>, caller: Option<Caller>, pending: bool, operation: String) -> Self {
-        let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()));
-        Self { app, caller, pending, loaders, operation, noted: Mutex::default() }
+        let established = Arc::<Established>::default();
+        let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()), &established);
+        Self { app, caller, pending, loaders, established, operation, noted: Mutex::default() }
     }
 
     /// The session of a resolver.
@@ -124,6 +126,9 @@ impl Session {
         }
         if let (Some(_), Some(meter)) = (&seen, caller.member_meter()) {
             meter.read_of(id).map_err(rate_limited)?;
+        }
+        if seen.is_some() {
+            self.established.add(id);
         }
         Ok(seen)
     }

@@ -4,9 +4,10 @@ use aggregates::ids::{Id, InvitationId, MembershipId, UserId};
 use aggregates::personal::readable;
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Error, ID, InputObject, Interface, Object, SimpleObject};
-use sqlx::QueryBuilder;
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 
-use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
+use super::connection::{Created, Opaque, Page, PageArguments, Slice, cost, push_page};
 use super::errors::{database_fault, log_fault};
 use super::invitation::{Invitation, InvitationRow};
 use super::membership::{Membership, MembershipRow};
@@ -15,9 +16,10 @@ use super::scalars::UserState;
 use super::session::{Session, id};
 use crate::commands::users::{Act, ReviewUser};
 use crate::commands::{Entity, Person, Receipt, invitations};
+use crate::log::scope;
 
 /// A user as the read model has it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, FromRow)]
 pub struct UserRow {
     /// The id.
     pub id: String,
@@ -187,14 +189,8 @@ impl Viewer {
         Session::of(ctx).caller()?;
         let page = PageArguments { first, after, last, before }
             .page_of(MembershipId::PREFIX, Session::of(ctx).page_size_max())?;
-        let mut query = QueryBuilder::new(format!("SELECT {}", MembershipRow::SELECT));
-        query.push(" WHERE state <> 'REMOVED' AND user_id = ").push_bind(self.0.user.to_string());
-        query.push(
-            " AND EXISTS (SELECT FROM organizations o WHERE o.id = members.organization_id AND o.lifecycle <> 'DELETED')",
-        );
-        push_page(&mut query, &page);
-        let rows: Vec<MembershipRow> =
-            query.build_query_as().fetch_all(Session::of(ctx).log().pool()).await.map_err(database_fault)?;
+        let (user, own) = (self.0.user.as_ref(), "user_id = wanted.id AND state <> 'REMOVED'");
+        let rows = named(ctx, user, ("members", MembershipRow::SELECT, own), &page).await?;
         Ok(Membership::connection(Slice::new(rows, &page)))
     }
 
@@ -212,17 +208,40 @@ impl Viewer {
         let page = PageArguments { first, after, last, before }
             .page_of(InvitationId::PREFIX, Session::of(ctx).page_size_max())?;
         let Some(email) = &self.0.email else { return Ok(Connection::new(false, false)) };
-        let log = Session::of(ctx).log();
-        let mut query = QueryBuilder::new(format!("SELECT {}", InvitationRow::SELECT));
-        query.push(" WHERE state = 'PENDING' AND expires_at > now() AND email_claim = ");
-        query.push_bind(invitations::email_claim(log.keys(), email).0);
-        query.push(
-            " AND EXISTS (SELECT FROM organizations o WHERE o.id = invitations.organization_id AND o.lifecycle <> 'DELETED')",
+        let (address, own) = (
+            invitations::email_claim(Session::of(ctx).log().keys(), email).0,
+            "email_claim = wanted.id AND state = 'PENDING' AND expires_at > now()",
         );
-        push_page(&mut query, &page);
-        let rows: Vec<InvitationRow> = query.build_query_as().fetch_all(log.pool()).await.map_err(database_fault)?;
+        let rows = named(ctx, &address, ("invitations", InvitationRow::SELECT, own), &page).await?;
         Ok(Invitation::connection(Slice::new(rows, &page)))
     }
+}
+
+/// A page of the rows that name the caller (or his address), without those of deleted organizations. The organizations
+/// are in scope because these rows name them.
+async fn named<R>(
+    ctx: &Context<'_>,
+    who: &str,
+    (table, select, own): (&str, &str, &str),
+    page: &Page<Created>,
+) -> Result<Vec<R>, Error>
+where
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    let mut query = scope::begin("r.*", &[who]);
+    query.push(format!(
+        " CROSS JOIN LATERAL (
+              SELECT set_config('tenancy.scope', concat_ws(',', wanted.id, string_agg(organization_id, ',')), true) AS ids
+              FROM {table} WHERE {own}
+          ) widened
+          CROSS JOIN LATERAL (
+              SELECT {select} WHERE {own} AND widened.ids <> '' AND EXISTS (
+                  SELECT FROM organizations o WHERE o.id = {table}.organization_id AND o.lifecycle <> 'DELETED'
+              )"
+    ));
+    push_page(&mut query, page);
+    query.push(") r");
+    query.build_query_as().fetch_all(Session::of(ctx).log().readers()).await.map_err(database_fault)
 }
 
 payloads! {

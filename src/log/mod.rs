@@ -18,6 +18,7 @@ mod load;
 mod look_up;
 mod position;
 mod read;
+pub mod scope;
 mod source;
 mod stored;
 pub mod verify;
@@ -80,9 +81,22 @@ pub struct Sizes {
     pub partitions: i16,
 }
 
+/// How the database is reached, each under a role of its own.
+#[derive(Clone)]
+pub struct Pools {
+    /// For the log's own look-ups.
+    pub own: PgPool,
+    /// For what belongs to organizations: sees what a statement puts in scope.
+    pub readers: PgPool,
+    /// For what operators read over all organizations.
+    pub operators: PgPool,
+}
+
 /// The log. Cheap to share.
 pub struct Log {
     pool: PgPool,
+    readers: PgPool,
+    operators: PgPool,
     keys: KeyRing,
     reader: Reader,
     /// One queue a writer; which one follows from the partition.
@@ -125,11 +139,12 @@ impl Log {
     /// Opens the log over an up-to-date database, and starts its writers, which end when every handle is gone.
     /// `options` is how they connect, each for itself.
     pub async fn open(
-        pool: PgPool,
+        pools: Pools,
         options: PgConnectOptions,
         master_key: &[u8; 32],
         sizes: Sizes,
     ) -> Result<(Arc<Self>, JoinSet<()>), LogError> {
+        let Pools { own: pool, readers, operators } = pools;
         let keys = KeyRing::new(pool.clone(), master_key);
         sqlx::query!(
             "INSERT INTO installation (partitions, key_check) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -163,6 +178,8 @@ impl Log {
         }
         let log = Self {
             pool,
+            readers,
+            operators,
             keys,
             reader: Reader::default(),
             queues,
@@ -217,9 +234,19 @@ impl Log {
         self.heads.clone()
     }
 
-    /// The pool that reads go through.
+    /// The pool of the log's own look-ups, which see everything.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// The pool for what belongs to organizations; see [`scope`].
+    pub fn readers(&self) -> &PgPool {
+        &self.readers
+    }
+
+    /// The pool for what operators read over all organizations.
+    pub fn operators(&self) -> &PgPool {
+        &self.operators
     }
 
     /// Seals a draft, so that it can be appended as often as it takes: its event ids stay the same.

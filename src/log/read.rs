@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::ledger::Tally;
 use super::stored::{COLUMNS, StoredEvent};
-use super::{Heads, Log, LogError};
+use super::{Heads, Log, LogError, scope};
 
 /// Which events of the audit trail are wanted; empty lists and `None` want all.
 #[derive(Debug, Clone, Default)]
@@ -95,10 +95,15 @@ impl Log {
     /// A page of the audit trail, in the order of its direction. It holds one event more than was wanted where there
     /// are more.
     pub async fn audit_trail(&self, page: &AuditPage) -> Result<Vec<Recorded>, LogError> {
-        let mut query = QueryBuilder::<Postgres>::new(format!("SELECT {COLUMNS} FROM events WHERE true"));
-        match &page.organization {
-            Some(organization) => query.push(" AND organization_id = ").push_bind(organization.to_string()),
-            None => &mut query,
+        let (mut query, pool) = match &page.organization {
+            Some(organization) => {
+                let mut query = scope::begin("page.*", &[organization]);
+                query.push(format!(
+                    " CROSS JOIN LATERAL (SELECT {COLUMNS} FROM events WHERE organization_id = wanted.id"
+                ));
+                (query, &self.readers)
+            }
+            None => (QueryBuilder::new(format!("SELECT {COLUMNS} FROM events WHERE true")), &self.operators),
         };
         for (cursor, sign) in [(&page.after, ">"), (&page.before, "<")] {
             match cursor {
@@ -117,7 +122,10 @@ impl Log {
         let sign = if page.direction == Direction::First { " ASC" } else { " DESC" };
         let order: Vec<String> = order.into_iter().map(|column| format!("{column}{sign}")).collect();
         query.push(format!(" ORDER BY {} LIMIT ", order.join(", "))).push_bind(page.limit.cast_signed() as i64 + 1);
-        let rows: Vec<StoredEvent> = query.build_query_as().fetch_all(&self.pool).await?;
+        if page.organization.is_some() {
+            query.push(") page");
+        }
+        let rows: Vec<StoredEvent> = query.build_query_as().fetch_all(pool).await?;
         self.reader.read(rows, &self.keys).await
     }
 

@@ -9,6 +9,7 @@ mod access_trail;
 mod authorization;
 mod bad_input;
 mod contract;
+mod database_roles;
 mod export;
 mod import;
 mod isolation;

@@ -231,7 +231,7 @@ impl tracing::Subscriber for Counter {
         let mut text = Text(String::new());
         event.record(&mut text);
         // The projections look for work all the time; what they do is not this request's.
-        if text.0.contains("o.id AS of") || text.0.contains("FROM organizations WHERE true") {
+        if text.0.contains("wanted.id AS of") || text.0.contains("FROM organizations WHERE true") {
             STATEMENTS.set(STATEMENTS.get() + 1);
         }
     }

@@ -131,7 +131,7 @@ impl Database {
     }
 
     pub async fn serve_with(&self, variables: &[(&str, &str)]) -> Server {
-        Server { service: Some(Service::start(&self.config(variables)).await.unwrap()), http: reqwest::Client::new() }
+        Server::start(&self.config(variables)).await
     }
 
     pub async fn pool(&self) -> PgPool {
@@ -163,6 +163,10 @@ pub struct Server {
 }
 
 impl Server {
+    pub async fn start(config: &Config) -> Self {
+        Self { service: Some(Service::start(config).await.unwrap()), http: reqwest::Client::new() }
+    }
+
     pub fn service(&self) -> &Service {
         self.service.as_ref().unwrap()
     }
