@@ -97,6 +97,12 @@ impl Verifiers {
     }
 }
 
+/// A token's hash, so that no token lies in memory.
+fn digest(token: &str) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(token.as_bytes()).into()
+}
+
 /// Why a caller is not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum Denied {
@@ -151,7 +157,6 @@ impl Access {
 
     /// The principal that a bearer token stands for. The first call of a user registers the user.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, Denied> {
-        use sha2::{Digest, Sha256};
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refused(format!(
                 "the token has {} bytes; at most {TOKEN_BYTES_MAX} are looked at",
@@ -159,7 +164,7 @@ impl Access {
             ))
             .into());
         }
-        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let hash = digest(token);
         let epoch = self.commands.log().epoch();
         let known = self.verified.get(&hash).filter(|known| known.epoch == epoch);
         if let Some(known) = &known
@@ -175,6 +180,14 @@ impl Access {
         };
         self.verified.insert(hash, Verified { identity, principal: principal.clone(), at: Instant::now(), epoch });
         Ok(principal)
+    }
+
+    /// Until when a token is valid that was just accepted.
+    pub async fn valid_until(&self, token: &str) -> Result<DateTime<Utc>, Denied> {
+        match self.verified.get(&digest(token)) {
+            Some(known) => Ok(known.identity.expires_at),
+            None => Ok(self.verifiers.verify(token).await?.expires_at),
+        }
     }
 
     async fn principal(&self, identity: &Identity) -> Result<Principal, Fault> {

@@ -20,6 +20,7 @@ mod position;
 mod read;
 mod source;
 mod stored;
+mod tail;
 pub mod verify;
 mod writer;
 
