@@ -9,6 +9,7 @@ mod access_trail;
 mod authorization;
 mod bad_input;
 mod contract;
+mod feed;
 mod import;
 mod isolation;
 mod log;
