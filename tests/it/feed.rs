@@ -326,6 +326,9 @@ async fn who_may_no_longer_read_it_is_sent_nothing_later_on_any_replica() {
         let mut sse = Sse::open(&bob, json!({"o": id})).await;
         let mut ws = Ws::open(&bob).await;
         ws.subscribe("f", json!({"o": id})).await;
+        // From then on they are told everything.
+        sse.item().await;
+        ws.next().await;
         ada.create_project(&id, "before").await;
         assert_eq!(sse.action().await, "project.created");
         while ws.next().await["payload"]["data"]["auditEvents"]["event"]["action"] != "project.created" {}
@@ -341,7 +344,6 @@ async fn who_may_no_longer_read_it_is_sent_nothing_later_on_any_replica() {
             _ => ada.organization_command("deleteOrganization", &id).await,
         };
         assert!(done.accepted(), "{act}: {done:?}");
-        eprintln!("{act}");
         // Something later, which is not his to see; where the organization is blocked, by an operator.
         let input = json!({"organizationId": id, "limit": "projects", "value": {"maximum": 5}, "reason": "a test"});
         operator.run("setOrganizationLimit", "SetOrganizationLimitInput", input, "__typename").await;
