@@ -276,7 +276,8 @@ async fn an_interrupted_feed_holds_everything_once_and_in_order() {
     }
     let whole = trail(&ada[0], &id).await;
     for reader in readers {
-        assert_eq!(reader.await.unwrap(), whole[before..]);
+        let seen = tokio::time::timeout(3 * LONG, reader).await.expect("something is missing");
+        assert_eq!(seen.unwrap(), whole[before..]);
     }
     first.stop().await;
     second.stop().await;
