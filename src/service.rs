@@ -29,6 +29,7 @@ use crate::config::{self, Config};
 use crate::database::embedded::Purpose;
 use crate::database::roles::Role;
 use crate::database::{self, Database};
+use crate::feed::{self, Feeds};
 use crate::graphql::{App, schema};
 use crate::http::{self, Health, Shared};
 use crate::log::{CHANNEL, Log, LogError, Pools, Sizes};
@@ -223,7 +224,10 @@ impl Service {
 
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        run_projections(&core, &stopping, &mut tasks);
+        let woken = run_projections(&core, &stopping, &mut tasks);
+        let feeds = feeds(config, &core, &stopping);
+        let (following, until) = (feeds.clone(), stopping.clone());
+        tasks.spawn(async move { following.run(woken, until).await });
         run_rebuilds(&core, &stopping, &mut tasks);
         follow_epoch(&core, &stopping, &mut tasks);
         let filled = wait_until_filled(&core, &stopping, &mut tasks).await?;
@@ -260,10 +264,12 @@ impl Service {
                 progress: core.runtime.progress(),
                 at_least_wait: Duration::from_millis(config.limits.at_least_wait_ms_max),
                 page_size_max: i32::try_from(config.limits.page_size_max).unwrap_or(i32::MAX),
+                feeds,
             }),
             access: Access::new(core.commands.clone(), Verifiers(verifiers), operators(config)),
             limits,
             rate_limits,
+            feeds: http::FeedLimits::new(&config.feed),
             trusted_proxies: usize::from(config.http.trusted_proxies),
             health: Health { pool: core.database.pool.clone(), stopping: stopping.clone(), filled, metrics },
             in_flight: in_flight_sender,
@@ -388,9 +394,17 @@ async fn wait_until_filled(
     Ok(wait)
 }
 
-/// Runs every projection, woken by this replica's commits and by other replicas' notifications.
-fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+fn feeds(config: &Config, core: &Core, stopping: &watch::Receiver<bool>) -> Arc<Feeds> {
+    let sizes = feed::Sizes { events: config.feed.buffer_events, bytes: config.feed.buffer_bytes };
+    let heartbeat = Duration::from_secs(config.feed.heartbeat_seconds.into());
+    Arc::new(Feeds::new(core.commands.clone(), sizes, heartbeat, stopping.clone()))
+}
+
+/// Runs every projection, woken by this replica's commits and by other replicas' notifications; gives what wakes others
+/// who follow the log.
+fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) -> watch::Receiver<()> {
     let (wake, woken) = watch::channel(());
+    let others = woken.clone();
     let (runtime, until) = (core.runtime.clone(), stopping.clone());
     tasks.spawn(async move { runtime.run(woken, until).await });
     let (runtime, until) = (core.runtime.clone(), stopping.clone());
@@ -423,6 +437,7 @@ fn run_projections(core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut Jo
             () = listen(pool, &replica, wake) => {}
         }
     });
+    others
 }
 
 /// Passes on notifications of other replicas, for ever; while the connection is gone, the clock wakes projections.

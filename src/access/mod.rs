@@ -99,6 +99,12 @@ impl Verifiers {
     }
 }
 
+/// A token's hash, so that no token lies in memory.
+fn digest(token: &str) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(token.as_bytes()).into()
+}
+
 /// Why a caller is not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum Denied {
@@ -162,7 +168,6 @@ impl Access {
 
     /// The principal that a bearer token stands for. The first call of a user registers the user.
     pub async fn authenticate(&self, token: &str) -> Result<Principal, Denied> {
-        use sha2::{Digest, Sha256};
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refused(format!(
                 "the token has {} bytes; at most {TOKEN_BYTES_MAX} are looked at",
@@ -170,7 +175,7 @@ impl Access {
             ))
             .into());
         }
-        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let hash = digest(token);
         let epoch = self.commands.log().epoch();
         if token.starts_with(token_secret::PREFIX) {
             return Ok(Principal::Token(self.api_token(token, hash, epoch).await?));
@@ -204,6 +209,19 @@ impl Access {
         let id = id.ok_or_else(|| Refused("this API token was revoked, has expired, or never was".to_owned()))?;
         self.tokens.insert(hash, (id.clone(), epoch));
         Ok(id)
+    }
+
+    /// Until when a token is valid that was just accepted; `None` for ever.
+    pub async fn valid_until(&self, token: &str) -> Result<Option<DateTime<Utc>>, Denied> {
+        let hash = digest(token);
+        if token.starts_with(token_secret::PREFIX) {
+            let id = self.api_token(token, hash, self.commands.log().epoch()).await?;
+            return Ok(self.commands.token_expires_at(&id).await?);
+        }
+        Ok(Some(match self.verified.get(&hash) {
+            Some(known) => known.identity.expires_at,
+            None => self.verifiers.verify(token).await?.expires_at,
+        }))
     }
 
     async fn person(&self, identity: &Identity) -> Result<Person, Fault> {

@@ -105,6 +105,11 @@ pub(super) fn admit(token: &Loaded<ApiToken>, now: DateTime<Utc>) -> Result<(), 
 }
 
 impl Commands {
+    /// Until when the token is valid; `None` for ever.
+    pub async fn token_expires_at(&self, id: &ApiTokenId) -> Result<Option<DateTime<Utc>>, Fault> {
+        Ok(self.log().current(&[id.clone().into()]).await?.get::<ApiToken>(id).state.expires_at)
+    }
+
     /// The living token of this secret, which has to be well formed.
     pub async fn token_of(&self, secret: &str) -> Result<Option<ApiTokenId>, Fault> {
         let digest = token_secret::digest(self.log().keys(), secret);

@@ -1,8 +1,10 @@
 //! Users: known from their first authenticated call, or from an import, and let in or shut out by operators.
 
+use std::collections::HashSet;
+
 use aggregates::ids::{Id, UserId};
 use aggregates::user::{Profile, UserCommand, UserState};
-use aggregates::{Actor, ApiToken, Digest, Event, Refusal, Scope, User};
+use aggregates::{Actor, ApiToken, Digest, Event, Refusal, Scope, StreamId, User};
 use chrono::Utc;
 use serde::Serialize;
 
@@ -145,6 +147,13 @@ impl Commands {
                 Ok(())
             }
         }
+    }
+
+    /// Those of these users who are let in, as the log has them now, by one statement.
+    pub async fn admitted_now(&self, users: &[UserId]) -> Result<HashSet<UserId>, LogError> {
+        let streams: Vec<StreamId> = users.iter().cloned().map(StreamId::from).collect();
+        let now = self.log().current(&streams).await?;
+        Ok(users.iter().filter(|user| admit(&now.get::<User>(user)).is_ok()).cloned().collect())
     }
 
     /// Records what the token says of its user, where that is new. Two calls at once record it once.

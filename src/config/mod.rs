@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub use providers::{OrganizationClaim, Provider, Providers};
 pub(crate) use providers::{is_loopback as is_loopback_url, web_address};
 pub use reference::reference;
-pub use settings::{Access, Config, Database, Http, Limits, Organizations, RateLimits, Secrets};
+pub use settings::{Access, Config, Database, Feed, Http, Limits, Organizations, RateLimits, Secrets};
 pub use sources::{Error, Flags, Source, Surroundings};
 pub use values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Operator, Plan, PlanName};
 

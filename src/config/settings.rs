@@ -249,6 +249,26 @@ settings! {
         batch_commands_max: usize = 512, 1..=100_000;
     }
 
+    /// Live feeds (subscriptions), of this replica. Whoever is cut off goes on at the last position that he has.
+    feed: Feed {
+        /// Most connections that are open for feeds at once. 0 turns live feeds off.
+        connections_max: u32 = 5_000, 0..=1_000_000;
+        /// Most of these by one user.
+        connections_per_user_max: u32 = 20, 1..=1_000_000;
+        /// Most feeds in one WebSocket.
+        feeds_per_connection_max: u32 = 16, 1..=1_000;
+        /// How long a feed is silent before it says that it is there, and where it is, in seconds.
+        heartbeat_seconds: u32 = 15, 1..=300;
+        /// How long a client may take to receive one message before it is cut off, in seconds.
+        send_timeout_seconds: u32 = 30, 1..=600;
+        /// How long a WebSocket may be open without having said who it is, in seconds.
+        init_timeout_seconds: u32 = 10, 1..=300;
+        /// Newest events of each partition that are kept in memory. A feed that is behind them reads from the database.
+        buffer_events: usize = 2_000, 1..=1_000_000;
+        /// Most bytes of these, of each partition, about.
+        buffer_bytes: usize = 4_194_304, 1_024..=1_073_741_824;
+    }
+
     /// How often one may call: for each kind of caller and call how many a minute and how many at once.
     /// One past that is answered RATE_LIMITED, with the time to wait. 0 a minute is no limit.
     rate_limits: RateLimits {

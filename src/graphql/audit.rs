@@ -258,7 +258,7 @@ async fn actor(ctx: &Context<'_>, actor: &aggregates::Actor) -> ServerResult<Gra
 
 /// What happened: one value for each domain event.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AuditAction(&'static Descriptor);
+pub struct AuditAction(pub(super) &'static Descriptor);
 
 impl InputType for AuditAction {
     type RawValueType = Self;

@@ -10,6 +10,7 @@ mod audit;
 mod batch;
 mod connection;
 mod errors;
+mod feed;
 mod invitation;
 mod loaders;
 mod membership;
@@ -27,17 +28,18 @@ mod scalars;
 mod session;
 mod user;
 
-use async_graphql::{EmptySubscription, Schema, SchemaBuilder};
+use async_graphql::{Schema, SchemaBuilder};
 
 pub use errors::{describe, fault, log_fault};
+pub use feed::Terms;
 pub use session::{App, Session};
 
 /// The schema of the service.
-pub type TenancySchema = Schema<query::Query, mutation::Mutation, EmptySubscription>;
+pub type TenancySchema = Schema<query::Query, mutation::Mutation, feed::Subscription>;
 
-fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, EmptySubscription> {
+fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, feed::Subscription> {
     let mutation = mutation::Mutation::default();
-    Schema::build(query::Query, mutation, EmptySubscription)
+    Schema::build(query::Query, mutation, feed::Subscription)
         .register_output_type::<audit::AuditEvent>()
         .register_output_type::<node::Node>()
         .register_output_type::<errors::UserError>()

@@ -13,6 +13,7 @@ use super::loaders::{Established, Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase};
+use crate::feed::Feeds;
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId, UserId};
 use aggregates::roles::Permission;
@@ -30,6 +31,8 @@ pub struct App {
     pub at_least_wait: Duration,
     /// The largest page of a list.
     pub page_size_max: i32,
+    /// What live feeds share.
+    pub feeds: Arc<Feeds>,
 }
 
 /// One request.
@@ -97,6 +100,11 @@ impl Session {
     /// The largest page of a list.
     pub fn page_size_max(&self) -> i32 {
         self.app.page_size_max
+    }
+
+    /// What live feeds share.
+    pub fn feeds(&self) -> &Arc<Feeds> {
+        &self.app.feeds
     }
 
     /// The log.

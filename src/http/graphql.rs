@@ -43,10 +43,10 @@ use serde_json::{Map, Value as Json};
 use tokio::{task::AbortHandle, time::timeout};
 
 use super::limits::{Limits, VariableArguments, check_document, check_text};
-use document::{check_repeated_mutations, check_variables, choose, parse};
+use document::{check_one_subscription, check_repeated_mutations, check_variables, choose, parse};
 use engine::{code_of, is_refused};
 use media::Media;
-use receive::receive;
+use receive::{from_members, only_subscription, receive, receive_subscription};
 
 pub use document::{mutations, operation_name};
 pub use engine::{refuse_whole, settle};
@@ -107,6 +107,23 @@ where
     }
 }
 
+/// A subscription as it comes over HTTP, by GET or POST.
+///
+/// # Errors
+/// The answer to what is none, or no request at all.
+pub async fn subscription(request: Request, limits: &Limits) -> Result<Call, Response> {
+    receive_subscription(request, limits).await.map_err(|fault| fault.into_response(Media::GraphQL))
+}
+
+/// A subscription as it comes in a message: the members of a request.
+///
+/// # Errors
+/// What is wrong with it; nothing has been executed.
+pub fn subscription_of(members: Map<String, Json>, limits: &Limits) -> Result<Call, ServerError> {
+    let parameters = from_members(members).map_err(|fault| *fault.error)?;
+    only_subscription(check(parameters, limits)?)
+}
+
 /// Answers a request that is refused before anything of it was looked at but its headers.
 pub fn refuse(headers: &HeaderMap, error: ServerError) -> Response {
     Fault::from(error).into_response(Media::negotiate(headers).unwrap_or(Media::Json))
@@ -121,7 +138,7 @@ pub struct Call {
 }
 
 /// What [`settle`] needs to tell bad variables from a bad document, and to show them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Inputs {
     arguments: VariableArguments,
     /// Empty where no argument uses one.
@@ -148,6 +165,7 @@ pub fn check(parameters: Parameters, limits: &Limits) -> Result<Call, ServerErro
     let operation = choose(&document, operation_name.as_deref())?;
     let arguments = check_document(&document, limits)?;
     check_repeated_mutations(&document, operation)?;
+    check_one_subscription(&document, operation)?;
     check_variables(operation, &variables)?;
 
     let operation = operation.ty;

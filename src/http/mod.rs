@@ -1,6 +1,7 @@
 //! What is served over HTTP: GraphQL, GraphiQL, health and metrics.
 
 mod export;
+mod feed;
 mod graphiql;
 mod graphql;
 mod limits;
@@ -26,6 +27,7 @@ use crate::access::{Access, Denied};
 use crate::commands::{Caller, Fault};
 use crate::graphql::{App, Session, TenancySchema};
 
+pub use feed::FeedLimits;
 pub use limits::Limits;
 pub use operation::{Health, install_metrics};
 
@@ -51,6 +53,8 @@ pub struct Shared {
     pub limits: Limits,
     /// How often one may call.
     pub rate_limits: Arc<RateLimits>,
+    /// How many feeds may be open.
+    pub feeds: FeedLimits,
     /// How many proxies in front can be trusted with X-Forwarded-For.
     pub trusted_proxies: usize,
     /// How the service is.
@@ -64,6 +68,8 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool) -> Router {
     let mut router = Router::new()
         .route("/graphql", any(graphql))
         .route("/audit/{organization}/export", get(export::export))
+        .route("/graphql/ws", get(feed::websocket))
+        .route("/graphql/sse", any(feed::sse))
         .route("/health/live", get(operation::live))
         .route("/health/ready", get(operation::ready))
         .route("/metrics", get(operation::metrics));
@@ -202,12 +208,7 @@ async fn caller(
         Ok(()) => graphql::coded(graphql::code::UNAUTHENTICATED, message, None),
         Err(refused) => rate_limited(refused),
     };
-    let token = authorization
-        .to_str()
-        .ok()
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
+    let token = bearer(authorization)
         .ok_or_else(|| unauthenticated("the Authorization header is not `Bearer <token>`".to_owned()))?;
     let principal = shared.access.authenticate(token).await.map_err(|denied| match denied {
         Denied::Refused(refused) => unauthenticated(refused.to_string()),
@@ -225,6 +226,12 @@ async fn caller(
         correlation_id,
         meter: Some(meter.clone()),
     }))
+}
+
+/// The token in an Authorization header.
+fn bearer(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The client's address: the peer's, or what the outermost trusted proxy says of its own peer.

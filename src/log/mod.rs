@@ -21,6 +21,7 @@ mod read;
 pub mod scope;
 mod source;
 mod stored;
+mod tail;
 pub mod verify;
 mod writer;
 

@@ -11,6 +11,7 @@ mod bad_input;
 mod contract;
 mod database_roles;
 mod export;
+mod feed;
 mod import;
 mod isolation;
 mod log;

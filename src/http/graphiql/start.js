@@ -46,7 +46,58 @@ function withoutEmptyToken(headers) {
   return Object.fromEntries(kept);
 }
 
+// Whether a subscription is asked for. GraphiQL hands over the parsed document.
+function isSubscription(parameters, options) {
+  const operations = (options?.documentAST?.definitions ?? []).filter(({ kind }) => kind === 'OperationDefinition');
+  const name = parameters.operationName;
+  return operations.some((one) => one.operation === 'subscription' && (!name || one.name?.value === name));
+}
+
+// The results of a subscription, as server-sent events bring them.
+async function* subscribe(parameters, options) {
+  const abort = new AbortController();
+  const response = await fetch(`${endpoint}/sse`, {
+    method: 'POST',
+    headers: {
+      ...withoutEmptyToken(options?.headers),
+      'content-type': 'application/json',
+      accept: 'text/event-stream',
+    },
+    body: JSON.stringify(parameters),
+    signal: abort.signal,
+  });
+  if (!response.ok) {
+    const text = await response.text();
+    try {
+      yield JSON.parse(text);
+    } catch {
+      yield { errors: [{ message: `${response.status} ${response.statusText}: ${text.slice(0, 500)}` }] };
+    }
+    return;
+  }
+  try {
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = '';
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const events = (text + value).split('\n\n');
+      text = events.pop();
+      for (const event of events) {
+        const lines = event.split('\n');
+        const data = lines.find((line) => line.startsWith('data: '));
+        if (lines.includes('event: next') && data) yield JSON.parse(data.slice('data: '.length));
+        if (lines.includes('event: complete')) return;
+      }
+    }
+  } finally {
+    // Whoever stops it closes the connection.
+    abort.abort();
+  }
+}
+
 async function fetcher(parameters, options) {
+  if (isSubscription(parameters, options)) return subscribe(parameters, options);
   const response = await fetch(endpoint, {
     method: 'POST',
     headers: {

@@ -116,6 +116,19 @@ pub(super) fn check_repeated_mutations(
     Ok(())
 }
 
+/// Refuses a subscription with more than one field at its root, as the specification does; the engine would mix them.
+pub(super) fn check_one_subscription(
+    document: &ExecutableDocument,
+    operation: &OperationDefinition,
+) -> Result<(), ServerError> {
+    let fields = root_fields(document, operation).len();
+    if operation.ty != OperationType::Subscription || fields == 1 {
+        return Ok(());
+    }
+    let message = format!("The subscription has {fields} fields at its root. Open one for each.");
+    Err(coded(code::GRAPHQL_VALIDATION_FAILED, message, None))
+}
+
 /// The names of the fields at the root of a mutation, each as often as it is asked for; `None` for a query.
 pub fn mutations(request: &mut GraphQLRequest) -> Option<Vec<Name>> {
     let name = request.operation_name.clone();

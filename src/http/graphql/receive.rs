@@ -4,6 +4,40 @@ use super::media::{is_utf8, split_media_type};
 use super::*;
 
 pub(super) async fn receive(request: Request, limits: &Limits) -> Result<Call, Fault> {
+    let (method, call) = call(request, limits).await?;
+    match call.operation {
+        OperationType::Query => Ok(call),
+        OperationType::Mutation if method == Method::POST => Ok(call),
+        OperationType::Mutation => {
+            let message = "A mutation cannot be sent by GET, because a mere link could then start it. Send it by POST.";
+            Err(Fault::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_USER_INPUT, message).with("allow", "POST"))
+        }
+        OperationType::Subscription => Err(Fault::bad_request(
+            "A subscription cannot be answered here, because its answer does not end. Open it at /graphql/ws \
+             (WebSocket, graphql-transport-ws) or /graphql/sse (server-sent events).",
+        )),
+    }
+}
+
+/// A subscription, sent as any other operation.
+pub(super) async fn receive_subscription(request: Request, limits: &Limits) -> Result<Call, Fault> {
+    let (_, call) = call(request, limits).await?;
+    Ok(only_subscription(call)?)
+}
+
+/// Lets only a subscription pass.
+pub(super) fn only_subscription(call: Call) -> Result<Call, ServerError> {
+    match call.operation {
+        OperationType::Subscription => Ok(call),
+        OperationType::Query | OperationType::Mutation => {
+            let message = "Only subscriptions are answered here. Send queries and mutations to /graphql.";
+            Err(coded(code::BAD_USER_INPUT, message, None))
+        }
+    }
+}
+
+/// What was sent, by GET or POST, as far as it can be judged without executing it.
+async fn call(request: Request, limits: &Limits) -> Result<(Method, Call), Fault> {
     let (head, body) = request.into_parts();
     let parameters = match head.method {
         Method::POST => {
@@ -19,19 +53,7 @@ pub(super) async fn receive(request: Request, limits: &Limits) -> Result<Call, F
                 .with("allow", "GET, HEAD, POST"));
         }
     };
-    let call = check(parameters, limits)?;
-    match call.operation {
-        OperationType::Query => Ok(call),
-        OperationType::Mutation if head.method == Method::POST => Ok(call),
-        OperationType::Mutation => {
-            let message = "A mutation cannot be sent by GET, because a mere link could then start it. Send it by POST.";
-            Err(Fault::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_USER_INPUT, message).with("allow", "POST"))
-        }
-        OperationType::Subscription => Err(Fault::bad_request(
-            "A subscription cannot be answered here, because its answer does not end. Open it at /graphql/ws \
-             (WebSocket, graphql-transport-ws) or /graphql/sse (server-sent events).",
-        )),
-    }
+    Ok((head.method, check(parameters, limits)?))
 }
 
 /// Only JSON, and only plain: a body of any other type could come from a form on a foreign page.

@@ -1,0 +1,107 @@
+// Reads the live feed of a running service with the clients `graphql-ws` and `graphql-sse`:
+//
+//     npm ci && node feed.mjs http://127.0.0.1:8080/graphql TOKEN
+//
+// Makes an organization, follows it over both, interrupts each and takes it up again, and compares what came with the
+// audit trail. Exit code 0: all the same; 1: something is not; 2: it could not be run.
+
+import { createClient as createSseClient } from 'graphql-sse';
+import { createClient as createWsClient } from 'graphql-ws';
+import WebSocket from 'ws';
+
+const TIMEOUT_MS = 30_000;
+const EVENTS = 12;
+
+const [url, token] = process.argv.slice(2);
+if (!url || !token) {
+  console.error('usage: node feed.mjs URL TOKEN   (such as http://127.0.0.1:8080/graphql, `tenancy token`)');
+  process.exit(2);
+}
+setTimeout(() => {
+  console.error('this takes too long: a feed says nothing');
+  process.exit(1);
+}, TIMEOUT_MS).unref();
+
+const headers = { Authorization: `Bearer ${token}` };
+
+async function call(query, variables) {
+  const init = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' } };
+  const response = await fetch(url, { ...init, body: JSON.stringify({ query, variables }) });
+  const { data, errors } = await response.json();
+  if (errors) throw new Error(JSON.stringify(errors));
+  return data;
+}
+
+const slug = `feed-${Date.now().toString(36)}`;
+const created = await call(
+  'mutation($i: CreateOrganizationInput!) { createOrganization(input: $i) { organization { id } position } }',
+  { i: { name: 'Feed', slug } },
+);
+const { organization: { id }, position: start } = created.createOrganization;
+
+async function rename(number) {
+  const input = { organizationId: id, name: `Feed ${number}` };
+  await call('mutation($i: UpdateOrganizationInput!) { updateOrganization(input: $i) { errors { message } } }', { i: input });
+}
+
+const query = `subscription($o: ID!, $a: Position) {
+  auditEvents(organizationId: $o, after: $a) { position event { id } } }`;
+
+// Reads so many events after a position; gives their ids, and where to go on.
+async function read(client, after, count) {
+  const ids = [];
+  let position = after;
+  const results = client.iterate({ query, variables: { o: id, a: after } });
+  for await (const { data, errors } of results) {
+    if (errors) throw new Error(JSON.stringify(errors));
+    position = data.auditEvents.position;
+    if (data.auditEvents.event) ids.push(data.auditEvents.event.id);
+    if (ids.length >= count) break;
+  }
+  return { ids, position };
+}
+
+const clients = {
+  'graphql-ws': () =>
+    createWsClient({ url: `${url.replace(/^http/, 'ws')}/ws`, webSocketImpl: WebSocket, connectionParams: headers }),
+  'graphql-sse': () => createSseClient({ url: `${url}/sse`, headers }),
+};
+
+const half = EVENTS / 2;
+const reads = Object.entries(clients).map(async ([name, make]) => {
+  const first = make();
+  const { ids, position } = await read(first, start, half);
+  first.dispose();
+  const second = make();
+  const rest = await read(second, position, EVENTS - half);
+  second.dispose();
+  return [name, [...ids, ...rest.ids]];
+});
+for (let number = 0; number < EVENTS; number += 1) await rename(number);
+
+const trail = await call(
+  'query($o: ID!) { organization(by: { id: $o }) { auditTrail(last: 100) { nodes { id action } } } }',
+  { o: id },
+);
+const expected = trail.organization.auditTrail.nodes.slice(-EVENTS).map((node) => node.id);
+for (const [name, ids] of await Promise.all(reads)) {
+  const same = JSON.stringify(ids) === JSON.stringify(expected);
+  console.log(`${name}: ${same ? 'all' : 'not all'} of ${EVENTS} events, once and in order`);
+  if (!same) process.exitCode = 1;
+}
+
+// What is refused is said in the way of each protocol.
+const refused = { query, variables: { o: id, a: 'nonsense' } };
+for (const [name, make] of Object.entries(clients)) {
+  const client = make();
+  let code;
+  try {
+    for await (const { errors } of client.iterate(refused)) code = errors?.[0].extensions.code;
+  } catch (error) {
+    code = error?.[0]?.extensions?.code ?? String(error);
+  }
+  client.dispose();
+  console.log(`${name}: a position that is none is answered ${code}`);
+  if (code !== 'BAD_USER_INPUT') process.exitCode = 1;
+}
+process.exit();
