@@ -6,6 +6,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod database;
+pub mod erased;
 pub mod graphql;
 pub mod http;
 pub mod import;

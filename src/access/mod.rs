@@ -161,7 +161,12 @@ impl Access {
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let epoch = self.commands.log().epoch();
-        let known = self.verified.get(&hash).filter(|known| known.epoch == epoch);
+        let mut known = self.verified.get(&hash).filter(|known| known.epoch == epoch);
+        if let Some(user) = known.as_ref().map(|known| &known.principal.user)
+            && self.commands.is_erased(user).await?
+        {
+            known = None;
+        }
         if let Some(known) = &known
             && known.identity.expires_at > Utc::now()
             && known.at.elapsed() < CACHED_FOR_MAX

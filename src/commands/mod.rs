@@ -9,6 +9,7 @@
 //! state → limit. The first four are [`Standing`]'s.
 
 pub mod departures;
+pub mod erasure;
 pub mod home;
 pub mod invitations;
 pub mod members;
@@ -21,7 +22,7 @@ pub mod sweep;
 pub mod users;
 mod work;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 use crate::access::rate_limits::{Meter, RateLimited};
 use crate::access::trail::{Kind, Occurrence, Trail};
+use crate::erased::ErasedList;
 use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
 
 pub use standing::{Rights, Standing, sees};
@@ -237,6 +239,8 @@ pub struct Commands {
     log: Arc<Log>,
     rules: Rules,
     trail: Trail,
+    /// Who was erased, beside the database.
+    erased: Mutex<ErasedList>,
     /// Where commands that lost a race over the same stream wait for each other, instead of losing again and again.
     turns: Vec<tokio::sync::Mutex<()>>,
 }
@@ -245,9 +249,16 @@ pub struct Commands {
 const TURNS: usize = 1024;
 
 impl Commands {
-    /// Over this log, by these rules.
-    pub fn new(log: Arc<Log>, rules: Rules) -> Self {
-        Self { log, rules, trail: Trail::default(), turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect() }
+    /// Over this log, by these rules, with the list of whom was erased.
+    pub fn new(log: Arc<Log>, rules: Rules, erased: ErasedList) -> Self {
+        let erased = Mutex::new(erased);
+        Self {
+            log,
+            rules,
+            trail: Trail::default(),
+            erased,
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+        }
     }
 
     /// The log.

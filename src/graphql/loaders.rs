@@ -80,10 +80,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether the caller may see the organization.
+    /// Whether the caller may see the organization; a purged one only operators.
     pub fn visible(&self) -> bool {
-        let present = self.organization.state.is_present();
-        present && (self.operator || sees(&self.organization.state, &self.membership.state))
+        let state = &self.organization.state;
+        (self.operator && state.exists) || sees(state, &self.membership.state)
     }
 
     /// Whether it is seen only because the caller operates the service.

@@ -8,6 +8,7 @@ mod access_trail;
 mod audit;
 mod batch;
 mod connection;
+mod erasure;
 mod errors;
 mod invitation;
 mod loaders;

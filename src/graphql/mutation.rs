@@ -2,6 +2,7 @@
 
 use async_graphql::MergedObject;
 
+use super::erasure::ErasureMutation;
 use super::invitation::InvitationMutation;
 use super::membership::MembershipMutation;
 use super::organization::OrganizationMutation;
@@ -21,4 +22,5 @@ pub struct Mutation(
     UserMutation,
     RoleMutation,
     OwnershipMutation,
+    ErasureMutation,
 );

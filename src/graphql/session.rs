@@ -12,6 +12,7 @@ use super::errors::{bad_input, coded, database_fault, fault, rate_limited, unaut
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
+use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase};
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId, UserId};
@@ -189,6 +190,11 @@ impl Session {
     /// Carries out a command.
     pub async fn execute<U: UseCase>(&self, case: U, conditions: Conditions) -> Result<Receipt, Error> {
         self.app.commands.execute(self.caller()?, &case, conditions).await.map_err(fault)
+    }
+
+    /// Erases somebody.
+    pub async fn erase(&self, case: EraseSubject, conditions: Conditions) -> Result<Receipt, Error> {
+        self.app.commands.erase(self.caller()?, &case, conditions).await.map_err(fault)
     }
 
     /// Waits until the read models have reached these positions.
