@@ -46,7 +46,11 @@ struct Arguments {
 
 const RECOVER_HELP: &str = "Stop the service, restore the database, run this, start the service. Positions that clients
 kept from before are answered POSITION_UNKNOWN from then on, and keys of erased people that came back with the backup
-are destroyed again.";
+are destroyed again; so are those of everybody on the list erased.list in the data directory.";
+
+const ROTATE_HELP: &str = "Give the new key as TENANCY_SECRETS__MASTER_KEY (or in master.key) and the one before as
+TENANCY_SECRETS__MASTER_KEY_OTHER (or in master.key.other), to every replica, and start them again; run this; then take
+the other one away. Where replicas start one after the other, first give them the new key as the other one.";
 
 /// How long the end of the program waits for what cannot be broken off.
 const BLOCKED_WAIT_MAX: Duration = Duration::from_millis(500);
@@ -101,12 +105,19 @@ enum Command {
         #[command(subcommand)]
         command: Audit,
     },
+    /// Wrap everybody's keys by the current master key, so that the other one is not needed any more. Beside a running
+    /// service or without one; goes on where an earlier one was cut off.
+    #[command(after_help = ROTATE_HELP)]
+    RotateMasterKey,
     /// After the database was restored to an earlier point: begin a new epoch and check everything.
     #[command(after_help = RECOVER_HELP)]
     Recover {
         /// Write claims and tallies as the log says, and rebuild read models that differ.
         #[arg(long)]
         repair: bool,
+        /// Erase again those on this list too: the erased.list of another replica's data directory.
+        #[arg(long, value_name = "FILE")]
+        erased: Vec<PathBuf>,
     },
     /// Print the effective configuration, secrets hidden, and where each value came from.
     Config,
@@ -331,7 +342,8 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         Command::Audit { command: Audit::Export { organization, out, format, since } } => {
             audit::export(config, audit::Wanted { organization, out, format, since }).await
         }
-        Command::Recover { repair } => operate::recover(config, repair).await,
+        Command::RotateMasterKey => operate::rotate_master_key(config).await,
+        Command::Recover { repair, erased } => operate::recover(config, repair, &erased).await,
         Command::Audit { command: Audit::Verify { .. } } | Command::Schema | Command::Config => {
             unreachable!("answered before anything is started")
         }

@@ -40,13 +40,22 @@ pub fn read_or_create(path: &Path, make: impl FnOnce() -> Result<Vec<u8>, String
         let content = make().map_err(|reason| Error::Make { path: path.to_owned(), reason })?;
         create(path, &content).map_err(io)?;
     }
-    let file = File::open(path).map_err(io)?;
+    read(path)?.ok_or_else(|| io(std::io::ErrorKind::NotFound.into()))
+}
+
+/// Reads a private file, if it is there.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(io)?,
+    };
     if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
         return Err(Error::Open(path.to_owned()));
     }
     let mut content = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut content).map_err(io)?;
-    Ok(content)
+    Ok(Some(content))
 }
 
 fn create(path: &Path, content: &[u8]) -> std::io::Result<()> {

@@ -24,15 +24,16 @@ use crate::audit;
 use crate::audit::note::Signer;
 use crate::audit::seal::Sealer;
 use crate::commands::home::Home;
-use crate::commands::{Commands, Rules};
+use crate::commands::{Commands, Fault, Rules};
 use crate::config::{self, Config};
 use crate::database::embedded::Purpose;
 use crate::database::roles::Role;
 use crate::database::{self, Database};
+use crate::erased::{self, ErasedList};
 use crate::feed::{self, Feeds};
 use crate::graphql::{App, schema};
 use crate::http::{self, Health, Shared};
-use crate::log::{CHANNEL, Log, LogError, Pools, Sizes};
+use crate::log::{CHANNEL, Log, LogError, MasterKeys, Pools, Sizes};
 use crate::private_file;
 
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
@@ -40,6 +41,8 @@ const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
 const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
 /// The file of the master key, in the data directory.
 const MASTER_KEY_FILE: &str = "master.key";
+/// The file of the one before, or of the one to come.
+const OTHER_MASTER_KEY_FILE: &str = "master.key.other";
 
 /// Why the service cannot start or stop. The text says what is wrong; [`Error::remedy`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,12 @@ pub enum Error {
     /// A private file.
     #[error(transparent)]
     File(#[from] private_file::Error),
+    /// The list of erased people.
+    #[error(transparent)]
+    Erased(#[from] erased::Error),
+    /// A command of the service itself.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// The data directory.
     #[error("cannot make the data directory {path}: {source}")]
     DataDir {
@@ -110,9 +119,14 @@ impl Error {
             Self::Log(LogError::Cipher) => Some(format!(
                 "give the master key that this database was set up with, as TENANCY_SECRETS__MASTER_KEY or in {MASTER_KEY_FILE} of the data directory"
             )),
+            Self::Log(LogError::MasterKey(_)) => Some(format!(
+                "give that one too, as TENANCY_SECRETS__MASTER_KEY_OTHER or in {OTHER_MASTER_KEY_FILE} of the data directory, until `tenancy rotate-master-key` is done"
+            )),
+            Self::Erased(_) => Some("it says who was erased when a database is restored: give the service a directory that lasts with TENANCY_DATA_DIR".into()),
             Self::Listen { .. } => Some("free the address, or set another with --listen or TENANCY_LISTEN".into()),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
-            Self::Log(_)
+            Self::Fault(_)
+            | Self::Log(_)
             | Self::Issuer(_)
             | Self::Provider(_)
             | Self::File(_)
@@ -140,7 +154,9 @@ impl Core {
         for migration in database.migrate().await? {
             tracing::info!(%migration, "migrated");
         }
-        let master_key = master_key(config)?;
+        let master_keys = master_keys(config)?;
+        make_data_dir(config)?;
+        let erased = ErasedList::open(&config.data_dir)?;
         let sizes = Sizes {
             writers: config.database.writers as usize,
             queue_commands_max: config.limits.queue_commands_max,
@@ -152,10 +168,13 @@ impl Core {
             readers: database.readers.clone(),
             operators: database.operators.clone(),
         };
-        let (log, writers) = Log::open(pools, database.options(Role::Writer), &master_key, sizes).await?;
+        let (log, writers) = Log::open(pools, database.options(Role::Writer), &master_keys, sizes).await?;
         let runtime = Runtime::new(database.projections.clone(), log.clone(), log.partitions()).await;
         let runtime = Arc::new(runtime.map_err(LogError::from)?);
-        Ok(Self { database, commands: Arc::new(Commands::new(log, rules(config))), runtime, writers })
+        let commands = Arc::new(Commands::new(log, rules(config), erased));
+        // A database that was restored has forgotten whom this directory remembers.
+        commands.erase_again(&[]).await?;
+        Ok(Self { database, commands, runtime, writers })
     }
 
     /// Brings all read models up to the log, beside whoever else does.
@@ -484,7 +503,19 @@ fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
     Ok(providers.collect::<Result<_, _>>()?)
 }
 
-/// The key that everything encrypted hangs on: configured, or made at the first start.
+/// The keys that everything encrypted hangs on.
+fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
+    let other = match &config.secrets.master_key_other {
+        Some(key) => Some(*key.expose()),
+        None => {
+            let path = config.data_dir.join(OTHER_MASTER_KEY_FILE);
+            private_file::read(&path)?.map(|text| master_key_of(text, path)).transpose()?
+        }
+    };
+    Ok(MasterKeys { current: master_key(config)?, other })
+}
+
+/// The one that wraps: configured, or made at the first start.
 fn master_key(config: &Config) -> Result<[u8; 32], Error> {
     if let Some(key) = &config.secrets.master_key {
         return Ok(*key.expose());
@@ -494,6 +525,10 @@ fn master_key(config: &Config) -> Result<[u8; 32], Error> {
     let text = private_file::read_or_create(&path, || {
         Ok(format!("{}\n", STANDARD.encode(rand::random::<[u8; 32]>())).into_bytes())
     })?;
+    master_key_of(text, path)
+}
+
+fn master_key_of(text: Vec<u8>, path: PathBuf) -> Result<[u8; 32], Error> {
     let text = String::from_utf8(text).unwrap_or_default();
     STANDARD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(Error::MasterKey(path))
 }

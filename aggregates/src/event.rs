@@ -128,6 +128,10 @@ impl Field for Digest {
     const KIND: Kind = Kind { hidden: true, ..Kind::scalar("String") };
 }
 
+impl Field for Vec<Digest> {
+    const KIND: Kind = Kind { list: true, ..Digest::KIND };
+}
+
 impl Field for Personal {
     const KIND: Kind = Kind { nullable: true, ..Kind::scalar("String") };
     fn visit_personal(&mut self, name: &'static str, visit: &mut PersonalVisitor<'_>) {

@@ -111,6 +111,13 @@ crate::events! {
             /// Until when it could be accepted.
             expires_at: DateTime<Utc>,
         }
+        /// The invited person was erased: the key of the address is destroyed with this event.
+        InviteeErased "1.0" {
+            /// The address as a keyed hash.
+            email_claim: Digest,
+            /// Why, where an operator named this invitation. It is the operator's text and under his key.
+            reason: Option<Personal>,
+        }
     }
 }
 
@@ -129,7 +136,7 @@ impl InvitationEvent {
                 vec![claim(email_claim, expires_at), Effect::tally(MEMBERS, 1)]
             }
             E::InvitationResent { email_claim, expires_at, .. } => vec![claim(email_claim, expires_at)],
-            E::InvitationRolesChanged { .. } => vec![],
+            E::InvitationRolesChanged { .. } | E::InviteeErased { .. } => vec![],
             E::InvitationAccepted { email_claim, seat_freed: false, .. } => vec![release(email_claim)],
             E::InvitationAccepted { email_claim, seat_freed: true, .. }
             | E::InvitationDeclined { email_claim, .. }
@@ -158,6 +165,8 @@ pub struct Invitation {
     pub state: InvitationState,
     /// Who accepted.
     pub accepted_by: Option<UserId>,
+    /// Whether the invited person was erased.
+    pub erased: bool,
     /// Until when it can be accepted.
     pub expires_at: DateTime<Utc>,
     /// When it was created.
@@ -257,6 +266,13 @@ pub enum InvitationCommand {
         /// Now.
         at: DateTime<Utc>,
     },
+    /// Erase the invited person; an open invitation ends with that.
+    Erase {
+        /// The operator, and why, where he named this invitation.
+        because: Option<(UserId, String)>,
+        /// Now.
+        at: DateTime<Utc>,
+    },
 }
 
 impl Invitation {
@@ -349,6 +365,21 @@ impl Invitation {
                 }
                 _ => Err(Refusal::InvalidState("the invitation is not past its time".into())),
             },
+            C::Erase { .. } if self.erased => Ok(vec![]),
+            C::Erase { because, at } => {
+                let reason = text::reason_of_operator(because)?;
+                let ended = match (self.state, self.state_at(at)) {
+                    (InvitationState::Pending, InvitationState::Pending) => {
+                        Some(E::InvitationRevoked { email_claim: email_claim.clone(), reason: None })
+                    }
+                    (InvitationState::Pending, _) => {
+                        let expires_at = self.expires_at;
+                        Some(E::InvitationExpired { email_claim: email_claim.clone(), expires_at })
+                    }
+                    _ => None,
+                };
+                Ok(ended.into_iter().chain([E::InviteeErased { email_claim, reason }]).collect())
+            }
         }
     }
 
@@ -395,6 +426,7 @@ impl Invitation {
                     invited_by,
                     state: InvitationState::Pending,
                     accepted_by: None,
+                    erased: false,
                     expires_at,
                     created_at,
                 };
@@ -411,6 +443,10 @@ impl Invitation {
             E::InvitationDeclined { .. } => self.state = InvitationState::Declined,
             E::InvitationRevoked { .. } => self.state = InvitationState::Revoked,
             E::InvitationExpired { .. } => self.state = InvitationState::Expired,
+            E::InviteeErased { .. } => {
+                self.email = None;
+                self.erased = true;
+            }
         }
     }
 }
@@ -420,4 +456,4 @@ fn about(id: &InvitationId, reason: Option<String>) -> Result<Option<Personal>, 
     Ok(text::reason("reason", reason.as_deref())?.map(|reason| Personal::new(id.as_ref(), reason)))
 }
 
-aggregate!(Invitation, "Invitation", InvitationCommand, InvitationEvent, shape 1, personal [email]);
+aggregate!(Invitation, "Invitation", InvitationCommand, InvitationEvent, shape 2, personal [email]);

@@ -216,6 +216,20 @@ crate::events! {
             /// The external id that it had.
             external_id: Option<String>,
         }
+        /// An operator holds on to everything of the organization: nothing of it is purged, and nobody in it erased.
+        OrgLegalHoldSet "1.0" {
+            /// Since when.
+            held_since: DateTime<Utc>,
+            /// Why.
+            reason: Option<String>,
+        }
+        /// An operator let go of the organization again.
+        OrgLegalHoldReleased "1.0" {
+            /// Since when it was held.
+            held_since: DateTime<Utc>,
+            /// Why.
+            reason: Option<String>,
+        }
         /// An operator set a limit of this organization, or gave it back to the plan.
         OrgLimitSet "1.0" {
             /// Which limit.
@@ -383,9 +397,20 @@ impl OrganizationEvent {
             | E::OrgBlocked { .. }
             | E::OrgUnblocked { .. }
             | E::OrgDeactivated { .. }
-            | E::OrgActivated { .. } => vec![],
+            | E::OrgActivated { .. }
+            | E::OrgLegalHoldSet { .. }
+            | E::OrgLegalHoldReleased { .. } => vec![],
         }
     }
+}
+
+/// A legal hold: while it stands, the organization is not purged, and nobody of its people is erased.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LegalHold {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
 }
 
 /// What is known of an organization.
@@ -427,6 +452,8 @@ pub struct Organization {
     pub ownership_offer: Option<OwnershipOffer>,
     /// When the deleted organization is gone for good.
     pub purge_at: Option<DateTime<Utc>>,
+    /// The legal hold that stands.
+    pub legal_hold: Option<LegalHold>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
 }
@@ -529,6 +556,18 @@ pub enum OrganizationCommand {
     Purge {
         /// Now.
         at: DateTime<Utc>,
+    },
+    /// Hold on to it.
+    SetLegalHold {
+        /// Why.
+        reason: String,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Let go of it.
+    ReleaseLegalHold {
+        /// Why.
+        reason: String,
     },
     /// Set one limit.
     SetLimit {
@@ -639,7 +678,11 @@ impl Organization {
             return Err(Refusal::NotFound);
         }
         let deleted = self.status.lifecycle == Lifecycle::Deleted;
-        if deleted && !matches!(command, C::Restore { .. } | C::Purge { .. }) {
+        let is_for_deleted = matches!(
+            command,
+            C::Restore { .. } | C::Purge { .. } | C::SetLegalHold { .. } | C::ReleaseLegalHold { .. }
+        );
+        if deleted && !is_for_deleted {
             return Err(Refusal::InvalidState("the organization is deleted: restore it first".into()));
         }
         match command {
@@ -673,10 +716,27 @@ impl Organization {
                 reason: text::reason("reason", reason.as_deref())?,
             }]),
             C::Restore { .. } => Err(Refusal::InvalidState("the organization is not deleted".into())),
+            C::Purge { .. } if self.legal_hold.is_some() => {
+                Err(Refusal::InvalidState("the organization is under legal hold".into()))
+            }
             C::Purge { at } if deleted && self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
                 Ok(vec![E::OrgPurged { slug: self.slug.clone(), external_id: self.external_id.clone() }])
             }
             C::Purge { .. } => Err(Refusal::InvalidState("the organization's time has not come".into())),
+            C::SetLegalHold { reason, at } => match &self.legal_hold {
+                None => Ok(vec![E::OrgLegalHoldSet { held_since: at, reason: text::reason("reason", Some(&reason))? }]),
+                Some(_) => {
+                    let message = "the organization is under legal hold already: release that one first";
+                    Err(Refusal::InvalidState(message.into()))
+                }
+            },
+            C::ReleaseLegalHold { reason } => match &self.legal_hold {
+                Some(hold) => Ok(vec![E::OrgLegalHoldReleased {
+                    held_since: hold.since,
+                    reason: text::reason("reason", Some(&reason))?,
+                }]),
+                None => Err(Refusal::InvalidState("the organization is not under legal hold".into())),
+            },
             C::DefineRole { name, description, permissions, by, reason } => {
                 let reason = text::reason("reason", reason.as_deref())?;
                 self.define_role(&name, &description, &permissions, by, reason)
@@ -768,7 +828,9 @@ impl Organization {
         }
         if let Some(address) = contact_email {
             let contact_email = contact(id, address.as_deref())?;
-            if readable(&contact_email) != readable(&self.contact_email) {
+            // An address whose person was erased is there, and can only be cleared.
+            let is_there = contact_email.is_some() != self.contact_email.is_some();
+            if is_there || readable(&contact_email) != readable(&self.contact_email) {
                 events.push(E::OrgContactChanged {
                     contact_email,
                     previous_contact_email: self.contact_email.clone(),
@@ -1001,7 +1063,15 @@ impl Organization {
                 self.status.deleted_by_operator = false;
                 self.purge_at = None;
             }
-            E::OrgPurged { .. } => self.purged = true,
+            E::OrgPurged { .. } => {
+                self.purged = true;
+                (self.contact_email, self.verification_reason, self.ownership_offer) = (None, None, None);
+                self.settings.clear();
+            }
+            E::OrgLegalHoldSet { held_since, reason } => {
+                self.legal_hold = Some(LegalHold { since: held_since, reason: reason.unwrap_or_default() });
+            }
+            E::OrgLegalHoldReleased { .. } => self.legal_hold = None,
             E::OrgLimitSet { limit, from_plan: true, .. } => {
                 self.overrides.remove(&limit);
             }
@@ -1038,4 +1108,4 @@ fn may_end(name: &str, before: Option<&OwnRole>, by: Permissions) -> Result<(), 
     }
 }
 
-aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 3, personal [contact_email]);
+aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 4, personal [contact_email]);

@@ -11,7 +11,8 @@ use subtle::ConstantTimeEq;
 /// A datum about somebody: readable, sealed (as it is stored) or erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Personal {
-    /// Whose it is: a `usr_…`, an `inv_…` (an invitee until he is a user) or an `org_…` (a contact address).
+    /// Whose it is: a `usr_…`, an `inv_…` (an invitee until he is a user) or an `org_…` (a contact address, unless it is
+    /// the own one of whoever set it).
     of: String,
     #[serde(flatten)]
     content: Content,
@@ -34,6 +35,11 @@ impl Personal {
     /// Whose datum it is.
     pub fn of(&self) -> &str {
         &self.of
+    }
+
+    /// The same datum, as one of `of`.
+    pub fn owned_by(self, of: impl Into<String>) -> Self {
+        Self { of: of.into(), ..self }
     }
 
     /// The datum, or `None` where it is erased (or still sealed).

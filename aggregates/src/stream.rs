@@ -115,6 +115,17 @@ pub fn upcasters() -> Vec<Box<dyn EventUpcaster>> {
 }
 
 impl Event {
+    /// Whether the key of what its stream is about (a person, an invitee, an organization's contact) is destroyed in the
+    /// commit that records it.
+    pub fn destroys_key(&self) -> bool {
+        matches!(
+            self,
+            Self::User(UserEvent::UserErased { .. })
+                | Self::Invitation(InvitationEvent::InviteeErased { .. })
+                | Self::Organization(OrganizationEvent::OrgPurged { .. })
+        )
+    }
+
     /// Reads a stored event, bringing an older version up to date with `upcasters`.
     pub fn from_stored(
         stream: &StreamId,

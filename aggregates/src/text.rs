@@ -6,6 +6,8 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_security::MixedScript;
 
 use crate::error::Refusal;
+use crate::ids::UserId;
+use crate::personal::Personal;
 
 /// The longest name, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
@@ -126,6 +128,12 @@ pub fn reason(path: &'static str, text: Option<&str>) -> Result<Option<String>, 
         ));
     }
     Ok(Some(text.to_owned()))
+}
+
+/// Why an operator did something to a person who is erased by it: under the operator's key.
+pub fn reason_of_operator(because: Option<(UserId, String)>) -> Result<Option<Personal>, Refusal> {
+    let Some((operator, text)) = because else { return Ok(None) };
+    Ok(reason("reason", Some(&text))?.map(|text| Personal::new(operator.as_ref(), text)))
 }
 
 /// A reason that must be given.

@@ -20,6 +20,8 @@ pub enum UserState {
     Pending,
     /// Refused everywhere.
     Revoked,
+    /// Gone for good: nothing that could be read of the person is left.
+    Erased,
 }
 
 impl Field for UserState {
@@ -81,6 +83,19 @@ crate::events! {
             /// Why.
             reason: Option<Personal>,
         }
+        /// An operator erased the person: the key of everything personal is destroyed with this event.
+        UserErased "1.0" {
+            /// The state from now on.
+            user_state: UserState,
+            /// The state before.
+            previous_user_state: UserState,
+            /// Issuer and subject as a keyed hash; free from now on.
+            identity_claim: Digest,
+            /// The addresses that the person had, as keyed hashes: by them the invitations to him are found.
+            email_claims: Vec<Digest>,
+            /// Why. It is the operator's text and under his key: under the person's own nobody would ever read it.
+            reason: Option<Personal>,
+        }
     }
 }
 
@@ -90,6 +105,10 @@ impl UserEvent {
         match self {
             Self::UserRegistered { identity_claim, .. } => {
                 vec![Effect::Claim { scope: Scope::Identity, key: identity_claim.0.clone(), until: None }]
+            }
+            // The same person coming back is somebody new.
+            Self::UserErased { identity_claim, .. } => {
+                vec![Effect::Release { scope: Scope::Identity, key: identity_claim.0.clone() }]
             }
             Self::UserProfileChanged { .. }
             | Self::UserHeld { .. }
@@ -105,6 +124,8 @@ impl UserEvent {
 pub struct User {
     /// Its id; `None` before it was registered.
     pub id: Option<UserId>,
+    /// Issuer and subject as a keyed hash.
+    pub identity_claim: Option<Digest>,
     /// The verified address.
     pub email: Option<Personal>,
     /// The name.
@@ -160,6 +181,13 @@ pub enum UserCommand {
         /// Why.
         reason: Option<String>,
     },
+    /// Erase the person.
+    Erase {
+        /// The addresses that the person had, as keyed hashes.
+        email_claims: Vec<Digest>,
+        /// The operator, and why; nobody where an erasure is done again after a restore.
+        because: Option<(UserId, String)>,
+    },
 }
 
 impl User {
@@ -180,7 +208,7 @@ impl User {
             UserCommand::FollowProfile { profile } => {
                 let Some(id) = &self.id else { return Err(Refusal::NotFound) };
                 // Whoever is shut out does not write.
-                if self.state == UserState::Revoked {
+                if matches!(self.state, UserState::Revoked | UserState::Erased) {
                     return Ok(vec![]);
                 }
                 let (email, display_name) = personal(id, profile);
@@ -203,8 +231,8 @@ impl User {
                 Ok(vec![UserEvent::UserApproved { user_state: UserState::Active, reason }])
             }
             UserCommand::Revoke { reason } => {
-                if self.state == UserState::Revoked {
-                    return Err(Refusal::InvalidState("the user is REVOKED already".into()));
+                if matches!(self.state, UserState::Revoked | UserState::Erased) {
+                    return Err(Refusal::InvalidState(format!("the user is {} already", shown(self.state))));
                 }
                 let reason = self.reviewed(self.state, reason)?;
                 Ok(vec![UserEvent::UserRevoked {
@@ -217,7 +245,22 @@ impl User {
                 let reason = self.reviewed(UserState::Revoked, reason)?;
                 Ok(vec![UserEvent::UserReinstated { user_state: UserState::Active, reason }])
             }
+            UserCommand::Erase { email_claims, because } => self.erase(email_claims, because),
         }
+    }
+
+    fn erase(&self, email_claims: Vec<Digest>, because: Option<(UserId, String)>) -> Result<Vec<UserEvent>, Refusal> {
+        let Some(identity_claim) = self.identity_claim.clone() else { return Err(Refusal::NotFound) };
+        if self.state == UserState::Erased {
+            return Ok(vec![]);
+        }
+        Ok(vec![UserEvent::UserErased {
+            user_state: UserState::Erased,
+            previous_user_state: self.state,
+            identity_claim,
+            email_claims,
+            reason: text::reason_of_operator(because)?,
+        }])
     }
 
     /// The reason of an operator's step from `state`, which the user must be in.
@@ -232,8 +275,9 @@ impl User {
 
     fn apply(&mut self, event: UserEvent) {
         match event {
-            UserEvent::UserRegistered { subject, email, display_name, .. } => {
-                *self = Self { id: subject.of().parse().ok(), email, display_name, state: UserState::Active };
+            UserEvent::UserRegistered { subject, identity_claim, email, display_name, .. } => {
+                let (id, identity_claim) = (subject.of().parse().ok(), Some(identity_claim));
+                *self = Self { id, identity_claim, email, display_name, state: UserState::Active };
             }
             UserEvent::UserProfileChanged { email, display_name, .. } => {
                 self.email = email;
@@ -243,6 +287,10 @@ impl User {
             | UserEvent::UserApproved { user_state, .. }
             | UserEvent::UserRevoked { user_state, .. }
             | UserEvent::UserReinstated { user_state, .. } => self.state = user_state,
+            UserEvent::UserErased { user_state, .. } => {
+                (self.email, self.display_name) = (None, None);
+                self.state = user_state;
+            }
         }
     }
 }
@@ -254,4 +302,4 @@ fn personal(id: &UserId, profile: Profile) -> (Option<Personal>, Option<Personal
     (email.map(|email| Personal::new(id.as_ref(), email)), name.map(|name| Personal::new(id.as_ref(), name)))
 }
 
-aggregate!(User, "User", UserCommand, UserEvent, shape 2, personal [email, display_name]);
+aggregate!(User, "User", UserCommand, UserEvent, shape 3, personal [email, display_name]);

@@ -107,6 +107,8 @@ fn of_organizations() -> Vec<OrganizationEvent> {
         E::OrgDeleted { previous_lifecycle: Lifecycle::Inactive, purge_at: at(720), by_operator: true, reason: why() },
         E::OrgRestored { lifecycle: Lifecycle::Inactive, reason: why() },
         E::OrgPurged { slug: "acme".into(), external_id: Some("crm-7".into()) },
+        E::OrgLegalHoldSet { held_since: at(24), reason: why() },
+        E::OrgLegalHoldReleased { held_since: at(24), reason: why() },
         E::OrgLimitSet {
             limit: "members".into(),
             maximum: Some(50),
@@ -256,7 +258,8 @@ fn of_invitations() -> Vec<InvitationEvent> {
         },
         E::InvitationDeclined { email_claim: email_claim.clone(), user_id: user("ada") },
         E::InvitationRevoked { email_claim: email_claim.clone(), reason: Some(of_invitee("Ada takes another post.")) },
-        E::InvitationExpired { email_claim, expires_at: at(168) },
+        E::InvitationExpired { email_claim: email_claim.clone(), expires_at: at(168) },
+        E::InviteeErased { email_claim, reason: Some(Personal::new(user("bob").as_ref(), "asked for it")) },
     ]
 }
 
@@ -313,6 +316,13 @@ fn of_users() -> Vec<UserEvent> {
             reason: of_ada("left the company"),
         },
         UserEvent::UserReinstated { user_state: UserState::Active, reason: of_ada("came back") },
+        UserEvent::UserErased {
+            user_state: UserState::Erased,
+            previous_user_state: UserState::Active,
+            identity_claim: digest("https://id.example 4711"),
+            email_claims: vec![digest("ada@example.com"), digest("ada@new.example")],
+            reason: Some(Personal::new(user("bob").as_ref(), "asked for it")),
+        },
     ]
 }
 
@@ -750,7 +760,7 @@ fn whatever_is_personal_may_be_missing() {
 #[test]
 fn keyed_hashes_and_nothing_else_are_hidden() {
     for (event, field) in fields() {
-        let hash = field.name.ends_with("_claim") || field.name.ends_with("_digest");
+        let hash = field.name.ends_with("_claim") || field.name.ends_with("_claims") || field.name.ends_with("_digest");
         assert_eq!(field.kind.hidden, hash, "{} of {}", field.name, event.name);
     }
 }
@@ -759,6 +769,9 @@ fn keyed_hashes_and_nothing_else_are_hidden() {
 fn personal_data_belong_to_the_person_that_the_event_is_about() {
     for (stream, mut event) in samples() {
         let owner = match &stream {
+            // Why somebody was erased outlives him.
+            StreamId::User(_) if event.destroys_key() => user("bob").to_string(),
+            StreamId::Invitation(_) if event.destroys_key() => user("bob").to_string(),
             StreamId::Membership(_) | StreamId::User(_) => user("ada").to_string(),
             // Who gets the ownership.
             StreamId::Organization(_) if event.descriptor().name.starts_with("Ownership") => user("ada").to_string(),

@@ -432,10 +432,43 @@ fn each_event_says_how_it_holds_the_address_and_the_seat() {
         (declined(), vec![release(), seat(-1)]),
         (revoked(), vec![release(), seat(-1)]),
         (expired(), vec![release(), seat(-1)]),
+        (Event::InviteeErased { email_claim: digest("ada@example.com"), reason: None }, vec![]),
     ];
     let tested: BTreeSet<_> = effects.iter().map(|(event, _)| event.event_type()).collect();
     assert_eq!(tested, Event::DESCRIPTORS.iter().map(|descriptor| descriptor.name.to_owned()).collect());
     for (event, expected) in effects {
         assert_eq!(event.effects(), expected, "{event:?}");
     }
+}
+
+#[test]
+fn erasing_the_invitee_ends_an_open_invitation_and_leaves_a_settled_one_as_it_was() {
+    let email_claim = digest("ada@example.com");
+    let erase = |hour| Command::Erase { because: Some((user("bob"), "asked for it".to_owned())), at: at(hour) };
+    let reason = Some(Personal::new(user("bob").as_ref(), "asked for it"));
+    let erased = Event::InviteeErased { email_claim: email_claim.clone(), reason };
+    let revoked = Event::InvitationRevoked { email_claim: email_claim.clone(), reason: None };
+    let expired = Event::InvitationExpired { email_claim: email_claim.clone(), expires_at: at(END) };
+    let accepted = Event::InvitationAccepted {
+        email_claim,
+        user_id: user("ada"),
+        membership_id: membership("ada"),
+        seat_freed: false,
+    };
+    for (history, hour, ended) in [
+        (vec![invited()], 1, Some(revoked.clone())),
+        (vec![invited()], END, Some(expired)),
+        (vec![invited(), accepted], 1, None),
+        (vec![invited(), revoked], 1, None),
+    ] {
+        let events: Vec<_> = ended.into_iter().chain([erased.clone()]).collect();
+        let before = fold::<Invitation>(&history);
+        assert_eq!(before.decide(erase(hour)), Ok(events.clone()));
+        let after = fold::<Invitation>(&[history, events].concat());
+        assert_eq!((after.email.clone(), after.erased), (None, true));
+        assert!(before.state == after.state || before.state == InvitationState::Pending);
+        assert_eq!(after.decide(erase(hour + 1)), Ok(vec![]), "once");
+    }
+    assert!(aggregates::Event::from(erased).destroys_key());
+    assert_eq!(Invitation::default().decide(erase(1)), Err(Refusal::NotFound));
 }

@@ -172,6 +172,8 @@ fn organization_command() -> impl Strategy<Value = OrganizationCommand> {
         2 => (reason(), any::<bool>(), hour()).prop_map(|(reason, by_operator, purge_at)| C::Delete { reason, by_operator, purge_at }),
         3 => (reason(), hour()).prop_map(|(reason, at)| C::Restore { reason, at }),
         3 => hour().prop_map(|at| C::Purge { at }),
+        1 => hour().prop_map(|at| C::SetLegalHold { reason: "because".into(), at }),
+        1 => Just(C::ReleaseLegalHold { reason: "because".into() }),
         3 => (text_like(&[MEMBERS, PROJECTS, OWNERS]), change, reason()).prop_map(|(limit, value, reason)| C::SetLimit { limit, value, reason }),
         2 => (plan(), limits(), reason()).prop_map(|(plan, limits, reason)| C::ChangePlan { plan, limits, reason }),
         4 => (text_like(&["reader", "builder", "owner"]), text_like(&["For readers."]), some_permissions(), permitted(), reason())
@@ -199,7 +201,7 @@ fn ownership_command() -> impl Strategy<Value = OrganizationCommand> {
         3 => (standing_of("ada"), by, reason(), hour()).prop_map(|(recipient, by, reason, at)| {
             C::OfferOwnership { membership: common::membership("ada"), recipient, by, reason, at }
         }),
-        3 => (select(&["ada", "ada", "bob"][..]), standing_of("ada"), optional(standing_of("owner")), reason())
+        6 => (select(&["ada", "ada", "bob"][..]), standing_of("ada"), optional(standing_of("owner")), reason())
             .prop_map(|(name, recipient, giver, reason)| C::AcceptOwnership { user: user(name), recipient, giver, reason }),
         1 => reason().prop_map(|reason| C::WithdrawOwnershipOffer { reason }),
     ]
@@ -276,6 +278,9 @@ fn invitation_command() -> impl Strategy<Value = InvitationCommand> {
         }),
         2 => (recipient(), hour()).prop_map(|(recipient, at)| C::Decline { recipient, at }),
         1 => hour().prop_map(|at| C::Expire { at }),
+        1 => (hour(), any::<bool>()).prop_map(|(at, named)| {
+            C::Erase { because: named.then(|| (user("bob"), "because".to_owned())), at }
+        }),
     ]
 }
 
@@ -308,6 +313,10 @@ fn user_command() -> impl Strategy<Value = UserCommand> {
         reason().prop_map(|reason| UserCommand::Approve { reason }),
         reason().prop_map(|reason| UserCommand::Revoke { reason }),
         reason().prop_map(|reason| UserCommand::Reinstate { reason }),
+        any::<bool>().prop_map(|named| UserCommand::Erase {
+            email_claims: vec![digest("ada@example.com")],
+            because: named.then(|| (user("bob"), "because".to_owned())),
+        }),
     ]
 }
 
@@ -512,7 +521,7 @@ where
 {
     let mut runner = TestRunner::deterministic();
     let sequences = vec(commands, 40);
-    let histories = (0..120).flat_map(|_| accepted::<A>(sequences.new_tree(&mut runner).unwrap().current()));
+    let histories = (0..400).flat_map(|_| accepted::<A>(sequences.new_tree(&mut runner).unwrap().current()));
     histories.map(|event| event.event_type()).collect()
 }
 

@@ -875,6 +875,8 @@ fn without_effects() -> Vec<Event> {
         settings_updated("ui", None, Some(json!(1))),
         deactivated(),
         Event::OrgActivated { reason: None },
+        Event::OrgLegalHoldSet { held_since: at(1), reason: None },
+        Event::OrgLegalHoldReleased { held_since: at(1), reason: None },
         defined(&[]),
         Event::RoleChanged {
             role: "reader".into(),
@@ -1093,4 +1095,32 @@ fn a_removed_role_has_to_be_vacant_and_its_name_never_means_something_else() {
         .when(define("reader", &["project:read"], Permissions::all()))
         .inspect_result();
     assert!(matches!(refused, Err(Refusal::InvalidInput { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_legal_hold_stands_alone_and_keeps_what_is_deleted_from_being_purged() {
+    let set = |hour| Command::SetLegalHold { reason: "a lawsuit".into(), at: at(hour) };
+    let release = || Command::ReleaseLegalHold { reason: "it is settled".into() };
+    let deleted = Event::OrgDeleted {
+        previous_lifecycle: Lifecycle::Active,
+        purge_at: at(720),
+        by_operator: false,
+        reason: None,
+    };
+    let held = Event::OrgLegalHoldSet { held_since: at(1), reason: Some("a lawsuit".into()) };
+    let released = Event::OrgLegalHoldReleased { held_since: at(1), reason: Some("it is settled".into()) };
+    for history in [vec![created()], vec![created(), deleted.clone()]] {
+        let state = fold::<Organization>(&history);
+        assert_eq!(state.decide(set(1)), Ok(vec![held.clone()]));
+        assert!(matches!(state.decide(release()), Err(Refusal::InvalidState(_))));
+        let state = fold::<Organization>(&[history.clone(), vec![held.clone()]].concat());
+        assert!(matches!(state.decide(set(2)), Err(Refusal::InvalidState(_))));
+        assert_eq!(state.decide(release()), Ok(vec![released.clone()]));
+    }
+    let purge = || Command::Purge { at: at(721) };
+    let state = fold::<Organization>(&[created(), deleted.clone(), held.clone()]);
+    assert_eq!(state.decide(purge()), Err(Refusal::InvalidState("the organization is under legal hold".into())));
+    let state = fold::<Organization>(&[created(), deleted, held, released]);
+    let purged = state.decide(purge()).unwrap();
+    assert!(aggregates::Event::from(purged[0].clone()).destroys_key());
 }

@@ -210,3 +210,33 @@ fn a_registration_claims_the_identity_and_a_profile_claims_nothing() {
     assert_eq!(ada().effects(), vec![claim]);
     assert_eq!(changed((None, None), (None, None)).effects(), vec![]);
 }
+
+#[test]
+fn who_is_erased_is_nobody_and_whoever_comes_back_is_somebody_else() {
+    let claims = vec![digest("ada@example.com")];
+    let because = Some((user("bob"), " asked for it ".to_owned()));
+    let erased = Event::UserErased {
+        user_state: UserState::Erased,
+        previous_user_state: UserState::Active,
+        identity_claim: digest("4711"),
+        email_claims: claims.clone(),
+        // The operator's words are under the operator's key.
+        reason: Some(Personal::new(user("bob").as_ref(), "asked for it")),
+    };
+    assert_eq!(erased.effects(), [Effect::Release { scope: Scope::Identity, key: digest("4711").0 }]);
+    assert!(aggregates::Event::from(erased.clone()).destroys_key());
+    let erase = Command::Erase { email_claims: claims, because };
+    given::<User>(&[ada()]).when(erase.clone()).then_expect_events(vec![erased.clone()]);
+    let history = vec![ada(), erased];
+    let state = fold::<User>(&history);
+    assert_eq!((state.email.clone(), state.display_name.clone(), state.state), (None, None, UserState::Erased));
+    // Once, and nothing follows.
+    assert_eq!(state.decide(erase.clone()), Ok(vec![]));
+    assert_eq!(state.decide(follow(Some("ada@new.example"), None)), Ok(vec![]));
+    for command in
+        [Command::Approve { reason: None }, Command::Revoke { reason: None }, Command::Reinstate { reason: None }]
+    {
+        assert!(matches!(state.decide(command), Err(Refusal::InvalidState(_))));
+    }
+    assert_eq!(User::default().decide(erase), Err(Refusal::NotFound));
+}

@@ -19,7 +19,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sqlx::PgPool;
 use tenancy::commands::invitations::{email_claim, token_digest};
 use tenancy::database::embedded::Purpose;
-use tenancy::log::{KeyRing, ledger::ClaimKey, partition_of};
+use tenancy::log::{KeyRing, MasterKeys, ledger::ClaimKey, partition_of};
 use tenancy::service::Core;
 use uuid::Uuid;
 
@@ -101,7 +101,9 @@ impl Filler {
         let pool = database.pool(4).await;
         let master = *config.secrets.master_key.as_ref().expect("there is a key").expose();
         let filler = Self {
-            keys: KeyRing::new(pool.clone(), &master),
+            keys: KeyRing::open(pool.clone(), &MasterKeys { current: master, other: None })
+                .await
+                .expect("the key fits"),
             issuer: config.access.issuer,
             pool,
             partitions,

@@ -151,6 +151,7 @@ impl Row {
             E::InvitationDeclined { .. } => self.state = InvitationState::Declined,
             E::InvitationRevoked { .. } => self.state = InvitationState::Revoked,
             E::InvitationExpired { .. } => self.state = InvitationState::Expired,
+            E::InviteeErased { .. } => self.email = None,
         }
     }
 }

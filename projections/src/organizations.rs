@@ -234,6 +234,9 @@ impl Row {
             | E::OwnershipOffered { .. }
             | E::OwnershipAccepted { .. }
             | E::OwnershipOfferWithdrawn { .. }
+            // Who looks at a hold asks the log.
+            | E::OrgLegalHoldSet { .. }
+            | E::OrgLegalHoldReleased { .. }
             | E::LimitReached { .. } => {}
         }
     }

@@ -97,6 +97,7 @@ impl Row {
                 self.email = readable(email).map(str::to_owned);
                 self.name = readable(display_name).map(str::to_owned);
             }
+            UserEvent::UserErased { .. } => (self.email, self.name) = (None, None),
             // Whether a user is let in is asked of the log.
             UserEvent::UserHeld { .. }
             | UserEvent::UserApproved { .. }

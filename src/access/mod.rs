@@ -180,7 +180,12 @@ impl Access {
         if token.starts_with(token_secret::PREFIX) {
             return Ok(Principal::Token(self.api_token(token, hash, epoch).await?));
         }
-        let known = self.verified.get(&hash).filter(|known| known.epoch == epoch);
+        let mut known = self.verified.get(&hash).filter(|known| known.epoch == epoch);
+        if let Some(user) = known.as_ref().map(|known| &known.person.user)
+            && self.commands.is_erased(user).await?
+        {
+            known = None;
+        }
         if let Some(known) = &known
             && known.identity.expires_at > Utc::now()
             && known.at.elapsed() < CACHED_FOR_MAX

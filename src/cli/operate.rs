@@ -1,6 +1,7 @@
 //! Commands for those who run the service: read models, and the check after a restore. Results go to stdout, a line
 //! a finding; the exit code says whether all is well.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,8 @@ use super::{Failure, failed, print, progress_bar, progress_lines};
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::database::roles::Role;
+use crate::erased::ErasedList;
+use crate::log::LogError;
 use crate::log::verify::{self as ledger, LedgerPart, LedgerVerified};
 use crate::service::{Core, failure};
 
@@ -308,13 +311,21 @@ pub(super) async fn retry(config: &Config, projections: Vec<Projection>) -> Resu
 }
 
 /// After a restore: a new epoch, and everything checked.
-pub(super) async fn recover(config: &Config, repair: bool) -> Result<ExitCode, Failure> {
+pub(super) async fn recover(config: &Config, repair: bool, lists: &[PathBuf]) -> Result<ExitCode, Failure> {
+    let lists = lists.iter().map(|path| ErasedList::read(path)).collect::<Result<Vec<_>, _>>()?.concat();
     let core = Core::open(config, Purpose::Command).await?;
     let recovered = ledger::recover(&core.database.options(Role::Writer)).await.map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {
         print(&format!("{} keys of erased people had come back, and are destroyed again\n", recovered.erased_again));
     }
+    let again = core.commands.erase_again(&lists).await?;
+    for subject in &again {
+        print(&format!("{subject} is erased again\n"));
+    }
+    core.catch_up().await?;
+    core.commands.carry_on_erasures().await?;
+    core.catch_up().await?;
     let mut wrong = verify_with(&core, &Wanted { name: None, organization: None, repair }).await?;
     if repair {
         let differing: Vec<Projection> =
@@ -332,4 +343,29 @@ pub(super) async fn recover(config: &Config, repair: bool) -> Result<ExitCode, F
         ));
     }
     Ok(exit(wrong.is_empty()))
+}
+
+/// Wraps everybody's keys by the current master key.
+pub(super) async fn rotate_master_key(config: &Config) -> Result<ExitCode, Failure> {
+    let core = Core::open(config, Purpose::Command).await?;
+    let keys = core.commands.log().keys();
+    let bar = progress_bar();
+    bar.set_message("keys");
+    let lines = tokio::spawn(progress_lines(bar.clone()));
+    let rotated = async {
+        bar.set_length(keys.wrapped_by_others().await?);
+        loop {
+            match keys.rewrap().await? {
+                0 => return Ok::<_, LogError>(bar.position()),
+                rewrapped => bar.inc(rewrapped as u64),
+            }
+        }
+    };
+    let rotated = rotated.await;
+    lines.abort();
+    bar.finish_and_clear();
+    core.close().await?;
+    let rewrapped = rotated.map_err(crate::service::Error::from)?;
+    print(&format!("{rewrapped} keys are wrapped anew; only the current master key is needed from now on\n"));
+    Ok(ExitCode::SUCCESS)
 }

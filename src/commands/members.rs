@@ -6,6 +6,7 @@ use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
+use aggregates::user::UserState;
 use aggregates::{ApiToken, Membership, Organization, Refusal, User};
 use serde::Serialize;
 
@@ -42,7 +43,7 @@ impl UseCase for AddMember {
         let visible = rights.operator
             || membership.version > 0
             || sees_user(work.log(), &work.caller.principal, &self.user).await?;
-        if user.version == 0 || !visible {
+        if user.version == 0 || user.state.state == UserState::Erased || !visible {
             return Err(Fault::NotFound.into());
         }
         let join = MembershipCommand::Join {

@@ -10,6 +10,7 @@
 
 mod caller;
 pub mod departures;
+pub mod erasure;
 pub mod home;
 pub mod invitations;
 pub mod members;
@@ -25,7 +26,7 @@ pub mod tokens;
 pub mod users;
 mod work;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use aggregates::ids::OrganizationId;
@@ -37,6 +38,7 @@ use uuid::Uuid;
 use crate::access::rate_limits::RateLimited;
 use crate::access::token_uses::TokenUses;
 use crate::access::trail::{Kind, Occurrence, Trail};
+use crate::erased::ErasedList;
 use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
 
 pub use caller::{Caller, NamedOrganization, Person, Principal};
@@ -197,6 +199,8 @@ pub struct Commands {
     rules: Rules,
     trail: Trail,
     uses: TokenUses,
+    /// Who was erased, beside the database.
+    erased: Mutex<ErasedList>,
     /// Where commands that lost a race over the same stream wait for each other, instead of losing again and again.
     turns: Vec<tokio::sync::Mutex<()>>,
 }
@@ -205,10 +209,17 @@ pub struct Commands {
 const TURNS: usize = 1024;
 
 impl Commands {
-    /// Over this log, by these rules.
-    pub fn new(log: Arc<Log>, rules: Rules) -> Self {
-        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
-        Self { log, rules, trail: Trail::default(), uses: TokenUses::default(), turns }
+    /// Over this log, by these rules, with the list of whom was erased.
+    pub fn new(log: Arc<Log>, rules: Rules, erased: ErasedList) -> Self {
+        let erased = Mutex::new(erased);
+        Self {
+            log,
+            rules,
+            trail: Trail::default(),
+            uses: TokenUses::default(),
+            erased,
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+        }
     }
 
     /// The log.

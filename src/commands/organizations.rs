@@ -2,10 +2,11 @@
 
 use aggregates::ids::{Id, MembershipId, OrganizationId, UserId};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
-use aggregates::organization::{LimitChange, OrganizationCommand};
+use aggregates::organization::{LimitChange, OrganizationCommand, OrganizationEvent};
 use aggregates::roles::{OWNER, Permission};
 use aggregates::status::{Capability, Review};
-use aggregates::{Membership, Organization, Refusal, User, text};
+use aggregates::user::UserState;
+use aggregates::{Declared, Membership, Organization, Refusal, User, text};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -49,7 +50,7 @@ impl UseCase for CreateOrganization {
             work.act_as_operator();
         }
         let known = work.load::<User>(&owner).await?;
-        if known.version == 0 {
+        if known.version == 0 || known.state.state == UserState::Erased {
             return Err(Refusal::input("ownerId", "there is no user of this id").into());
         }
         organization_slug(work, &self.slug)?;
@@ -134,7 +135,7 @@ pub(super) async fn found(
         reason: founding.reason,
         at: work.now,
     })?;
-    let created = work.record(&id, &before, events);
+    let created = work.record(&id, &before, own_contact(work, events));
 
     let membership_id = MembershipId::of(&id, &founding.owner);
     let membership = work.expect_nothing::<Membership>(&membership_id);
@@ -448,12 +449,26 @@ impl UseCase for ChangeOrganizationPlan {
     }
 }
 
-fn finish(work: &mut Work<'_>, standing: Standing, command: OrganizationCommand) -> Result<(), Stop> {
+pub(super) fn finish(work: &mut Work<'_>, standing: Standing, command: OrganizationCommand) -> Result<(), Stop> {
     work.expect_version(standing.organization.version)?;
-    let events = standing.organization.state.decide(command)?;
+    let events = own_contact(work, standing.organization.state.decide(command)?);
     let after = work.record(&standing.id, &standing.organization, events);
     work.entities = vec![Entity::Organization(standing.id, after)];
     Ok(())
+}
+
+/// Where the caller gives his own address as the organization's contact, it stays his: it goes when he is erased.
+fn own_contact(work: &Work<'_>, mut events: Vec<OrganizationEvent>) -> Vec<OrganizationEvent> {
+    let principal = &work.caller.principal;
+    let own = principal.email().map(text::email_key);
+    for event in &mut events {
+        event.visit_personal(&mut |field, personal| {
+            if field == "contact_email" && own.is_some() && personal.value().map(text::email_key) == own {
+                *personal = personal.clone().owned_by(principal.id());
+            }
+        });
+    }
+    events
 }
 
 /// A slug that is well formed and not reserved by this deployment.

@@ -9,7 +9,7 @@ use aggregates::membership::MembershipState;
 use aggregates::organization::OrganizationCommand;
 use aggregates::project::ProjectCommand;
 use aggregates::{Actor, ApiToken, Event, Invitation, Membership, Organization, Project, Scope, StreamId};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use super::{Commands, Fault, home, system_origin};
@@ -58,6 +58,7 @@ impl Commands {
         }
         let revoked = self.revoke_tokens_left_behind().await;
         let purged = self.purge_due().await;
+        let carried_on = self.carry_on_erasures().await;
         sqlx::query!(
             "DELETE FROM outcomes WHERE ctid IN (
                  SELECT ctid FROM outcomes WHERE created_at < now() - make_interval(days => $1) LIMIT $2
@@ -69,7 +70,7 @@ impl Commands {
         .await
         .map_err(LogError::from)?;
         crate::access::trail::forget(self.log().pool(), self.rules().access_trail_days).await?;
-        revoked.and(purged)
+        revoked.and(purged).and(carried_on)
     }
 
     /// Records that the open invitations and the tokens of an organization that are past their time are so, and makes
@@ -173,40 +174,79 @@ impl Commands {
 
     async fn purge_due(&self) -> Result<(), Fault> {
         let now = Utc::now();
-        let organizations = sqlx::query_scalar!(
-            "SELECT id FROM organizations WHERE purge_at <= $1 ORDER BY purge_at LIMIT $2",
-            now,
-            BATCH_MAX
-        )
-        .fetch_all(self.log().pool())
-        .await
-        .map_err(LogError::from)?;
-        for id in organizations.iter().filter_map(|id| id.parse::<OrganizationId>().ok()) {
-            self.log().bring_up_to_date(&[home(&id)]).await?;
-            let organization = self.log().load::<Organization>(&id).await?;
-            if let Ok(events) = organization.state.decide(OrganizationCommand::Purge { at: now }) {
-                self.append_as_system(&id, home(&id), organization.version, events, vec![]).await?;
+        // What is held stays due, so whole pages may have to be passed by.
+        let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
+        loop {
+            let due = sqlx::query!(
+                r#"SELECT id, purge_at AS "purge_at!" FROM organizations
+                   WHERE purge_at <= $1 AND (purge_at, id) > ($2, $3) ORDER BY purge_at, id LIMIT $4"#,
+                now,
+                after.0,
+                after.1,
+                BATCH_MAX
+            )
+            .fetch_all(self.log().pool())
+            .await
+            .map_err(LogError::from)?;
+            let Some(last) = due.last() else { break };
+            after = (last.purge_at, last.id.clone());
+            for row in due {
+                if let Err(error) = self.purge_organization(&row.id, now).await {
+                    tracing::warn!(%error, organization = row.id, "an organization could not be purged");
+                }
             }
         }
-        let projects = sqlx::query_scalar!(
-            "SELECT id FROM projects WHERE purge_at <= $1 ORDER BY purge_at LIMIT $2",
-            now,
-            BATCH_MAX
-        )
-        .fetch_all(self.log().pool())
-        .await
-        .map_err(LogError::from)?;
-        for id in projects.iter().filter_map(|id| id.parse::<ProjectId>().ok()) {
-            let stream: StreamId = id.clone().into();
-            self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-            let project = self.log().load::<Project>(&id).await?;
-            if let (Ok(events), Some(organization)) =
-                (project.state.decide(ProjectCommand::Purge { at: now }), &project.organization)
-            {
-                self.append_as_system(organization, stream, project.version, events, vec![]).await?;
+        let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
+        loop {
+            let due = sqlx::query!(
+                r#"SELECT id, purge_at AS "purge_at!" FROM projects
+                   WHERE purge_at <= $1 AND (purge_at, id) > ($2, $3) ORDER BY purge_at, id LIMIT $4"#,
+                now,
+                after.0,
+                after.1,
+                BATCH_MAX
+            )
+            .fetch_all(self.log().pool())
+            .await
+            .map_err(LogError::from)?;
+            let Some(last) = due.last() else { break };
+            after = (last.purge_at, last.id.clone());
+            for row in due {
+                if let Err(error) = self.purge_project(&row.id, now).await {
+                    tracing::warn!(%error, project = row.id, "a project could not be purged");
+                }
             }
         }
         Ok(())
+    }
+
+    /// Purges an organization whose time has come; one that is held, or was restored meanwhile, stays.
+    async fn purge_organization(&self, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
+        let Ok(id) = id.parse::<OrganizationId>() else { return Ok(()) };
+        self.log().bring_up_to_date(&[home(&id)]).await?;
+        let organization = self.log().load::<Organization>(&id).await?;
+        match organization.state.decide(OrganizationCommand::Purge { at: now }) {
+            Ok(events) => self.append_as_system(&id, home(&id), organization.version, events, vec![]).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The same of a project. That nobody holds its organization is relied upon: a hold at the same time wins or loses.
+    async fn purge_project(&self, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
+        let Ok(id) = id.parse::<ProjectId>() else { return Ok(()) };
+        let stream: StreamId = id.clone().into();
+        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
+        let project = self.log().load::<Project>(&id).await?;
+        let Some(place) = project.organization.clone() else { return Ok(()) };
+        self.log().bring_up_to_date(&[home(&place)]).await?;
+        let organization = self.log().load::<Organization>(&place).await?;
+        match project.state.decide(ProjectCommand::Purge { at: now }) {
+            Ok(events) if organization.state.legal_hold.is_none() => {
+                let relied = vec![(home(&place), organization.version)];
+                self.append_as_system(&place, stream, project.version, events, relied).await
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Appends what the service itself decided. Who comes too late leaves it: the other one has done it.

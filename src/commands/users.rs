@@ -75,7 +75,9 @@ impl UseCase for ReviewUser {
 /// is.
 pub(super) fn admit(user: &Loaded<User>) -> Result<(), Fault> {
     match user.state.state {
+        // Who was erased is nobody any more; whoever comes with the same token is somebody new.
         _ if user.version == 0 => Err(Fault::UnknownUser),
+        UserState::Erased => Err(Fault::UnknownUser),
         UserState::Active => Ok(()),
         UserState::Pending => Err(Fault::Pending),
         UserState::Revoked => Err(Fault::Revoked),

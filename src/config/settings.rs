@@ -389,6 +389,10 @@ settings! {
         /// Key that encrypts the keys of persons: 32 bytes in base64 (`openssl rand -base64 32`).
         /// Not set: made at the first start and kept in a private file in data_dir. Without it personal data is lost.
         master_key: Option<MasterKey> = None;
+        /// Another master key, which opens and wraps nothing new: the one before, until `tenancy rotate-master-key` is
+        /// done; or the one to come, so that replicas can be told of it one after the other. Not set: the private file
+        /// master.key.other in data_dir, if there is one.
+        master_key_other: Option<MasterKey> = None;
         /// Keys that sign the checkpoints of the audit trail: each 32 bytes in base64 (the seed of an Ed25519 key). All of
         /// them sign. Not set: the files audit*.pem in data_dir, of which the first is made at the first start.
         audit_keys: Vec<MasterKey> = Vec::new(), 0..=8;

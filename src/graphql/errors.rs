@@ -251,7 +251,7 @@ pub fn log_fault(error: LogError) -> Error {
             tracing::warn!(%error, "a request could not be served");
             coded("UNAVAILABLE", "the service cannot answer at the moment: try again in a few seconds")
         }
-        LogError::Cipher | LogError::Corrupt(_) => {
+        LogError::Cipher | LogError::MasterKey(_) | LogError::Corrupt(_) => {
             tracing::error!(%error, "a request met what should not be");
             coded("INTERNAL", "Something failed inside the service; it is not the request's fault. Try again later.")
         }

@@ -106,10 +106,9 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether the caller may see the organization.
+    /// Whether the caller may see the organization; a purged one only operators.
     pub fn visible(&self) -> bool {
-        let present = self.organization.state.is_present();
-        present && (self.operator || self.as_insider())
+        (self.operator && self.organization.state.exists) || self.as_insider()
     }
 
     fn as_insider(&self) -> bool {

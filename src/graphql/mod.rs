@@ -9,6 +9,7 @@ mod api_token;
 mod audit;
 mod batch;
 mod connection;
+mod erasure;
 mod errors;
 mod feed;
 mod invitation;

@@ -3,6 +3,7 @@
 use async_graphql::MergedObject;
 
 use super::api_token::ApiTokenMutation;
+use super::erasure::ErasureMutation;
 use super::invitation::InvitationMutation;
 use super::membership::MembershipMutation;
 use super::organization::OrganizationMutation;
@@ -23,4 +24,5 @@ pub struct Mutation(
     RoleMutation,
     OwnershipMutation,
     ApiTokenMutation,
+    ErasureMutation,
 );

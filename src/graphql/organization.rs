@@ -16,6 +16,7 @@ use super::access_trail::{AccessFilter, AccessRecord};
 use super::api_token::{ApiToken, ApiTokenFilter};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
+use super::erasure::LegalHold;
 use super::errors::{database_fault, forbidden};
 use super::invitation::{Invitation, InvitationFilter};
 use super::loaders::{ListFilter, ListKey, Seen};
@@ -56,6 +57,7 @@ pub struct Organization {
     status: Status,
     verification_reason: Option<String>,
     purge_at: Option<DateTime<Utc>>,
+    purged: bool,
     plan: String,
     version: u64,
     created_at: DateTime<Utc>,
@@ -100,6 +102,8 @@ impl From<OrganizationRow> for Organization {
             },
             verification_reason: row.verification_reason,
             purge_at: row.purge_at,
+            // What is purged has no row.
+            purged: false,
             plan: row.plan,
             version: row.version.unsigned_abs(),
             created_at: row.created_at,
@@ -120,6 +124,7 @@ impl Organization {
             status: state.status,
             verification_reason: state.verification_reason.clone(),
             purge_at: state.purge_at,
+            purged: state.purged,
             plan: state.plan.clone(),
             version: loaded.version,
             created_at: state.created_at,
@@ -193,8 +198,27 @@ impl Organization {
     async fn purge_at(&self) -> Option<Time> {
         self.purge_at.map(Time)
     }
+    /// Whether it is gone for good. Then only operators still see what is left: that it was there, and its audit trail.
+    async fn purged(&self) -> bool {
+        self.purged
+    }
+    /// The legal hold that stands, for operators.
+    async fn legal_hold(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<LegalHold>> {
+        let session = Session::of(ctx);
+        if !session.is_operator() {
+            return None;
+        }
+        let seen = match session.see(&self.id).await {
+            Ok(seen) => seen?,
+            Err(error) => return Some(Err(error)),
+        };
+        seen.organization.state.legal_hold.clone().map(|hold| Ok(hold.into()))
+    }
     /// What its status allows now.
     async fn capabilities(&self) -> Vec<OrganizationCapability> {
+        if self.purged {
+            return vec![];
+        }
         self.status.capabilities().into_iter().map(Capability::into).collect()
     }
     /// Its plan.
@@ -379,7 +403,7 @@ pub async fn organizations(
     Ok(connection(Slice::new(rows, &page), place, Organization::from))
 }
 
-fn among(entities: &[Entity]) -> Option<Organization> {
+pub(super) fn among(entities: &[Entity]) -> Option<Organization> {
     entities.iter().find_map(|entity| match entity {
         Entity::Organization(id, loaded) => Some(Organization::new(id.clone(), loaded)),
         Entity::Membership(..)

@@ -127,6 +127,7 @@ pub enum UserState {
     Active,
     Pending,
     Revoked,
+    Erased,
 }
 
 /// Whether a member is in.

@@ -12,6 +12,7 @@ use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_lim
 use super::loaders::{Established, Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
+use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase};
 use crate::feed::Feeds;
 use crate::log::{Log, Position};
@@ -241,6 +242,11 @@ impl Session {
     /// Carries out a command.
     pub async fn execute<U: UseCase>(&self, case: U, conditions: Conditions) -> Result<Receipt, Error> {
         self.app.commands.execute(self.caller()?, &case, conditions).await.map_err(fault)
+    }
+
+    /// Erases somebody.
+    pub async fn erase(&self, case: EraseSubject, conditions: Conditions) -> Result<Receipt, Error> {
+        self.app.commands.erase(self.caller()?, &case, conditions).await.map_err(fault)
     }
 
     /// Waits until the read models have reached these positions.

@@ -57,6 +57,12 @@ impl<'a> Batch<'a> {
         self.placed.len()
     }
 
+    /// Whose keys go with the events.
+    pub(super) fn destroyed_keys(&self) -> Vec<&str> {
+        let destroys = |placed: &&Placed<'_>| placed.event.event.destroys_key();
+        self.placed.iter().filter(destroys).map(|placed| placed.stream.id()).collect()
+    }
+
     pub(super) fn decide(
         &mut self,
         append: &'a Append,

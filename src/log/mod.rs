@@ -11,6 +11,7 @@
 
 mod append;
 mod batch;
+mod erasure;
 mod insert;
 mod keys;
 pub mod ledger;
@@ -37,7 +38,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_of};
-pub use keys::{KeyRing, open_disclosed};
+pub use erasure::Unfinished;
+pub use keys::{KeyRing, MasterKeys, TRUSTED_FOR, open_disclosed};
 pub use load::{Current, Loadable, Loaded};
 pub use position::{InvalidPosition, Position};
 pub use read::{AuditCursor, AuditFilter, AuditPage, Direction, NamedTally, push_filter};
@@ -64,6 +66,9 @@ pub enum LogError {
     /// A key does not fit.
     #[error("a key does not fit what it should open: is this the master key of this database?")]
     Cipher,
+    /// A master key is in use that this service was not given.
+    #[error("keys of people are wrapped by the master key {0}, which this service was not given")]
+    MasterKey(String),
     /// What is stored is not what it should be.
     #[error("the log holds what cannot be: {0}")]
     Corrupt(String),
@@ -142,23 +147,15 @@ impl Log {
     pub async fn open(
         pools: Pools,
         options: PgConnectOptions,
-        master_key: &[u8; 32],
+        master_keys: &MasterKeys,
         sizes: Sizes,
     ) -> Result<(Arc<Self>, JoinSet<()>), LogError> {
         let Pools { own: pool, readers, operators } = pools;
-        let keys = KeyRing::new(pool.clone(), master_key);
-        sqlx::query!(
-            "INSERT INTO installation (partitions, key_check) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            sizes.partitions,
-            keys.check()
-        )
-        .execute(&pool)
-        .await?;
-        let installation =
-            sqlx::query!("SELECT epoch, partitions, key_check FROM installation").fetch_one(&pool).await?;
-        if installation.key_check != keys.check() {
-            return Err(LogError::Cipher);
-        }
+        sqlx::query!("INSERT INTO installation (partitions) VALUES ($1) ON CONFLICT DO NOTHING", sizes.partitions)
+            .execute(&pool)
+            .await?;
+        let keys = KeyRing::open(pool.clone(), master_keys).await?;
+        let installation = sqlx::query!("SELECT epoch, partitions FROM installation").fetch_one(&pool).await?;
         let (heads_sender, heads) = watch::channel(Heads::new());
         let states = Arc::new(load::states());
         let era = Arc::new(Era(watch::channel(installation.epoch).0));
@@ -294,6 +291,9 @@ impl Log {
         })?;
         let outcome = answer.await.map_err(|_| LogError::Busy("it is stopping"))??;
         if let Outcome::Accepted { events } = &outcome {
+            if events.iter().any(|recorded| recorded.event.destroys_key()) {
+                self.keys.forget();
+            }
             self.keep_up(events);
         }
         if let Outcome::Limit { event: Some(event), .. } = &outcome {

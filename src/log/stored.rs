@@ -140,14 +140,14 @@ impl Reader {
         let mut read: Vec<_> = rows.iter().map(|row| self.recorded(row)).collect();
         match open_all(read.iter_mut().flatten(), keys).await {
             // One key that does not fit must not hide what the others open.
-            Err(LogError::Cipher) => {
+            Err(LogError::Cipher | LogError::MasterKey(_)) => {
                 for item in &mut read {
                     let opened = match item {
                         Ok(recorded) => open_all(std::iter::once(recorded), keys).await,
                         Err(_) => Ok(()),
                     };
                     match opened {
-                        Err(LogError::Cipher) => *item = Err(LogError::Cipher),
+                        Err(error @ (LogError::Cipher | LogError::MasterKey(_))) => *item = Err(error),
                         opened => opened?,
                     }
                 }

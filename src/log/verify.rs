@@ -423,13 +423,14 @@ pub async fn recover(options: &PgConnectOptions) -> Result<Recovered, LogError> 
     let epoch = sqlx::query_scalar(
         // Counting from what was restored would give an epoch again that was given after an earlier restore of it.
         "UPDATE installation SET epoch = GREATEST(epoch + 1, EXTRACT(EPOCH FROM clock_timestamp())::bigint),
+                                 keys_revision = keys_revision + 1,
                                  ledger_revision = GREATEST(ledger_revision + 1, EXTRACT(EPOCH FROM clock_timestamp())::bigint)
          RETURNING epoch",
     )
     .fetch_one(&mut *transaction)
     .await?;
     let erased_again = sqlx::query(
-        "UPDATE subject_keys k SET wrapped = NULL, erased_at = t.erased_at FROM tombstones t
+        "UPDATE subject_keys k SET wrapped = NULL, wrapped_by = NULL, erased_at = t.erased_at FROM tombstones t
          WHERE t.subject_id = k.subject_id AND k.wrapped IS NOT NULL",
     )
     .execute(&mut *transaction)

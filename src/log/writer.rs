@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::append::{Append, Outcome};
 use super::batch::{Batch, Decided};
 use super::insert::insert;
+use super::keys::destroy;
 use super::ledger::{ClaimKey, Partition};
 use super::load::States;
 use super::look_up::Seen;
@@ -192,6 +193,10 @@ impl Writer {
             connection.execute("ROLLBACK").await?;
         } else {
             insert(connection, &batch, &global, &self.ledger).await?;
+            let erased = batch.destroyed_keys();
+            if !erased.is_empty() {
+                destroy(connection, &erased).await?;
+            }
             connection.execute("COMMIT").await?;
         }
         metrics::counter!("tenancy_events_appended_total").increment(batch.events() as u64);
@@ -226,7 +231,7 @@ fn blames_command(error: &LogError) -> bool {
             error.code().is_some_and(|code| ["21", "22", "23", "42", "54"].contains(&code.get(..2).unwrap_or_default()))
         }
         LogError::Database(error) => matches!(error, sqlx::Error::Encode(_) | sqlx::Error::Decode(_)),
-        LogError::Corrupt(_) | LogError::Cipher => true,
+        LogError::Corrupt(_) | LogError::Cipher | LogError::MasterKey(_) => true,
         LogError::TimedOut | LogError::Busy(_) => false,
     }
 }

@@ -197,6 +197,10 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Mutation.approveUser", "", Part::Stocked),
     ("Mutation.revokeUser", "", Part::Stocked),
     ("Mutation.reinstateUser", "", Part::Stocked),
+    ("Mutation.eraseSubject", "a user", Part::Stocked),
+    ("Mutation.eraseSubject", "an invitee", Part::Stocked),
+    ("Mutation.setLegalHold", "", Part::Fresh),
+    ("Mutation.releaseLegalHold", "that nobody set", Part::Stocked),
 ];
 
 /// The fields of an organization that not everybody who sees it may read.
@@ -272,6 +276,8 @@ struct Cast {
     held: BTreeMap<&'static str, String>,
     /// One for each status, who is a member of the stocked organization of that status only.
     residents: BTreeMap<&'static str, String>,
+    /// One for each status, who is in no organization.
+    strays: BTreeMap<&'static str, String>,
     next: AtomicUsize,
 }
 
@@ -323,16 +329,17 @@ impl Cast {
             }
             targets.insert(kind, users);
         }
-        let (mut held, mut residents) = (BTreeMap::new(), BTreeMap::new());
+        let (mut held, mut residents, mut strays) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for status in STATUSES {
             let place = status.to_lowercase();
             held.insert(status, server.user(&email(&format!("held-{place}"))).user_id().await);
             let id = server.user(&email(&format!("resident-{place}"))).user_id().await;
             assert!(user_command(&operator, "approveUser", &id).await.accepted());
             residents.insert(status, id);
+            strays.insert(status, server.user(&email(&format!("stray-{place}"))).user_id().await);
         }
         server.organization("another", &clients["other"]).await;
-        Self { clients, ids, targets, held, residents, next: AtomicUsize::new(0) }
+        Self { clients, ids, targets, held, residents, strays, next: AtomicUsize::new(0) }
     }
 
     /// A word that nothing has been called yet.
@@ -447,7 +454,7 @@ impl Cast {
             }
             world.stock.insert(kind, members);
         }
-        for kind in ["revoke", "resend"] {
+        for kind in ["revoke", "resend", "erase"] {
             let (mut invitations, mut tokens) = (vec![], vec![]);
             for _ in 0..STOCK {
                 let invited = owner.invite(&world.id, &email(&self.new_word()), &["guest"]).await;
@@ -648,6 +655,9 @@ impl Matrix {
             ("restoreProject", _) => json!({"projectId": take("restore")}),
             // One after the other: held, approved, revoked, reinstated.
             ("approveUser" | "revokeUser" | "reinstateUser", _) => json!({"userId": cast.held[world.status]}),
+            ("eraseSubject", "a user") => json!({"subject": {"userId": cast.strays[world.status]}}),
+            ("eraseSubject", _) => json!({"subject": {"invitationId": take("erase")}}),
+            ("setLegalHold" | "releaseLegalHold", _) => json!({"organizationId": id}),
             (operation, _) => panic!("{operation} has no input: write one"),
         }
     }

@@ -1,0 +1,658 @@
+//! Erasing people, legal holds, and what follows a purge.
+//!
+//! One append records an erasure and destroys the person's key: from then on nothing of the person opens. What is left
+//! to do lies in other partitions (ending memberships, erasing what was sent to his addresses), so it is a process: the
+//! same commit leaves a tombstone, and whoever sweeps looks at it until everything is done. A crash only delays that.
+//!
+//! Who joins at the same moment, on another replica, was let in by a look that came before the erasure; so a tombstone
+//! is finished only when a look a minute later finds nothing to do any more.
+
+use std::sync::{MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use aggregates::ids::{Id, InvitationId, MembershipId, OrganizationId, UserId};
+use aggregates::invitation::InvitationCommand;
+use aggregates::membership::{Grantor, MembershipCommand, MembershipState};
+use aggregates::organization::OrganizationCommand;
+use aggregates::personal::readable;
+use aggregates::status::Lifecycle;
+use aggregates::user::{UserCommand, UserEvent, UserState};
+use aggregates::{
+    Actor, Digest, Event, Invitation, Membership, Organization, Origin, Personal, Recorded, Refusal, StreamId, User,
+};
+use chrono::Utc;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::invitations::email_claim;
+use super::roles::wait_for_read_models;
+use super::standing::{Insider, Standing};
+use super::work::{Entity, Stop, Work};
+use super::{
+    Caller, Commands, Conditions, Fault, Person, Principal, Receipt, UseCase, departures, ownership, system_origin,
+};
+use crate::erased::{self, ErasedList};
+use crate::log::{Draft, Loaded, LogError, Outcome, TRUSTED_FOR, Unfinished};
+
+/// In how many organizations somebody may be who is erased.
+const PLACES_MAX: i64 = 10_000;
+/// How many places a refusal names.
+const NAMED_MAX: usize = 10;
+/// How many memberships and invitations one look ends.
+const ENDED_MAX: i64 = 500;
+/// How many addresses of a person are remembered.
+const ADDRESSES_MAX: usize = 100;
+/// After so long, a command that began before an erasure has ended.
+const SETTLED_AFTER: chrono::Duration = chrono::Duration::seconds(60);
+/// How long the caller of an erasure waits for what follows it; what takes longer is done behind it.
+const FOLLOW_MAX: Duration = Duration::from_secs(4);
+/// How often one step of an erasure is decided again when others change the same thing.
+const STEP_TRIES_MAX: usize = 50;
+
+/// Erases a user, or whom an invitation was for.
+#[derive(Debug, Serialize)]
+pub struct EraseSubject {
+    /// The user.
+    pub user: Option<UserId>,
+    /// The invitation.
+    pub invitation: Option<InvitationId>,
+    /// Why.
+    pub reason: String,
+}
+
+impl UseCase for EraseSubject {
+    const OPERATION: &'static str = "eraseSubject";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.require_operator(&self.reason)?;
+        match (&self.user, &self.invitation) {
+            (Some(user), _) => erase_user(work, user, &self.reason).await,
+            (None, Some(invitation)) => erase_invitee(work, invitation, &self.reason).await,
+            (None, None) => Err(Fault::NotFound.into()),
+        }
+    }
+}
+
+async fn erase_user(work: &mut Work<'_>, id: &UserId, reason: &str) -> Result<(), Stop> {
+    let before = work.load::<User>(id).await?;
+    if before.version == 0 {
+        return Err(Fault::NotFound.into());
+    }
+    let operator = work.caller.principal.person()?.user.clone();
+    if before.state.state != UserState::Erased {
+        if *id == operator {
+            // His reason would go with his key, and nobody could say why.
+            return Err(Refusal::InvalidState("nobody erases himself: ask another operator".into()).into());
+        }
+        let known = known_of(work.log().history(&id.clone().into()).await?, before.version);
+        let email_claims = claims_of(work.log().keys(), &known.addresses);
+        must_not_be_needed(work, Some(id), &email_claims).await?;
+        let because = Some((operator, without(reason, &known)));
+        let events = before.state.decide(UserCommand::Erase { email_claims, because })?;
+        let after = work.record(id, &before, events);
+        work.entities = vec![Entity::User(id.clone(), after)];
+        return Ok(());
+    }
+    work.entities = vec![Entity::User(id.clone(), before)];
+    Ok(())
+}
+
+async fn erase_invitee(work: &mut Work<'_>, id: &InvitationId, reason: &str) -> Result<(), Stop> {
+    let before = work.load::<Invitation>(id).await?;
+    let (Some(organization), Some(claim)) = (before.organization.clone(), before.state.email_claim.clone()) else {
+        return Err(Fault::NotFound.into());
+    };
+    work.organization = Some(organization.clone());
+    if !work.load::<Organization>(&organization).await?.state.is_present() {
+        return Err(Fault::NotFound.into());
+    }
+    if before.state.erased {
+        work.entities = vec![Entity::Invitation(id.clone(), before)];
+        return Ok(());
+    }
+    must_not_be_needed(work, None, &[claim]).await?;
+    let addresses = readable(&before.state.email).map(str::to_owned).into_iter().collect();
+    let known = Known { addresses, others: vec![] };
+    let because = Some((work.caller.principal.person()?.user.clone(), without(reason, &known)));
+    let events = before.state.decide(InvitationCommand::Erase { because, at: work.now })?;
+    let after = work.record(id, &before, events);
+    work.entities = vec![Entity::Invitation(id.clone(), after)];
+    Ok(())
+}
+
+/// What can be read of a person.
+#[derive(Default)]
+struct Known {
+    addresses: Vec<String>,
+    /// Names, and the ids at issuers.
+    others: Vec<String>,
+}
+
+/// What the log says of a user, up to this version.
+fn known_of(history: Vec<Recorded>, version: u64) -> Known {
+    let mut known = Known::default();
+    let mut add = |list: fn(&mut Known) -> &mut Vec<String>, personal: Option<&Personal>| {
+        let list = list(&mut known);
+        if let Some(text) = personal.and_then(Personal::value)
+            && list.len() < ADDRESSES_MAX
+            && !list.iter().any(|known| known == text)
+        {
+            list.push(text.to_owned());
+        }
+    };
+    for recorded in history.iter().filter(|recorded| recorded.sequence <= version).rev() {
+        match &recorded.event {
+            Event::User(UserEvent::UserRegistered { subject, email, display_name, .. }) => {
+                add(|known| &mut known.addresses, email.as_ref());
+                add(|known| &mut known.others, display_name.as_ref());
+                add(|known| &mut known.others, Some(subject));
+            }
+            Event::User(UserEvent::UserProfileChanged { email, display_name, .. }) => {
+                add(|known| &mut known.addresses, email.as_ref());
+                add(|known| &mut known.others, display_name.as_ref());
+            }
+            Event::User(
+                UserEvent::UserHeld { .. }
+                | UserEvent::UserApproved { .. }
+                | UserEvent::UserRevoked { .. }
+                | UserEvent::UserReinstated { .. }
+                | UserEvent::UserErased { .. },
+            )
+            | Event::Organization(_)
+            | Event::Membership(_)
+            | Event::Invitation(_)
+            | Event::Project(_)
+            | Event::ApiToken(_) => {}
+        }
+    }
+    known
+}
+
+fn claims_of(keys: &crate::log::KeyRing, addresses: &[String]) -> Vec<Digest> {
+    addresses.iter().map(|address| email_claim(keys, address)).collect()
+}
+
+/// The reason without what it says of the person: it is the only text about him that stays.
+fn without(reason: &str, known: &Known) -> String {
+    let mut reason = reason.to_owned();
+    for text in known.addresses.iter().chain(&known.others).filter(|text| text.chars().count() > 2) {
+        let wanted = text.to_ascii_lowercase();
+        while let Some(at) = reason.to_ascii_lowercase().find(&wanted) {
+            reason.replace_range(at..at + wanted.len(), "…");
+        }
+    }
+    reason
+}
+
+/// Refuses while a legal hold stands where the person is, was or was invited, and while he is the last owner of an
+/// organization that lives. The command relies on those organizations: a hold at the same time is a conflict.
+async fn must_not_be_needed(work: &mut Work<'_>, user: Option<&UserId>, claims: &[Digest]) -> Result<(), Stop> {
+    wait_for_read_models(work.log(), &[]).await?;
+    let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
+    let places = sqlx::query_scalar!(
+        r#"SELECT organization_id AS "id!" FROM members WHERE user_id = $1
+           UNION SELECT organization_id FROM invitations WHERE email_claim = ANY($2)
+           UNION SELECT organization_id FROM invitations WHERE accepted_by = $1
+           ORDER BY 1 LIMIT $3"#,
+        user.map(AsRef::as_ref),
+        &claims as &[&str],
+        PLACES_MAX
+    )
+    .fetch_all(work.log().pool())
+    .await
+    .map_err(LogError::from)?;
+    let ids: Vec<OrganizationId> = places.iter().filter_map(|id| id.parse().ok()).collect();
+    work.log().warm(&ids.iter().cloned().map(StreamId::from).collect::<Vec<_>>()).await?;
+    let mut organizations = vec![];
+    for id in ids {
+        let organization = work.load::<Organization>(&id).await?;
+        if organization.state.is_present() {
+            organizations.push((id, organization));
+        }
+    }
+    let named = |found: Vec<&(OrganizationId, Loaded<Organization>)>| {
+        let names = found.iter().take(NAMED_MAX).map(|(id, known)| format!("{id} ({})", known.state.slug));
+        let more = found.len().saturating_sub(NAMED_MAX);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        (!found.is_empty()).then(|| names.chain(more).collect::<Vec<_>>().join(", "))
+    };
+    let held = named(organizations.iter().filter(|(_, known)| known.state.legal_hold.is_some()).collect());
+    let owned = match user {
+        Some(user) => named(last_owned(work, user, &organizations).await?),
+        None => None,
+    };
+    let held = held.map(|names| format!("a legal hold stands on {names}: release it first"));
+    let owned = owned
+        .map(|names| format!("the person is the last owner of {names}: let somebody else own it, or delete it, first"));
+    let why: Vec<String> = held.into_iter().chain(owned).collect();
+    if why.is_empty() { Ok(()) } else { Err(Refusal::InvalidState(why.join("; ")).into()) }
+}
+
+async fn last_owned<'a>(
+    work: &Work<'_>,
+    user: &UserId,
+    organizations: &'a [(OrganizationId, Loaded<Organization>)],
+) -> Result<Vec<&'a (OrganizationId, Loaded<Organization>)>, LogError> {
+    let living = organizations.iter().filter(|(_, known)| known.state.status.lifecycle != Lifecycle::Deleted);
+    let living: Vec<_> = living.collect();
+    let memberships: Vec<StreamId> = living.iter().map(|(id, _)| MembershipId::of(id, user).into()).collect();
+    if memberships.is_empty() {
+        return Ok(vec![]);
+    }
+    let now = work.log().current(&memberships).await?;
+    let owned: Vec<_> = living
+        .into_iter()
+        .filter(|(id, _)| now.get::<Membership>(&MembershipId::of(id, user)).state.is_active_owner())
+        .collect();
+    let tallies = work.log().tallies(&owned.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>()).await?;
+    let owners = |id: &OrganizationId| {
+        let tallies = tallies.get(id).into_iter().flatten();
+        tallies.filter(|(name, _)| name == aggregates::guard::OWNERS).map(|(_, tally)| tally.used).sum::<i64>()
+    };
+    Ok(owned.into_iter().filter(|(id, _)| owners(id) <= 1).collect())
+}
+
+/// Holds on to an organization, or lets go of it.
+#[derive(Debug, Serialize)]
+pub struct HoldOrganization {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Whether it is held from now on.
+    pub hold: bool,
+    /// Why.
+    pub reason: String,
+}
+
+impl UseCase for HoldOrganization {
+    const OPERATION: &'static str = "setLegalHold";
+
+    fn operation(&self) -> &'static str {
+        if self.hold { "setLegalHold" } else { "releaseLegalHold" }
+    }
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        standing.require_operator(work, &self.reason)?;
+        let reason = self.reason.clone();
+        super::organizations::finish(
+            work,
+            standing,
+            match self.hold {
+                true => OrganizationCommand::SetLegalHold { reason, at: work.now },
+                false => OrganizationCommand::ReleaseLegalHold { reason },
+            },
+        )
+    }
+}
+
+/// Ends a membership of somebody who was erased, with what ends when a member is removed.
+#[derive(Debug, Serialize)]
+struct EndMembership {
+    organization: OrganizationId,
+    user: UserId,
+}
+
+impl UseCase for EndMembership {
+    const OPERATION: &'static str = "eraseSubject";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.organization = Some(self.organization.clone());
+        let id = MembershipId::of(&self.organization, &self.user);
+        work.log().warm(&[self.organization.clone().into(), id.clone().into()]).await?;
+        let organization = work.load::<Organization>(&self.organization).await?;
+        let before = work.load::<Membership>(&id).await?;
+        if before.state.state == MembershipState::Removed || !organization.state.is_present() {
+            return Ok(());
+        }
+        let by = Grantor::unbounded().knowing(&organization.state.roles);
+        let events = before.state.decide(MembershipCommand::Remove { reason: None, by })?;
+        let after = work.record(&id, &before, events);
+        let insider = Insider::Member(before);
+        let standing = Standing { organization, id: self.organization.clone(), insider, operator: true };
+        ownership::end_void_offer(work, &standing, Some(&self.user), &after.state)?;
+        departures::revoke_invitations(work, &standing, Some(&self.user), "who invited was erased").await?;
+        departures::revoke_tokens(work, &standing, Some(&self.user), "who answers for it was erased").await
+    }
+}
+
+/// Clears the contact address of an organization where it is one of somebody who was erased.
+#[derive(Debug, Serialize)]
+struct ClearContact {
+    organization: OrganizationId,
+    user: UserId,
+    email_claims: Vec<Digest>,
+}
+
+impl UseCase for ClearContact {
+    const OPERATION: &'static str = "eraseSubject";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.organization = Some(self.organization.clone());
+        let before = work.load::<Organization>(&self.organization).await?;
+        let keys = work.log().keys();
+        let his = before.state.contact_email.as_ref().is_some_and(|contact| {
+            let claim = contact.value().map(|address| email_claim(keys, address));
+            let known = claim.is_some_and(|claim| self.email_claims.iter().any(|own| own.matches(&claim)));
+            known || contact.of() == self.user.as_ref()
+        });
+        if !his || !before.state.is_present() || before.state.status.lifecycle == Lifecycle::Deleted {
+            return Ok(());
+        }
+        let events = before.state.decide(OrganizationCommand::Update {
+            id: self.organization.clone(),
+            name: None,
+            slug: None,
+            contact_email: Some(None),
+            external_id: None,
+            reason: None,
+        })?;
+        work.record(&self.organization, &before, events);
+        Ok(())
+    }
+}
+
+/// Erases what an invitation says of its invitee.
+#[derive(Debug, Serialize)]
+struct EraseInvitee {
+    organization: OrganizationId,
+    invitation: InvitationId,
+}
+
+impl UseCase for EraseInvitee {
+    const OPERATION: &'static str = "eraseSubject";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.organization = Some(self.organization.clone());
+        let before = work.load::<Invitation>(&self.invitation).await?;
+        if before.version > 0 {
+            let events = before.state.decide(InvitationCommand::Erase { because: None, at: work.now })?;
+            work.record(&self.invitation, &before, events);
+        }
+        Ok(())
+    }
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// There was nothing to do.
+    Nothing,
+    /// It was done.
+    Done,
+    /// Something is in its way for the time being.
+    Blocked,
+}
+
+impl Commands {
+    /// Whether this user was erased, as far as this replica has heard.
+    pub async fn is_erased(&self, user: &UserId) -> Result<bool, Fault> {
+        Ok(self.log().load::<User>(user).await?.state.state == UserState::Erased)
+    }
+
+    /// Erases, and answers when no replica opens anything of the person any more.
+    pub async fn erase(&self, caller: &Caller, case: &EraseSubject, conditions: Conditions) -> Result<Receipt, Fault> {
+        let receipt = self.execute(caller, case, conditions).await?;
+        let subject = case.user.as_ref().map(AsRef::as_ref).or(case.invitation.as_ref().map(AsRef::as_ref));
+        let (Some(subject), true) = (subject, receipt.rejections.is_empty()) else { return Ok(receipt) };
+        // That it is on the list is part of it: a restored database must not bring the person back.
+        self.keep_list().await?;
+        let follow = async {
+            let unfinished = Unfinished { subject: subject.to_owned(), erased_at: Utc::now() };
+            self.carry_on(&unfinished).await?;
+            wait_for_read_models(self.log(), &[]).await?;
+            Ok::<_, Fault>(())
+        };
+        let (followed, ()) = tokio::join!(tokio::time::timeout(FOLLOW_MAX, follow), tokio::time::sleep(TRUSTED_FOR));
+        match followed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, subject, "what follows an erasure waits to be carried on"),
+            Err(_) => tracing::info!(subject, "what follows an erasure is carried on behind it"),
+        }
+        Ok(receipt)
+    }
+
+    /// Carries on with what erasures and purges have left to do.
+    pub async fn carry_on_erasures(&self) -> Result<(), Fault> {
+        self.keep_list().await?;
+        for unfinished in self.log().take_unfinished().await? {
+            // One that cannot be carried on must not keep the others from it.
+            match self.carry_on(&unfinished).await {
+                Ok(true) => self.log().finish(&unfinished.subject).await?,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, subject = unfinished.subject, "an erasure could not be carried on");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is to be done, and says whether there will be no more.
+    async fn carry_on(&self, unfinished: &Unfinished) -> Result<bool, Fault> {
+        let left = match StreamId::from_id(&unfinished.subject) {
+            Some(StreamId::User(id)) => self.end_user(&id).await?,
+            Some(StreamId::Invitation(id)) => self.end_invitee(&id).await?,
+            Some(StreamId::Organization(id)) => {
+                self.log().forget_invitees(&id).await?;
+                return Ok(true);
+            }
+            Some(StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_)) | None => return Ok(true),
+        };
+        Ok(left == Step::Nothing && unfinished.erased_at + SETTLED_AFTER < Utc::now())
+    }
+
+    async fn end_user(&self, id: &UserId) -> Result<Step, Fault> {
+        let history = self.log().history(&id.clone().into()).await?;
+        let erasure = history.into_iter().rev().find_map(|recorded| match &recorded.event {
+            Event::User(UserEvent::UserErased { email_claims, .. }) => Some((email_claims.clone(), recorded)),
+            _ => None,
+        });
+        let Some((claims, cause)) = erasure else { return Ok(Step::Nothing) };
+        wait_for_read_models(self.log(), &[]).await?;
+        self.log().forget_outcomes(id.as_ref()).await?;
+        let memberships = sqlx::query!(
+            "SELECT organization_id, state FROM members WHERE user_id = $1 ORDER BY state, id LIMIT $2",
+            id.as_ref(),
+            PLACES_MAX
+        )
+        .fetch_all(self.log().pool())
+        .await
+        .map_err(LogError::from)?;
+        let mut steps = vec![];
+        for row in memberships {
+            let Ok(organization) = row.organization_id.parse::<OrganizationId>() else { continue };
+            let contact =
+                ClearContact { organization: organization.clone(), user: id.clone(), email_claims: claims.clone() };
+            steps.push(self.step(&cause, &contact).await?);
+            if row.state != "REMOVED" {
+                steps.push(self.step(&cause, &EndMembership { organization, user: id.clone() }).await?);
+            }
+        }
+        steps.push(self.end_invitations(&cause, Some(id), &claims).await?);
+        Ok(summary(&steps))
+    }
+
+    async fn end_invitee(&self, id: &InvitationId) -> Result<Step, Fault> {
+        let history = self.log().history(&id.clone().into()).await?;
+        let Some(cause) = history.into_iter().rev().find(|recorded| recorded.event.destroys_key()) else {
+            return Ok(Step::Nothing);
+        };
+        let claim = self.log().load::<Invitation>(id).await?.state.email_claim.clone();
+        wait_for_read_models(self.log(), &[]).await?;
+        self.end_invitations(&cause, None, &claim.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Erases what invitations to these addresses say, and those that the user accepted.
+    async fn end_invitations(&self, cause: &Recorded, user: Option<&UserId>, claims: &[Digest]) -> Result<Step, Fault> {
+        let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
+        let rows = sqlx::query!(
+            r#"SELECT id AS "id!", organization_id AS "organization_id!" FROM invitations
+               WHERE email_claim = ANY($2) AND email IS NOT NULL
+               UNION SELECT id, organization_id FROM invitations WHERE accepted_by = $1 AND email IS NOT NULL
+               LIMIT $3"#,
+            user.map(AsRef::as_ref),
+            &claims as &[&str],
+            ENDED_MAX
+        )
+        .fetch_all(self.log().pool())
+        .await
+        .map_err(LogError::from)?;
+        let mut steps = vec![];
+        for row in rows {
+            if let (Ok(organization), Ok(invitation)) = (row.organization_id.parse(), row.id.parse()) {
+                steps.push(self.step(cause, &EraseInvitee { organization, invitation }).await?);
+            }
+        }
+        Ok(summary(&steps))
+    }
+
+    /// Decides and appends one step until nobody is in between. It came about by the erasure, and so by who ordered that.
+    async fn step<U: UseCase>(&self, cause: &Recorded, case: &U) -> Result<Step, Fault> {
+        let user = match &cause.origin.actor {
+            Actor::User(user) | Actor::Operator(user) => user.clone(),
+            Actor::Token(_) | Actor::System => UserId::from_uuid(Uuid::nil()),
+        };
+        let caller = Caller {
+            principal: Principal::User(Person { user, email: None, operator: true, organization: None }),
+            ip: None,
+            user_agent: None,
+            request_id: cause.origin.request_id.clone(),
+            correlation_id: cause.origin.correlation_id,
+            meter: None,
+        };
+        let (conditions, admitted) = (Conditions::default(), OnceLock::new());
+        let origin = Origin {
+            actor: cause.origin.actor.clone(),
+            request_id: cause.origin.request_id.clone(),
+            correlation_id: cause.origin.correlation_id,
+            causation_id: Some(cause.id.clone()),
+            ..system_origin()
+        };
+        for _ in 0..STEP_TRIES_MAX {
+            let mut work = Work::new(self, &caller, &conditions, U::OPERATION, Uuid::now_v7(), &admitted);
+            let decided = case.decide(&mut work).await;
+            let streams = work.streams();
+            if let Err(stop) = decided {
+                let Stop::Refusal(refusal) = stop else {
+                    let Stop::Fault(fault) = stop else { return Ok(Step::Blocked) };
+                    return Err(fault);
+                };
+                tracing::debug!(?refusal, "a step of an erasure was refused, and is looked at again");
+            } else {
+                let writes = work.take_writes();
+                if writes.is_empty() {
+                    return Ok(Step::Nothing);
+                }
+                let organization = work.organization.clone();
+                let relied = work.relied(&writes);
+                let draft = Draft { organization, relied, held: None, writes, origin: origin.clone() };
+                match self.log().append(self.log().seal(draft).await?).await? {
+                    Outcome::Accepted { .. } => return Ok(Step::Done),
+                    Outcome::Floor { .. } => {
+                        let place = work.organization.as_ref().map(ToString::to_string);
+                        tracing::warn!(
+                            organization = place,
+                            "an erased person has become the last owner meanwhile: let somebody else own it"
+                        );
+                        return Ok(Step::Blocked);
+                    }
+                    _ => {}
+                }
+            }
+            self.log().bring_up_to_date(&streams).await?;
+        }
+        Ok(Step::Blocked)
+    }
+
+    /// Brings the list of erased people in the data directory up to the tombstones.
+    pub async fn keep_list(&self) -> Result<(), Fault> {
+        loop {
+            // Some may have been committed after later ones.
+            let since = self.list().newest().map(|newest| newest - chrono::Duration::minutes(10));
+            let erased = self.log().erased_since(since.unwrap_or_default()).await?;
+            let before = self.list().ids().count();
+            let mut list = self.list();
+            list.add(erased.iter().map(|erased| (erased.subject.as_str(), erased.erased_at))).map_err(kept)?;
+            if list.ids().count() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, ErasedList> {
+        self.erased.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Erases again those on the list of this data directory, and these, whose keys came back with a restored database.
+    /// Gives who that were.
+    pub async fn erase_again(&self, others: &[String]) -> Result<Vec<String>, Fault> {
+        let listed: Vec<String> = self.list().ids().map(str::to_owned).chain(others.iter().cloned()).collect();
+        let back = self.log().with_key(&listed).await?;
+        for subject in &back {
+            tracing::error!(subject, "the key of an erased person had come back: it is destroyed again");
+            let recorded = match StreamId::from_id(subject) {
+                Some(StreamId::User(id)) => self.erase_user_again(&id).await?,
+                Some(StreamId::Invitation(id)) => self.erase_invitee_again(&id).await?,
+                Some(
+                    StreamId::Organization(_) | StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_),
+                )
+                | None => false,
+            };
+            if !recorded {
+                self.log().destroy_keys(&[subject]).await?;
+            }
+        }
+        let now = Utc::now();
+        self.list().add(others.iter().map(|subject| (subject.as_str(), now))).map_err(kept)?;
+        Ok(back)
+    }
+
+    /// Records it anew where the log does not say it any more.
+    async fn erase_user_again(&self, id: &UserId) -> Result<bool, Fault> {
+        let stream: StreamId = id.clone().into();
+        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
+        let user = self.log().load::<User>(id).await?;
+        let known = known_of(self.log().history(&stream).await?, user.version);
+        let email_claims = claims_of(self.log().keys(), &known.addresses);
+        let Ok(events) = user.state.decide(UserCommand::Erase { email_claims, because: None }) else {
+            return Ok(false);
+        };
+        self.append_again(None, stream, user.version, events.into_iter().map(Into::into).collect()).await
+    }
+
+    async fn erase_invitee_again(&self, id: &InvitationId) -> Result<bool, Fault> {
+        let stream: StreamId = id.clone().into();
+        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
+        let invitation = self.log().load::<Invitation>(id).await?;
+        let Ok(events) = invitation.state.decide(InvitationCommand::Erase { because: None, at: Utc::now() }) else {
+            return Ok(false);
+        };
+        let organization = invitation.organization.clone();
+        self.append_again(organization, stream, invitation.version, events.into_iter().map(Into::into).collect()).await
+    }
+
+    async fn append_again(
+        &self,
+        organization: Option<OrganizationId>,
+        stream: StreamId,
+        version: u64,
+        events: Vec<Event>,
+    ) -> Result<bool, Fault> {
+        if events.is_empty() {
+            return Ok(false);
+        }
+        let writes = vec![(stream, version, events)];
+        let draft = Draft { organization, relied: vec![], held: None, writes, origin: system_origin() };
+        let outcome = self.log().append(self.log().seal(draft).await?).await?;
+        Ok(matches!(outcome, Outcome::Accepted { .. }))
+    }
+}
+
+fn kept(error: erased::Error) -> Fault {
+    Fault::Log(LogError::Corrupt(error.to_string()))
+}
+
+fn summary(steps: &[Step]) -> Step {
+    let worst = [Step::Blocked, Step::Done].into_iter().find(|step| steps.contains(step));
+    worst.unwrap_or(Step::Nothing)
+}

@@ -1,0 +1,108 @@
+//! Erasing people, and legal holds: for operators.
+
+use async_graphql::{Context, ID, InputObject, Object, OneofObject, SimpleObject};
+
+use super::organization::{Organization, among};
+use super::payload::{Answer, payloads, run};
+use super::scalars::Time;
+use super::session::{Session, conditions, id};
+use crate::commands::Receipt;
+use crate::commands::erasure::{EraseSubject as Case, HoldOrganization};
+
+/// A legal hold: while it stands, nothing of the organization is purged, and nobody of its people is erased.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct LegalHold {
+    /// Since when.
+    since: Time,
+    /// Why.
+    reason: String,
+}
+
+impl From<aggregates::organization::LegalHold> for LegalHold {
+    fn from(hold: aggregates::organization::LegalHold) -> Self {
+        Self { since: Time(hold.since), reason: hold.reason }
+    }
+}
+
+payloads! {
+    /// What became of an erasure.
+    ErasePayload {}
+    /// What became of a command about a legal hold.
+    LegalHoldPayload {
+        /// The organization after the command.
+        organization: Option<Organization> = |receipt: &Receipt| among(&receipt.entities),
+    }
+}
+
+/// Who is to be erased.
+#[derive(OneofObject)]
+pub enum EraseSubject {
+    /// A user.
+    UserId(ID),
+    /// Whom an invitation was for: everything that was sent to that address.
+    InvitationId(ID),
+}
+
+/// An erasure.
+#[derive(InputObject)]
+pub struct EraseSubjectInput {
+    /// Who.
+    subject: EraseSubject,
+    /// Why. It stays when everything else goes, so it should not name the person.
+    reason: String,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+}
+
+/// A legal hold that is set or released.
+#[derive(InputObject)]
+pub struct LegalHoldInput {
+    /// On which organization.
+    organization_id: ID,
+    /// Why; it stands in the audit trail.
+    reason: String,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+    /// The version that the organization must have.
+    expected_version: Option<i32>,
+}
+
+/// Mutations of erasure and legal hold.
+#[derive(Default)]
+pub struct ErasureMutation;
+
+#[Object]
+impl ErasureMutation {
+    /// Operators: make everything that can be read of a person unreadable for ever, everywhere. Refused while the person
+    /// is the last owner of an organization, or a legal hold stands where he is, was or was invited. What follows in
+    /// organizations (memberships end, invitations are revoked) may take some seconds longer.
+    async fn erase_subject(&self, ctx: &Context<'_>, input: EraseSubjectInput) -> Answer<ErasePayload> {
+        let run = async {
+            let session = Session::of(ctx);
+            session.caller()?;
+            let (user, invitation) = match &input.subject {
+                EraseSubject::UserId(user) => (Some(id("userId", user)?), None),
+                EraseSubject::InvitationId(invitation) => (None, Some(id("invitationId", invitation)?)),
+            };
+            let case = Case { user, invitation, reason: input.reason };
+            Ok(session.erase(case, conditions(input.idempotency_key, None)?).await?.into())
+        };
+        Some(run.await)
+    }
+
+    /// Operators: nothing of the organization is purged, and nobody of its people erased, until the hold is released.
+    async fn set_legal_hold(&self, ctx: &Context<'_>, input: LegalHoldInput) -> Answer<LegalHoldPayload> {
+        hold(ctx, input, true).await
+    }
+
+    /// Operators: the organization is held no more.
+    async fn release_legal_hold(&self, ctx: &Context<'_>, input: LegalHoldInput) -> Answer<LegalHoldPayload> {
+        hold(ctx, input, false).await
+    }
+}
+
+async fn hold(ctx: &Context<'_>, input: LegalHoldInput, hold: bool) -> Answer<LegalHoldPayload> {
+    let organization = id("organizationId", &input.organization_id);
+    let case = organization.map(|organization| HoldOrganization { organization, hold, reason: input.reason });
+    run(ctx, input.idempotency_key, input.expected_version, case).await
+}

@@ -1,0 +1,134 @@
+//! What is left to do after a key was destroyed, and what keys there still are of those who should have none.
+
+use std::time::Duration;
+
+use aggregates::ids::OrganizationId;
+use aggregates::{Recorded, StreamId};
+use chrono::{DateTime, Utc};
+
+use super::stored::{COLUMNS, StoredEvent};
+use super::{Log, LogError};
+
+/// How long nobody else looks at a tombstone after somebody has begun to.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
+/// How many tombstones are looked at in one go.
+const LOOKS_MAX: i64 = 50;
+/// How many events of a purged organization are looked through in one go for whom it had invited.
+const PURGED_EVENTS: i64 = 5_000;
+/// How many tombstones are read in one go.
+const TOMBSTONES_MAX: i64 = 10_000;
+
+/// A subject whose key is destroyed, and after whom not everything is done.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    /// A `usr_…`, an `inv_…` or an `org_…`.
+    pub subject: String,
+    /// When the key was destroyed.
+    pub erased_at: DateTime<Utc>,
+}
+
+impl Log {
+    /// All events of a stream, oldest first.
+    pub async fn history(&self, stream: &StreamId) -> Result<Vec<Recorded>, LogError> {
+        let statement =
+            format!("SELECT {COLUMNS} FROM events WHERE aggregate_type = $1 AND aggregate_id = $2 ORDER BY sequence");
+        let query = sqlx::query_as::<_, StoredEvent>(&statement).bind(stream.aggregate_type()).bind(stream.id());
+        let rows = query.fetch_all(&self.pool).await?;
+        self.reader.read(rows, &self.keys).await
+    }
+
+    /// Whose erasures and purges are to be carried on. Who asks has them for a while; another one asks in vain.
+    pub async fn take_unfinished(&self) -> Result<Vec<Unfinished>, LogError> {
+        let taken = sqlx::query_as!(
+            Unfinished,
+            "UPDATE tombstones SET next_look_at = now() + make_interval(secs => $1)
+             WHERE subject_id IN (
+                 SELECT subject_id FROM tombstones WHERE finished_at IS NULL AND next_look_at <= now()
+                 ORDER BY next_look_at LIMIT $2 FOR UPDATE SKIP LOCKED
+             )
+             RETURNING subject_id AS subject, erased_at",
+            LOOK_PAUSE.as_secs_f64(),
+            LOOKS_MAX
+        );
+        Ok(taken.fetch_all(&self.pool).await?)
+    }
+
+    /// Everything is done after this one.
+    pub async fn finish(&self, subject: &str) -> Result<(), LogError> {
+        sqlx::query!("UPDATE tombstones SET finished_at = now() WHERE subject_id = $1", subject)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// People who were erased at this time or later, oldest first, and when; not organizations, which may be back for
+    /// good reason when a database was restored.
+    pub async fn erased_since(&self, since: DateTime<Utc>) -> Result<Vec<Unfinished>, LogError> {
+        let rows = sqlx::query_as!(
+            Unfinished,
+            "SELECT subject_id AS subject, erased_at FROM tombstones
+             WHERE erased_at >= $1 AND subject_id NOT LIKE 'org\\_%' ORDER BY erased_at, subject_id LIMIT $2",
+            since,
+            TOMBSTONES_MAX
+        );
+        Ok(rows.fetch_all(&self.pool).await?)
+    }
+
+    /// Those of these subjects who have a key.
+    pub async fn with_key(&self, subjects: &[String]) -> Result<Vec<String>, LogError> {
+        let rows = sqlx::query_scalar!(
+            "SELECT subject_id FROM subject_keys WHERE subject_id = ANY($1) AND wrapped IS NOT NULL",
+            subjects
+        );
+        Ok(rows.fetch_all(&self.pool).await?)
+    }
+
+    /// Destroys keys of people of whom the log says nothing, or that they are erased.
+    pub async fn destroy_keys(&self, subjects: &[&str]) -> Result<(), LogError> {
+        let mut connection = self.pool.acquire().await?;
+        super::keys::destroy(&mut connection, subjects).await?;
+        self.keys.forget();
+        Ok(())
+    }
+
+    /// Forgets the outcomes of a user's commands: their keys are his words.
+    pub async fn forget_outcomes(&self, user: &str) -> Result<(), LogError> {
+        sqlx::query!("DELETE FROM outcomes WHERE caller = $1", user).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Destroys the keys of everybody whom a purged organization had invited, a stretch of its events at a time, and
+    /// throws away what was kept beside the log.
+    pub async fn forget_invitees(&self, organization: &OrganizationId) -> Result<(), LogError> {
+        let last = sqlx::query_scalar!(
+            "SELECT audit_sequence FROM events WHERE organization_id = $1 ORDER BY audit_sequence DESC LIMIT 1",
+            organization.as_ref()
+        );
+        let last = last.fetch_optional(&self.pool).await?.flatten().unwrap_or_default();
+        let mut after = 0;
+        while after < last {
+            sqlx::query!(
+                "WITH destroyed AS (
+                     UPDATE subject_keys SET wrapped = NULL, wrapped_by = NULL, erased_at = now()
+                     WHERE wrapped IS NOT NULL AND subject_id IN (
+                         SELECT aggregate_id FROM events
+                         WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3
+                           AND aggregate_type = 'Invitation' AND sequence = 1
+                     )
+                     RETURNING subject_id
+                 )
+                 UPDATE installation SET keys_revision = keys_revision + 1 WHERE EXISTS (SELECT FROM destroyed)",
+                organization.as_ref(),
+                after,
+                after + PURGED_EVENTS
+            )
+            .execute(&self.pool)
+            .await?;
+            after += PURGED_EVENTS;
+        }
+        sqlx::query!("DELETE FROM snapshots WHERE organization_id = $1", organization.as_ref())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
