@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tenancy::access::issuer::Grant;
 use tenancy::commands::erasure::EraseSubject;
-use tenancy::commands::{Caller, Conditions, Principal};
+use tenancy::commands::{Caller, Conditions, Person, Principal};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::Core;
 use uuid::Uuid;
@@ -296,7 +296,12 @@ async fn a_crash_after_the_first_commit_only_delays_an_erasure() {
     let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
     core.catch_up().await.unwrap();
     let caller = Caller {
-        principal: Principal { user: operator.parse().unwrap(), email: None, operator: true, organization: None },
+        principal: Principal::User(Person {
+            user: operator.parse().unwrap(),
+            email: None,
+            operator: true,
+            organization: None,
+        }),
         ip: None,
         user_agent: None,
         request_id: None,
