@@ -151,6 +151,20 @@ pub async fn hashes(pool: &PgPool, organization: &str, ranges: &[Range]) -> Resu
     wanted.iter().map(|subtrees| range(subtrees).ok_or_else(missing)).collect()
 }
 
+/// So many hashes of a level from a multiple of 256 on; `None` where the newest tree does not have them.
+pub async fn tile(
+    pool: &PgPool,
+    organization: &str,
+    level: i16,
+    number: u64,
+    width: u64,
+) -> Result<Option<Vec<Hash>>, LogError> {
+    let wanted = Stored { level, first: number * TILE, count: width };
+    let found = stored(pool, organization, &[wanted]).await?;
+    let hashes = (wanted.first..wanted.first + width).map(|number| found.get(&(level, number)).copied());
+    Ok(hashes.collect())
+}
+
 /// Which stored hashes make up a complete subtree.
 #[derive(Debug, Clone, Copy)]
 struct Stored {

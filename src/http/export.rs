@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Shared, caller, graphql::code, sender};
+use super::{Sender, Shared, caller, graphql::code, sender};
 use crate::access::rate_limits::Meter;
 use crate::access::trail::Kind;
 use crate::audit::export::{Export, Format, Request as Wanted, sequence_at};
@@ -45,24 +45,29 @@ pub struct Parameters {
     correlation_id: Option<uuid::Uuid>,
 }
 
-/// A refusal, as JSON.
-struct Refusal(StatusCode, &'static str, String);
+/// A refusal, as JSON, with the seconds to wait where there were too many.
+pub(super) struct Refusal(StatusCode, &'static str, String, Option<u64>);
 
 impl Refusal {
     fn bad(message: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, code::BAD_USER_INPUT, message.into())
+        Self(StatusCode::BAD_REQUEST, code::BAD_USER_INPUT, message.into(), None)
     }
 
-    fn of(code: &str, message: String) -> Self {
+    pub(super) fn of(code: &str, message: String) -> Self {
         match code {
-            "UNAUTHENTICATED" => Self(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message),
-            "FORBIDDEN" => Self(StatusCode::FORBIDDEN, "FORBIDDEN", message),
-            "NOT_FOUND" => Self(StatusCode::NOT_FOUND, "NOT_FOUND", message),
+            "UNAUTHENTICATED" => Self(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message, None),
+            "FORBIDDEN" => Self(StatusCode::FORBIDDEN, "FORBIDDEN", message, None),
+            "NOT_FOUND" => Self(StatusCode::NOT_FOUND, "NOT_FOUND", message, None),
             "BAD_USER_INPUT" => Self::bad(message),
-            "POSITION_UNKNOWN" => Self(StatusCode::BAD_REQUEST, "POSITION_UNKNOWN", message),
-            "RATE_LIMITED" => Self(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message),
-            "UNAVAILABLE" => Self(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message),
-            _ => Self(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, super::graphql::INTERNAL_MESSAGE.to_owned()),
+            "POSITION_UNKNOWN" => Self(StatusCode::BAD_REQUEST, "POSITION_UNKNOWN", message, None),
+            "RATE_LIMITED" => Self(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message, None),
+            "UNAVAILABLE" => Self(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message, None),
+            _ => Self(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                code::INTERNAL,
+                super::graphql::INTERNAL_MESSAGE.to_owned(),
+                None,
+            ),
         }
     }
 }
@@ -83,7 +88,9 @@ impl From<async_graphql::ServerError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(json!({"error": {"code": self.1, "message": self.2}}))).into_response()
+        let mut response = (self.0, Json(json!({"error": {"code": self.1, "message": self.2}}))).into_response();
+        response.headers_mut().extend(self.3.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds))));
+        response
     }
 }
 
@@ -94,24 +101,42 @@ pub async fn export(
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     request: Request,
 ) -> Response {
-    let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
-    let (headers, peer) = sender(&request);
+    let sender = sender(&request);
     let answered = async {
-        let caller = caller(&shared, &headers, peer, &meter).await?;
+        let (reader, organization) = admit(&shared, &organization, sender, Kind::AuditExport).await?;
         let Query(parameters) = parameters.map_err(|error| Refusal::bad(error.body_text()))?;
-        begin(&shared, &organization, parameters, caller, &meter).await
+        begin(&shared, organization, parameters, reader).await
     };
-    match answered.await {
-        Ok(response) => response,
-        Err(refusal) => {
-            let limited = refusal.0 == StatusCode::TOO_MANY_REQUESTS;
-            let mut response = refusal.into_response();
-            if limited {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(meter.retry_after_seconds()));
-            }
-            response
-        }
+    answered.await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Lets somebody in who may read the organization's audit trail; that he did is put on record as of this kind.
+pub(super) async fn admit(
+    shared: &Arc<Shared>,
+    organization: &str,
+    (headers, peer): Sender,
+    kind: Kind,
+) -> Result<(Reader, OrganizationId), Refusal> {
+    let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
+    let limited = |Refusal(status, code, message, _)| {
+        let wait = (status == StatusCode::TOO_MANY_REQUESTS).then(|| meter.retry_after_seconds());
+        Refusal(status, code, message, wait)
+    };
+    let caller = caller(shared, &headers, peer, &meter).await.map_err(|error| limited(error.into()))?;
+    if let Some(caller) = &caller {
+        meter.query(&caller.actor(false)).map_err(|refused| limited(super::rate_limited(refused).into()))?;
     }
+    let reader = Reader { shared: shared.clone(), caller };
+    let organization: OrganizationId =
+        organization.parse().map_err(|_| Refusal::bad("the path names no organization: /audit/org_…"))?;
+    match reader.may(&organization, Some(kind)).await? {
+        true => Ok((reader, organization)),
+        false => Err(not_found()),
+    }
+}
+
+fn not_found() -> Refusal {
+    Refusal::of("NOT_FOUND", "there is no such organization".to_owned())
 }
 
 fn list(text: Option<&str>) -> Result<Vec<String>, Refusal> {
@@ -146,7 +171,7 @@ fn filter(parameters: &Parameters) -> Result<AuditFilter, Refusal> {
 }
 
 /// Somebody who exports, looked at again for every block.
-struct Reader {
+pub(super) struct Reader {
     shared: Arc<Shared>,
     caller: Option<Caller>,
 }
@@ -172,21 +197,10 @@ impl Reader {
 
 async fn begin(
     shared: &Arc<Shared>,
-    organization: &str,
+    organization: OrganizationId,
     parameters: Parameters,
-    caller: Option<Caller>,
-    meter: &Arc<Meter>,
+    reader: Reader,
 ) -> Result<Response, Refusal> {
-    if let Some(caller) = &caller {
-        meter.query(&caller.actor(false)).map_err(super::rate_limited)?;
-    }
-    let not_found = || Refusal::of("NOT_FOUND", "there is no such organization".to_owned());
-    let reader = Reader { shared: shared.clone(), caller };
-    let organization: OrganizationId =
-        organization.parse().map_err(|_| Refusal::bad("the path names no organization: /audit/org_…/export"))?;
-    if !reader.may(&organization, Some(Kind::AuditExport)).await? {
-        return Err(not_found());
-    }
     let format = parameters.format.as_deref().unwrap_or(Format::Ndjson.name());
     let format = Format::named(format)
         .ok_or_else(|| Refusal::bad(format!("there is no format {format:?}: ask for ndjson, csv or ocsf")))?;
@@ -223,7 +237,7 @@ async fn begin(
             let may = reader
                 .may(export.organization(), None)
                 .await
-                .map_err(|Refusal(_, _, reason)| std::io::Error::other(reason));
+                .map_err(|Refusal(_, _, reason, _)| std::io::Error::other(reason));
             if !may? {
                 return Err(std::io::Error::other("the caller may not read this audit trail any more"));
             }

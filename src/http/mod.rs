@@ -6,6 +6,7 @@ mod graphiql;
 mod graphql;
 mod limits;
 mod operation;
+mod tiles;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool) -> Router {
     let mut router = Router::new()
         .route("/graphql", any(graphql))
         .route("/audit/{organization}/export", get(export::export))
+        .route("/audit/{organization}/log/checkpoint", get(tiles::checkpoint))
+        .route("/audit/{organization}/log/tile/{*path}", get(tiles::tile))
         .route("/graphql/ws", get(feed::websocket))
         .route("/graphql/sse", any(feed::sse))
         .route("/health/live", get(operation::live))
@@ -187,8 +190,10 @@ fn rate_limited(refused: RateLimited) -> ServerError {
     crate::graphql::fault(Fault::RateLimited(refused)).into_server_error(Default::default())
 }
 
-/// What a request says of its sender.
-fn sender(request: &Request) -> (HeaderMap, Option<SocketAddr>) {
+/// What a request says of its sender: its headers, and from where it came.
+type Sender = (HeaderMap, Option<SocketAddr>);
+
+fn sender(request: &Request) -> Sender {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     (request.headers().clone(), peer)
 }

@@ -294,6 +294,47 @@ async fn an_export_is_for_those_who_may_read_the_trail_and_on_record() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tree_is_served_in_tiles() {
+    use tenancy::audit::merkle::{Frontier, join};
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (acme, ada) = filled(&server, 300).await;
+    let size = well(&export(&server, &ada, &acme, "").await, &keys(&database)).events;
+    let get = async |path: &str| get(&server, &ada, &format!("/audit/{acme}/log/{path}")).await;
+    let note = get("checkpoint").await.text().await.unwrap();
+    let checkpoint = older(&note, &keys(&database)).unwrap();
+    assert_eq!(checkpoint.size, size);
+    let tile = async |path: String| {
+        let response = get(&path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let bytes = response.bytes().await.unwrap();
+        let (hashes, rest) = bytes.as_chunks::<32>();
+        assert!(rest.is_empty());
+        hashes.to_vec()
+    };
+    let whole = tile("tile/0/000".into()).await;
+    let part = tile(format!("tile/0/001.p/{}", size - 256)).await;
+    let mut frontier = Frontier::default();
+    whole.iter().chain(&part).for_each(|leaf| frontier.push(*leaf, |_, _| {}));
+    assert_eq!(frontier.root(), checkpoint.root);
+    let above = tile("tile/1/000.p/1".into()).await;
+    assert_eq!(join(&[&above, &frontier.peaks()[1..]].concat()), Some(checkpoint.root));
+    for path in [
+        "tile/0/001".into(),
+        format!("tile/0/001.p/{}", size - 255),
+        "tile/2/000.p/1".into(),
+        "tile/entries/000".into(),
+    ] {
+        assert_eq!(get(&path).await.status(), 404, "{path}");
+    }
+    let eve = server.user("eve@example.com");
+    for path in ["checkpoint", "tile/0/000"] {
+        assert_eq!(self::get(&server, &eve, &format!("/audit/{acme}/log/{path}")).await.status(), 404);
+    }
+    server.stop().await;
+}
+
 async fn run(database: &Database, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancy"));
     command.args(arguments).envs(database.variables(&[])).env_remove("TENANCY_LOG");
