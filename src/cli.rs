@@ -1,6 +1,7 @@
 //! The command line. Messages for people go to stderr, results to stdout; exit code 0 done, 1 failed (the reason in
 //! one line, the remedy in a second), 2 wrong usage.
 
+mod diff;
 mod operate;
 
 use std::io::{IsTerminal, Write};
@@ -167,6 +168,19 @@ enum Projections {
 enum Audit {
     /// Print the keys by which others verify checkpoints, a line each; hand them over by a road of their own.
     Key,
+    /// Print what changed in an organization between two of its events. What is personal is not printed.
+    #[command(after_help = "Example:\n  tenancy audit diff --organization org_… --from 3 --to 120")]
+    Diff {
+        /// Which.
+        #[arg(long, value_name = "ID")]
+        organization: OrganizationId,
+        /// After the event of this audit sequence.
+        #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(1..))]
+        from: u64,
+        /// Up to and with the event of this audit sequence.
+        #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(1..))]
+        to: u64,
+    },
 }
 
 fn projection_names() -> PossibleValuesParser {
@@ -283,6 +297,9 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
             Projections::Retry { name } => operate::retry(config, operate::named(&[name], false)).await,
         },
         Command::Audit { command: Audit::Key } => audit_key(config),
+        Command::Audit { command: Audit::Diff { organization, from, to } } => {
+            diff::diff(config, &organization, from, to).await
+        }
         Command::Recover { repair } => operate::recover(config, repair).await,
         Command::Schema | Command::Config => unreachable!("answered before anything is started"),
     }

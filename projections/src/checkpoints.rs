@@ -128,6 +128,29 @@ pub(crate) async fn offsets(
     Ok(rows.into_iter().collect())
 }
 
+/// Up to which offset of each partition a projection shows everything, by the database. Read this first and its rows
+/// after: then it holds of them.
+pub async fn complete(
+    pool: &PgPool,
+    projection: Projection,
+    partitions: &[i16],
+) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT c.partition, LEAST(c."offset", (
+               SELECT min(k."offset") - 1 FROM parked k
+               WHERE k.projection = c.projection AND k.version = c.version AND NOT k.shadow AND k.partition = c.partition
+           )) AS "offset!"
+           FROM checkpoints c
+           WHERE c.projection = $1 AND c.version = $2 AND NOT c.shadow AND c.partition = ANY($3)"#,
+        projection.name(),
+        projection.version(),
+        partitions
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.partition, row.offset)).collect())
+}
+
 /// How the read models stand to a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {

@@ -10,6 +10,7 @@
 //! - a batch may be split anywhere, and applied again, without a difference;
 //! - an event that cannot be applied keeps back its own stream and nothing else.
 
+mod audit;
 mod checkpoints;
 mod fold;
 mod invitations;
@@ -29,7 +30,8 @@ use aggregates::organization::OrganizationEvent;
 use aggregates::{Event, Recorded};
 use sqlx::PgConnection;
 
-pub use checkpoints::{Reach, reached};
+pub use audit::Term;
+pub use checkpoints::{Reach, complete, reached};
 pub use parked::Retried;
 pub use runtime::{Progress, Runtime, Step};
 pub use source::{Entry, Failure, Range, Source, Unreadable};
@@ -53,11 +55,14 @@ pub enum Projection {
     Projects,
     /// Users.
     Users,
+    /// By what events are found.
+    Audit,
 }
 
 impl Projection {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users];
+    pub const ALL: [Self; 6] =
+        [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users, Self::Audit];
 
     /// The name, as operators and the database know it.
     pub const fn name(self) -> &'static str {
@@ -67,13 +72,14 @@ impl Projection {
             Self::Invitations => "invitations",
             Self::Projects => "projects",
             Self::Users => "users",
+            Self::Audit => "audit",
         }
     }
 
     /// The version of its tables.
     pub const fn version(self) -> i32 {
         match self {
-            Self::Organizations | Self::Members | Self::Invitations | Self::Projects | Self::Users => 1,
+            Self::Organizations | Self::Members | Self::Invitations | Self::Projects | Self::Users | Self::Audit => 1,
         }
     }
 
@@ -91,6 +97,7 @@ impl Projection {
             Self::Invitations => ["Organization", "Invitation"].contains(&aggregate_type),
             Self::Projects => ["Organization", "Project"].contains(&aggregate_type),
             Self::Users => aggregate_type == "User",
+            Self::Audit => true,
         }
     }
 
@@ -107,6 +114,7 @@ impl Projection {
             Self::Invitations => invitations::apply(connection, events).await,
             Self::Projects => projects::apply(connection, events).await,
             Self::Users => users::apply(connection, events).await,
+            Self::Audit => audit::apply(connection, events).await,
         }
     }
 }
@@ -120,6 +128,8 @@ impl Projection {
             Self::Invitations => invitations::forget(connection, &[owner]).await,
             Self::Projects => projects::forget(connection, &[owner]).await,
             Self::Users => users::forget(connection, &[owner]).await,
+            // The rows are as true as the log, and making them again changes nothing.
+            Self::Audit => Ok(()),
         }
     }
 }

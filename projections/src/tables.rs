@@ -112,6 +112,10 @@ pub(crate) async fn difference(
         Rows::All => "true".to_owned(),
         Rows::Partition(number) => format!("partition = {number}"),
         Rows::Organization(_) if name == "organizations" => "id = $1".to_owned(),
+        Rows::Organization(_) if name == "terms" => {
+            r#"(partition, "offset") IN (SELECT partition, "offset" FROM public.events WHERE organization_id = $1)"#
+                .to_owned()
+        }
         Rows::Organization(_) => "organization_id = $1".to_owned(),
     };
     let key = key.join(", ");

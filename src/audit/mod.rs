@@ -2,8 +2,11 @@
 //!
 //! Each organization's events are the leaves of a Merkle tree of its own ([`leaf`], [`merkle`]), in the order of their
 //! audit sequence. The tree is made behind the log ([`seal`]), its heads are signed ([`note`]), and whoever has an older
-//! head can be shown that a newer one only added to it ([`proofs`]).
+//! head can be shown that a newer one only added to it ([`proofs`]). What an organization was at any point is folded from
+//! them ([`as_of`]).
 
+pub mod as_of;
+pub mod diff;
 pub mod keys;
 pub mod leaf;
 pub mod merkle;

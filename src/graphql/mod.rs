@@ -5,6 +5,7 @@
 //! `audit` makes the audit types from the event declarations.
 
 mod access_trail;
+mod as_of;
 mod audit;
 mod batch;
 mod connection;

@@ -12,6 +12,7 @@ use super::errors::{bad_input, coded, database_fault, fault, rate_limited, unaut
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
+use crate::audit::as_of::Folds;
 use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase};
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId, UserId};
@@ -29,6 +30,8 @@ pub struct App {
     pub at_least_wait: Duration,
     /// The largest page of a list.
     pub page_size_max: i32,
+    /// Organizations as they were, as far as somebody asked lately.
+    pub folds: Folds,
 }
 
 /// One request.
@@ -92,6 +95,11 @@ impl Session {
     /// The log.
     pub fn log(&self) -> &Arc<Log> {
         self.app.commands.log()
+    }
+
+    /// Organizations as they were.
+    pub fn folds(&self) -> &Folds {
+        &self.app.folds
     }
 
     /// What was loaded already, and what loads the rest.

@@ -18,8 +18,10 @@ mod load;
 mod look_up;
 mod position;
 mod read;
+mod settle;
 mod source;
 mod stored;
+mod trail;
 pub mod verify;
 mod writer;
 
@@ -38,8 +40,10 @@ pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_o
 pub use keys::KeyRing;
 pub use load::{Current, Loadable, Loaded};
 pub use position::{InvalidPosition, Position};
-pub use read::{AuditCursor, AuditFilter, AuditPage, Direction, NamedTally};
-pub use stored::{COLUMNS, Reader, StoredEvent};
+pub use read::NamedTally;
+pub use settle::Bound;
+pub use stored::{COLUMNS, Reader, StoredEvent, place as personal_place};
+pub use trail::{AuditCursor, AuditFilter, AuditPage, AuditSlice, Direction};
 
 /// The last offset of each partition, as far as this process has heard.
 pub type Heads = BTreeMap<i16, i64>;
