@@ -17,11 +17,11 @@ pub enum Term<'a> {
         /// The stored name.
         event_type: &'a str,
     },
-    /// Who acted, as stored, within an organization.
+    /// Who acted, by the id behind it, within an organization.
     Actor {
         /// The organization.
         organization: &'a str,
-        /// Who acted.
+        /// The id; see [`actor_id`].
         actor: &'a str,
     },
     /// What belongs together, over all organizations.
@@ -42,13 +42,18 @@ impl Term<'_> {
     }
 }
 
+/// The id behind the stored text of an actor (`user:usr_…`); what has none (`system`) is its own.
+pub fn actor_id(actor: &str) -> &str {
+    actor.split_once(':').map_or(actor, |(_, id)| id)
+}
+
 /// The terms of an event. One that belongs to no organization is looked for over all of them only.
 fn terms(recorded: &Recorded) -> Vec<i64> {
     let mut terms = vec![Term::Correlation(recorded.origin.correlation_id.as_bytes()).hash()];
     if let Some(organization) = &recorded.organization {
         let (organization, actor) = (organization.as_ref(), recorded.origin.actor.to_string());
         terms.push(Term::Action { organization, event_type: recorded.event.descriptor().name }.hash());
-        terms.push(Term::Actor { organization, actor: &actor }.hash());
+        terms.push(Term::Actor { organization, actor: actor_id(&actor) }.hash());
     }
     terms
 }

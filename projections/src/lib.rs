@@ -30,7 +30,7 @@ use aggregates::organization::OrganizationEvent;
 use aggregates::{Event, Recorded};
 use sqlx::PgConnection;
 
-pub use audit::Term;
+pub use audit::{Term, actor_id};
 pub use checkpoints::{Reach, complete, reached};
 pub use parked::Retried;
 pub use runtime::{Progress, Runtime, Step};
@@ -63,6 +63,9 @@ impl Projection {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users, Self::Audit];
+
+    /// Those that lists are read from. The audit trail is complete without its index, so nobody waits for that.
+    pub const SHOWN: [Self; 5] = [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users];
 
     /// The name, as operators and the database know it.
     pub const fn name(self) -> &'static str {

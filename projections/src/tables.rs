@@ -118,7 +118,7 @@ pub(crate) async fn difference(
         }
         Rows::Organization(_) => "organization_id = $1".to_owned(),
     };
-    let key = key.join(", ");
+    let key = key.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
     // Only the keys and one row leave the join, so that a large table does not pass through it as text.
     let statement = format!(
         "WITH differing AS MATERIALIZED (

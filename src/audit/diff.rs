@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use aggregates::Personal;
+use aggregates::organization::LIMITS;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -74,6 +75,7 @@ fn under(heading: &str, Snapshot { moment, fold, .. }: &Snapshot) -> BTreeMap<(u
         "limits" => one(fold
             .tallies
             .iter()
+            .filter(|(name, _)| LIMITS.contains(&name.as_str()))
             .flat_map(|(name, tally)| {
                 let maximum = tally.maximum.map_or("none".to_owned(), |maximum| maximum.to_string());
                 [(format!("{name}, used"), tally.used.to_string()), (format!("{name}, maximum"), maximum)]

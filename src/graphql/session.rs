@@ -227,7 +227,7 @@ impl Session {
         look.tick().await;
         let reached = |progress: &Progress| {
             wanted.offsets.iter().all(|(partition, offset)| {
-                Projection::ALL.iter().all(|p| progress.get(&(*p, *partition)).is_some_and(|at| at >= offset))
+                Projection::SHOWN.iter().all(|p| progress.get(&(*p, *partition)).is_some_and(|at| at >= offset))
             })
         };
         loop {

@@ -5,12 +5,12 @@
 //! yet, by looking. Of what an index proposes every event is held against the whole filter. That looks at a bounded
 //! number of events, so a page may be short and say from where to go on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aggregates::ids::{EventId, OrganizationId};
 use aggregates::{Recorded, StreamId};
 use chrono::{DateTime, Utc};
-use projections::{Projection, Term};
+use projections::{Projection, Term, actor_id};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -116,26 +116,21 @@ struct Candidate {
 const CANDIDATE: &str = r#"aggregate_id, event_type, partition, "offset", organization_id, audit_sequence, event_id, actor,
     correlation_id, recorded_at"#;
 
-/// How the text of an actor may begin whose id this is.
-fn actor_texts(id: &str) -> [String; 3] {
-    [id.to_owned(), format!("user:{id}"), format!("operator:{id}")]
-}
-
 impl AuditFilter {
     fn matches(&self, event: &Candidate) -> bool {
         let among = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == value);
-        let actor = event.actor.split_once(':').map_or(event.actor.as_str(), |(_, id)| id);
         among(&self.event_types, &event.event_type)
-            && (among(&self.actors, actor) || among(&self.actors, &event.actor))
+            && among(&self.actors, actor_id(&event.actor))
             && among(&self.subjects, &event.aggregate_id)
             && self.since.is_none_or(|since| event.recorded_at >= since)
             && self.until.is_none_or(|until| event.recorded_at < until)
             && self.correlation.is_none_or(|correlation| event.correlation_id == correlation)
     }
 
-    /// The streams of these subjects; what is no id of a stream has none.
+    /// The streams of these subjects, each once; what is no id of a stream has none.
     fn streams(&self) -> Vec<StreamId> {
-        self.subjects.iter().filter_map(|id| StreamId::from_id(id)).collect()
+        let subjects: BTreeSet<&String> = self.subjects.iter().collect();
+        subjects.into_iter().filter_map(|id| StreamId::from_id(id)).collect()
     }
 
     /// By which terms its events are found within an organization.
@@ -143,8 +138,7 @@ impl AuditFilter {
         if let Some(correlation) = &self.correlation {
             vec![Term::Correlation(correlation.as_bytes()).hash()]
         } else if !self.actors.is_empty() {
-            let texts = self.actors.iter().flat_map(|id| actor_texts(id));
-            texts.map(|actor| Term::Actor { organization, actor: &actor }.hash()).collect()
+            self.actors.iter().map(|actor| Term::Actor { organization, actor }.hash()).collect()
         } else {
             let types = self.event_types.iter();
             types.map(|event_type| Term::Action { organization, event_type }.hash()).collect()
