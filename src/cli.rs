@@ -2,6 +2,7 @@
 //! one line, the remedy in a second), 2 wrong usage.
 
 mod audit;
+mod diff;
 mod operate;
 
 use std::io::{IsTerminal, Write};
@@ -212,6 +213,19 @@ enum Audit {
         #[arg(long, value_name = "CHECKPOINT_FILE")]
         since: Option<PathBuf>,
     },
+    /// Print what changed in an organization between two of its events. What is personal is not printed.
+    #[command(after_help = "Example:\n  tenancy audit diff --organization org_… --from 3 --to 120")]
+    Diff {
+        /// Which.
+        #[arg(long, value_name = "ID")]
+        organization: OrganizationId,
+        /// After the event of this audit sequence.
+        #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(1..))]
+        from: u64,
+        /// Up to and with the event of this audit sequence.
+        #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(1..))]
+        to: u64,
+    },
 }
 
 const VERIFY_HELP: &str = "Needs no service, no database and no configuration.\n\nExample:
@@ -341,6 +355,9 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         Command::Audit { command: Audit::Key } => audit::key(config),
         Command::Audit { command: Audit::Export { organization, out, format, since } } => {
             audit::export(config, audit::Wanted { organization, out, format, since }).await
+        }
+        Command::Audit { command: Audit::Diff { organization, from, to } } => {
+            diff::diff(config, &organization, from, to).await
         }
         Command::RotateMasterKey => operate::rotate_master_key(config).await,
         Command::Recover { repair, erased } => operate::recover(config, repair, &erased).await,

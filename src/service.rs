@@ -284,6 +284,7 @@ impl Service {
                 at_least_wait: Duration::from_millis(config.limits.at_least_wait_ms_max),
                 page_size_max: i32::try_from(config.limits.page_size_max).unwrap_or(i32::MAX),
                 feeds,
+                folds: audit::as_of::Folds::default(),
             }),
             access: Access::new(core.commands.clone(), Verifiers(verifiers), operators(config)),
             limits,

@@ -128,6 +128,29 @@ pub(crate) async fn offsets(
     Ok(rows.into_iter().collect())
 }
 
+/// Up to which offset of each partition a projection shows everything, by the database. Read this first and its rows
+/// after: then it holds of them.
+pub async fn complete(
+    pool: &PgPool,
+    projection: Projection,
+    partitions: &[i16],
+) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT c.partition, LEAST(c."offset", (
+               SELECT min(k."offset") - 1 FROM parked k
+               WHERE k.projection = c.projection AND k.version = c.version AND NOT k.shadow AND k.partition = c.partition
+           )) AS "offset!"
+           FROM checkpoints c
+           WHERE c.projection = $1 AND c.version = $2 AND NOT c.shadow AND c.partition = ANY($3)"#,
+        projection.name(),
+        projection.version(),
+        partitions
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.partition, row.offset)).collect())
+}
+
 /// How the read models stand to a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -142,7 +165,7 @@ pub enum Reach {
 /// How all read models stand to these offsets, by the database.
 pub async fn reached(pool: &PgPool, wanted: &BTreeMap<i16, i64>) -> Result<Reach, sqlx::Error> {
     let (partitions, offsets): (Vec<i16>, Vec<i64>) = wanted.iter().unzip();
-    let (names, versions) = names(&Projection::ALL);
+    let (names, versions) = names(&Projection::SHOWN);
     let row = sqlx::query!(
         r#"WITH wanted AS (SELECT * FROM unnest($3::smallint[], $4::bigint[]) AS w(number, at)),
                 own AS (SELECT * FROM unnest($1::text[], $2::int[]) AS p(name, version))

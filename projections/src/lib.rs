@@ -11,6 +11,7 @@
 //! - an event that cannot be applied keeps back its own stream and nothing else.
 
 mod api_tokens;
+mod audit;
 mod checkpoints;
 mod fold;
 mod invitations;
@@ -30,7 +31,8 @@ use aggregates::organization::OrganizationEvent;
 use aggregates::{Event, Recorded};
 use sqlx::PgConnection;
 
-pub use checkpoints::{Reach, reached};
+pub use audit::{Term, actor_id};
+pub use checkpoints::{Reach, complete, reached};
 pub use parked::Retried;
 pub use runtime::{Progress, Runtime, Step};
 pub use source::{Entry, Failure, Range, Source, Unreadable};
@@ -56,11 +58,24 @@ pub enum Projection {
     Users,
     /// API tokens.
     ApiTokens,
+    /// By what events are found.
+    Audit,
 }
 
 impl Projection {
     /// All of them.
-    pub const ALL: [Self; 6] =
+    pub const ALL: [Self; 7] = [
+        Self::Organizations,
+        Self::Members,
+        Self::Invitations,
+        Self::Projects,
+        Self::Users,
+        Self::ApiTokens,
+        Self::Audit,
+    ];
+
+    /// Those that lists are read from. The audit trail is complete without its index, so nobody waits for that.
+    pub const SHOWN: [Self; 6] =
         [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users, Self::ApiTokens];
 
     /// The name, as operators and the database know it.
@@ -72,6 +87,7 @@ impl Projection {
             Self::Projects => "projects",
             Self::Users => "users",
             Self::ApiTokens => "api_tokens",
+            Self::Audit => "audit",
         }
     }
 
@@ -83,7 +99,8 @@ impl Projection {
             | Self::Invitations
             | Self::Projects
             | Self::Users
-            | Self::ApiTokens => 1,
+            | Self::ApiTokens
+            | Self::Audit => 1,
         }
     }
 
@@ -102,6 +119,7 @@ impl Projection {
             Self::Projects => ["Organization", "Project"].contains(&aggregate_type),
             Self::Users => aggregate_type == "User",
             Self::ApiTokens => ["Organization", "ApiToken"].contains(&aggregate_type),
+            Self::Audit => true,
         }
     }
 
@@ -119,6 +137,7 @@ impl Projection {
             Self::Projects => projects::apply(connection, events).await,
             Self::Users => users::apply(connection, events).await,
             Self::ApiTokens => api_tokens::apply(connection, events).await,
+            Self::Audit => audit::apply(connection, events).await,
         }
     }
 }
@@ -133,6 +152,8 @@ impl Projection {
             Self::Projects => projects::forget(connection, &[owner]).await,
             Self::Users => users::forget(connection, &[owner]).await,
             Self::ApiTokens => api_tokens::forget(connection, &[owner]).await,
+            // The rows are as true as the log, and making them again changes nothing.
+            Self::Audit => Ok(()),
         }
     }
 }

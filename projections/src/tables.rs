@@ -112,9 +112,13 @@ pub(crate) async fn difference(
         Rows::All => "true".to_owned(),
         Rows::Partition(number) => format!("partition = {number}"),
         Rows::Organization(_) if name == "organizations" => "id = $1".to_owned(),
+        Rows::Organization(_) if name == "terms" => {
+            r#"(partition, "offset") IN (SELECT partition, "offset" FROM public.events WHERE organization_id = $1)"#
+                .to_owned()
+        }
         Rows::Organization(_) => "organization_id = $1".to_owned(),
     };
-    let key = key.join(", ");
+    let key = key.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
     // Only the keys and one row leave the join, so that a large table does not pass through it as text.
     let statement = format!(
         "WITH differing AS MATERIALIZED (

@@ -22,6 +22,8 @@ use crate::log::{AuditFilter, COLUMNS, Log, LogError, Position, StoredEvent, pus
 /// How long an export waits for its newest events to be sealed, and how often it looks.
 const SEALED_WAIT: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many events are looked at by one statement for those that are wanted.
+const LOOKED_AT: u64 = 10_000;
 /// How many events with a proof each are read at once.
 const SINGLE_EVENTS: u64 = 64;
 
@@ -207,9 +209,10 @@ impl Export {
     /// Some events after `done`, of those that are wanted.
     async fn some(&mut self, done: u64) -> Result<String, LogError> {
         let limit = if self.format == Format::Ndjson { SINGLE_EVENTS } else { TILE };
-        let rows = self.rows(done, self.to, limit).await?;
+        let end = self.to.min(done + LOOKED_AT);
+        let rows = self.rows(done, end, limit).await?;
         let last = rows.last().and_then(|row| row.event.audit_sequence).map(i64::unsigned_abs);
-        self.done = Some(last.filter(|_| rows.len() as u64 == limit).unwrap_or(self.to));
+        self.done = Some(last.filter(|_| rows.len() as u64 == limit).unwrap_or(end));
         if self.format != Format::Ndjson {
             let events: Vec<StoredEvent> = rows.into_iter().map(|row| row.event).collect();
             let read = self.log.reader().read_each(&events, self.log.keys()).await?;

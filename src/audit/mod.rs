@@ -3,10 +3,13 @@
 //! Each organization's events are the leaves of a Merkle tree of its own ([`leaf`], [`merkle`]), in the order of their
 //! audit sequence. The tree is made behind the log ([`seal`]), its heads are signed ([`note`]), and whoever has an older
 //! head can be shown that a newer one only added to it ([`proofs`]). An [`export`] carries all of that in a [`bundle`],
-//! which [`verify`] checks without the service.
+//! which [`verify`] checks without the service. What an organization was at any point is folded from its events
+//! ([`as_of`]).
 
+pub mod as_of;
 pub mod bundle;
 pub mod data;
+pub mod diff;
 pub mod export;
 pub mod keys;
 pub mod leaf;

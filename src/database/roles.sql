@@ -52,6 +52,7 @@ BEGIN
         ('tenancy_writer', 'installation', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'access_trail', '{SELECT,INSERT,DELETE}'),
         ('tenancy_writer', 'access_repeats', '{SELECT,INSERT,DELETE}'),
+        ('tenancy_writer', 'answered_times', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'token_uses', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'seals', '{SELECT}'),
         ('tenancy_writer', 'sealed_trees', '{SELECT}'),

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use aggregates::event::{FieldDescriptor, Kind};
 use aggregates::ids::{EventId, Id, OrganizationId};
 use aggregates::{Descriptor, Recorded, StreamId, descriptors};
-use async_graphql::connection::{Connection, Edge};
+use async_graphql::connection::{Edge, EmptyFields, PageInfo};
 use async_graphql::parser::types::Field;
 use async_graphql::registry::{Deprecation, MetaEnumValue, MetaField, MetaType, MetaTypeId, Registry};
 use async_graphql::resolver_utils::{ContainerType, resolve_container};
@@ -22,7 +22,7 @@ use async_graphql::{
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
-use super::connection::{Cursor, Opaque, Page, PageArguments, Slice};
+use super::connection::{Cursor, Opaque, Page, PageArguments};
 use super::errors::log_fault;
 use super::scalars::{
     Long, MembershipSource, MembershipState, OrganizationLifecycle, OrganizationVerification, PositionText,
@@ -31,7 +31,7 @@ use super::scalars::{
 use super::session::{Session, id};
 use super::user::Actor;
 use crate::audit::data::{camel_case, data};
-use crate::log::{AuditCursor, AuditFilter as LogFilter, AuditPage, Position};
+use crate::log::{AuditCursor, AuditFilter as LogFilter, AuditPage, AuditSlice, Position};
 
 /// The name of the interface.
 const INTERFACE: &str = "AuditEvent";
@@ -43,12 +43,17 @@ pub struct AuditEvent {
     data: Map<String, Value>,
 }
 
-/// Whose audit trail a list is; says what its cursors are.
-pub type AuditConnection = Connection<Opaque, AuditEvent, UpTo>;
-
-/// How far a page of the audit trail looked.
+/// An audit trail. Where few of very many events are wanted, a page may be short: `pageInfo` says whether there may be
+/// more, and from where to go on.
 #[derive(SimpleObject)]
-pub struct UpTo {
+#[graphql(name = "AuditEventConnection")]
+pub struct AuditConnection {
+    /// A list of edges.
+    edges: Vec<Edge<Opaque, AuditEvent, EmptyFields>>,
+    /// A list of nodes.
+    nodes: Vec<AuditEvent>,
+    /// Information to aid in pagination.
+    page_info: PageInfo,
     /// The place in the log up to which this list is complete.
     up_to: PositionText,
 }
@@ -403,21 +408,27 @@ pub async fn trail(
         before: page.before.clone(),
         limit: page.limit,
     };
-    let slice = Slice::new(log.audit_trail(&wanted).await.map_err(log_fault)?, &page);
-    let up_to = UpTo { up_to: Position { epoch: log.epoch(), offsets: heads }.into() };
-    let mut connection = Connection::with_additional_fields(slice.has_previous, slice.has_next, up_to);
-    connection.edges = slice
-        .rows
-        .into_iter()
-        .map(|recorded| {
-            let cursor = match (organization, recorded.audit_sequence) {
-                (Some(_), Some(sequence)) => AuditCursor::Sequence(sequence.cast_signed()),
-                _ => AuditCursor::Time(recorded.recorded_at, recorded.id.clone()),
-            };
-            Edge::new(Opaque::of(&cursor), AuditEvent::new(recorded))
-        })
-        .collect();
-    Ok(connection)
+    let AuditSlice { events, more } = log.audit_trail(&wanted).await.map_err(log_fault)?;
+    let place = |recorded: &Recorded| match (organization, recorded.audit_sequence) {
+        (Some(_), Some(sequence)) => AuditCursor::Sequence(sequence.cast_signed()),
+        _ => AuditCursor::Time(recorded.recorded_at, recorded.id.clone()),
+    };
+    let text = |cursor: &AuditCursor| Opaque::of(cursor).0;
+    let mut page_info = PageInfo {
+        has_previous_page: if page.forward { page.after.is_some() } else { more.is_some() },
+        has_next_page: if page.forward { more.is_some() } else { page.before.is_some() },
+        start_cursor: events.first().map(|event| text(&place(event))),
+        end_cursor: events.last().map(|event| text(&place(event))),
+    };
+    // It was looked further than the last event that was found.
+    if let Some(more) = &more {
+        *(if page.forward { &mut page_info.end_cursor } else { &mut page_info.start_cursor }) = Some(text(more));
+    }
+    let nodes: Vec<AuditEvent> = events.iter().cloned().map(AuditEvent::new).collect();
+    let edges = events.iter().zip(&nodes).map(|(event, node)| Edge::new(Opaque::of(&place(event)), node.clone()));
+    let edges = edges.collect();
+    let up_to = Position { epoch: log.epoch(), offsets: heads }.into();
+    Ok(AuditConnection { edges, nodes, page_info, up_to })
 }
 
 /// Whether the caller may see an event: as somebody who may read its organization's audit trail; of a user's own

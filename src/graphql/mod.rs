@@ -6,6 +6,7 @@
 
 mod access_trail;
 mod api_token;
+mod as_of;
 mod audit;
 mod batch;
 mod connection;

@@ -34,6 +34,7 @@ use crate::commands::home::EnsureHomeOrganization;
 use crate::commands::organizations as cases;
 use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
+use crate::log::ledger::Tally;
 
 /// What an organization may have of something.
 #[derive(Debug, Clone, SimpleObject)]
@@ -44,6 +45,13 @@ pub struct Limit {
     maximum: Option<Long>,
     /// How much is used.
     used: Long,
+}
+
+impl Limit {
+    /// What a tally says of it.
+    pub fn of(name: &str, tally: Tally) -> Self {
+        Self { name: name.to_owned(), maximum: tally.maximum.map(Long), used: Long(tally.used.max(0)) }
+    }
 }
 
 /// An organization.
@@ -235,7 +243,7 @@ impl Organization {
         let limit = |name: &str| {
             let tally =
                 counted.iter().find(|(counted, _)| counted == name).map(|(_, tally)| *tally).unwrap_or_default();
-            Limit { name: name.to_owned(), maximum: tally.maximum.map(Long), used: Long(tally.used.max(0)) }
+            Limit::of(name, tally)
         };
         Ok(LIMITS.map(limit).to_vec())
     }

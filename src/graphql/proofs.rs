@@ -60,10 +60,10 @@ fn size(number: Long) -> u64 {
 }
 
 /// The organization, for whoever may read its audit trail.
-async fn audited(ctx: &Context<'_>, organization: &ID) -> Result<Option<OrganizationId>, Error> {
+pub async fn audited(ctx: &Context<'_>, argument: &str, organization: &ID) -> Result<Option<OrganizationId>, Error> {
     let session = Session::of(ctx);
     session.caller()?;
-    let id: OrganizationId = id("organizationId", organization)?;
+    let id: OrganizationId = id(argument, organization)?;
     Ok(session.audits(&id, Kind::AuditRead).await?.then_some(id))
 }
 
@@ -76,7 +76,7 @@ fn no_proof(error: NoProof) -> Error {
 
 /// The newest signed head; none while nothing is sealed.
 pub async fn checkpoint(ctx: &Context<'_>, organization: &ID) -> Result<Option<AuditCheckpoint>, Error> {
-    let Some(id) = audited(ctx, organization).await? else { return Ok(None) };
+    let Some(id) = audited(ctx, "organizationId", organization).await? else { return Ok(None) };
     let head = proofs::head(Session::of(ctx).log().pool(), id.as_ref()).await.map_err(log_fault)?;
     Ok(head.map(|Head { note, size, root, sealed_at, .. }| AuditCheckpoint {
         note,
@@ -93,7 +93,7 @@ pub async fn inclusion(
     audit_sequence: Long,
     tree_size: Option<Long>,
 ) -> Result<Option<AuditInclusionProof>, Error> {
-    let Some(id) = audited(ctx, organization).await? else { return Ok(None) };
+    let Some(id) = audited(ctx, "organizationId", organization).await? else { return Ok(None) };
     let (pool, sequence) = (Session::of(ctx).log().pool(), size(audit_sequence));
     let proof = proofs::inclusion(pool, id.as_ref(), sequence, tree_size.map(size)).await.map_err(no_proof)?;
     Ok(Some(AuditInclusionProof {
@@ -112,7 +112,7 @@ pub async fn consistency(
     from_size: Long,
     to_size: Option<Long>,
 ) -> Result<Option<AuditConsistencyProof>, Error> {
-    let Some(id) = audited(ctx, organization).await? else { return Ok(None) };
+    let Some(id) = audited(ctx, "organizationId", organization).await? else { return Ok(None) };
     let pool = Session::of(ctx).log().pool();
     let proof = proofs::consistency(pool, id.as_ref(), size(from_size), to_size.map(size)).await;
     let (to, path) = proof.map_err(no_proof)?;

@@ -6,6 +6,7 @@ use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, Object, OneofObject};
 
 use super::access_trail::{AccessRecord, access_trail};
+use super::as_of::{self, AsOfInput, OrganizationSnapshot};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Opaque, PAGE_MAX, PageArguments, cost};
 use super::errors::{bad_input, fault, forbidden, log_fault, not_found};
@@ -241,6 +242,17 @@ impl Query {
             trail(ctx, None, filter, PageArguments { first, after, last, before }).await
         };
         Some(read.await)
+    }
+
+    /// An organization as it was, folded from the log, for whoever may read its audit trail: the same answer for ever,
+    /// but for what was erased.
+    async fn organization_as_of(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+        as_of: AsOfInput,
+    ) -> Option<async_graphql::Result<OrganizationSnapshot>> {
+        found(as_of::snapshot(ctx, &id, as_of).await)
     }
 
     /// The newest signed head of an organization's audit trail, for whoever may read that; a moment after the first event.

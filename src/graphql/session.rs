@@ -12,6 +12,7 @@ use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_lim
 use super::loaders::{Established, Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
+use crate::audit::as_of::Folds;
 use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase};
 use crate::feed::Feeds;
@@ -34,6 +35,8 @@ pub struct App {
     pub page_size_max: i32,
     /// What live feeds share.
     pub feeds: Arc<Feeds>,
+    /// Organizations as they were, as far as somebody asked lately.
+    pub folds: Folds,
 }
 
 /// One request.
@@ -111,6 +114,11 @@ impl Session {
     /// The log.
     pub fn log(&self) -> &Arc<Log> {
         self.app.commands.log()
+    }
+
+    /// Organizations as they were.
+    pub fn folds(&self) -> &Folds {
+        &self.app.folds
     }
 
     /// What was loaded already, and what loads the rest.
@@ -277,7 +285,7 @@ impl Session {
         look.tick().await;
         let reached = |progress: &Progress| {
             wanted.offsets.iter().all(|(partition, offset)| {
-                Projection::ALL.iter().all(|p| progress.get(&(*p, *partition)).is_some_and(|at| at >= offset))
+                Projection::SHOWN.iter().all(|p| progress.get(&(*p, *partition)).is_some_and(|at| at >= offset))
             })
         };
         loop {

@@ -79,6 +79,7 @@ impl Writer {
             let wanted = self.wanted(appends, global_keys);
             let rows = read(connection, partitions, &wanted, appends).await?;
             if self.is_of_this_era(&rows)? && self.follow_tails(connection, &rows).await? {
+                self.keep_time(&rows);
                 return self.take_in(rows, &wanted);
             }
         }
@@ -160,6 +161,16 @@ impl Writer {
             followed = false;
         }
         Ok(followed)
+    }
+
+    /// Nothing is recorded before what was recorded, or answered for.
+    fn keep_time(&mut self, rows: &[Row]) {
+        for row in rows.iter().filter(|row| row.what == "partition") {
+            let number = i16::try_from(row.n.unwrap_or_default()).unwrap_or_default();
+            if let Some(known) = self.ledger.get_mut(&number) {
+                known.recorded_at = known.recorded_at.max(row.at.unwrap_or_default());
+            }
+        }
     }
 
     /// Puts what was read where it belongs.

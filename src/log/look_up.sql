@@ -4,7 +4,8 @@ SELECT 'installation' AS "what!", NULL AS a, NULL AS b, NULL AS c, NULL AS d, NU
        NULL::timestamptz AS at
 FROM installation
 UNION ALL
-SELECT 'partition', NULL, NULL, NULL, NULL, NULL, p.number, COALESCE(e."offset", 0), NULL, NULL, NULL, e.recorded_at
+SELECT 'partition', NULL, NULL, NULL, NULL, NULL, p.number, COALESCE(e."offset", 0), NULL, NULL, NULL,
+       GREATEST(e.recorded_at, (SELECT not_before FROM answered_times WHERE partition = p.number))
 FROM unnest($1::smallint[]) AS p(number)
 LEFT JOIN LATERAL (
     SELECT "offset", recorded_at FROM events WHERE partition = p.number ORDER BY "offset" DESC LIMIT 1

@@ -20,9 +20,11 @@ mod look_up;
 mod position;
 mod read;
 pub mod scope;
+mod settle;
 mod source;
 mod stored;
 mod tail;
+mod trail;
 pub mod verify;
 mod writer;
 
@@ -42,8 +44,10 @@ pub use erasure::Unfinished;
 pub use keys::{KeyRing, MasterKeys, TRUSTED_FOR, open_disclosed};
 pub use load::{Current, Loadable, Loaded};
 pub use position::{InvalidPosition, Position};
-pub use read::{AuditCursor, AuditFilter, AuditPage, Direction, NamedTally, push_filter};
-pub use stored::{COLUMNS, Datum, Reader, StoredEvent};
+pub use read::NamedTally;
+pub use settle::Bound;
+pub use stored::{COLUMNS, Datum, Reader, StoredEvent, place as personal_place};
+pub use trail::{AuditCursor, AuditFilter, AuditPage, AuditSlice, Direction, push_filter};
 
 /// The last offset of each partition, as far as this process has heard.
 pub type Heads = BTreeMap<i16, i64>;

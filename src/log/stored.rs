@@ -61,7 +61,8 @@ pub(super) struct StoredOrigin {
     pub user_agent: Option<String>,
 }
 
-fn place(event: &EventId, field: &str) -> String {
+/// For where a personal field of an event is sealed.
+pub fn place(event: &EventId, field: &str) -> String {
     format!("{event}/{field}")
 }
 

@@ -130,6 +130,7 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Query.auditTrail", "", Part::Stocked),
     ("Query.accessTrail", "", Part::Stocked),
     ("Query.removalImpact", "", Part::Stocked),
+    ("Query.organizationAsOf", "", Part::Stocked),
     ("Query.auditCheckpoint", "", Part::Stocked),
     ("Query.auditInclusionProof", "", Part::Stocked),
     ("Query.auditConsistencyProof", "", Part::Stocked),
@@ -702,6 +703,10 @@ fn query(cast: &Cast, world: &World, field: &str, variant: &str) -> (String, Val
         ("removalImpact", _) => of(
             "query($id: ID!) { removalImpact(membershipId: $id) { lastOwner } }",
             json!({"id": world.members["guest"]}),
+        ),
+        ("organizationAsOf", _) => of(
+            "query($id: ID!) { organizationAsOf(id: $id, asOf: {auditSequence: 1}) { slug } }",
+            json!({"id": world.id}),
         ),
         ("auditCheckpoint", _) => {
             of("query($id: ID!) { auditCheckpoint(organizationId: $id) { treeSize } }", json!({"id": world.id}))

@@ -224,6 +224,7 @@ impl Builder<'_> {
         let value = match place.base().as_str() {
             "ID" => json!(self.own.named.get(place.name.as_str()).unwrap_or(&self.own.id)),
             "LimitValue" => json!({"maximum": 1000}),
+            "AsOfInput" => json!({"auditSequence": 1}),
             "JSON" => json!({}),
             "Long" => json!(1),
             "String" => json!(match place.name.as_str() {

@@ -6,6 +6,8 @@ mod support;
 
 mod access;
 mod access_trail;
+mod as_of;
+mod audit_trail;
 mod authorization;
 mod bad_input;
 mod contract;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use aggregates::ids::{Id, OrganizationId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -459,4 +460,59 @@ async fn status_is_for_people_and_for_programs() {
     assert_eq!(run(&database, &["projections", "verify", "nothing"]).await.status.code(), Some(2));
     assert_eq!(run(&database, &["projections", "rebuild"]).await.status.code(), Some(2));
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_between_two_points_is_printed_for_people() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (id, owner) = populate(&server, "acme").await;
+    let newest = async || -> String {
+        let query =
+            "query($id: ID!) { organization(by: {id: $id}) { auditTrail(last: 1) { nodes { auditSequence } } } }";
+        let answer = owner.query(query, json!({"id": id})).await;
+        answer.at("/organization/auditTrail/nodes/0/auditSequence").to_string()
+    };
+    let from = newest().await;
+    let input = json!({"organizationId": id, "name": "Acme Works", "contactEmail": "office@acme.example"});
+    owner.run("updateOrganization", "UpdateOrganizationInput", input, "__typename").await;
+    let settings = json!({"organizationId": id, "namespace": "branding", "value": {"color": "blue"}});
+    owner.run("updateOrganizationSettings", "UpdateOrganizationSettingsInput", settings, "__typename").await;
+    server.operator().set_limit(&id, "projects", 7).await;
+    let carl = server.user("carl@example.com");
+    let membership = owner.bring_in(&id, &carl, "carl@example.com", &["guest"]).await;
+    owner.change_roles(&membership, &["billing"]).await;
+    let project = owner.create_project(&id, "d").await.text("/project/id");
+    owner.run("archiveProject", "ProjectCommandInput", json!({"projectId": project}), "__typename").await;
+    let to = newest().await;
+    let arguments = ["audit", "diff", "--organization", &id, "--from", &from, "--to", &to];
+    let text = succeeds(&database, &arguments).await;
+    for line in [
+        "~ name: \"acme\" → \"Acme Works\"",
+        "~ contact address: none → (sealed ",
+        "~ branding: {\"color\":\"red\"} → {\"color\":\"blue\"}",
+        "~ projects, maximum: none → 7",
+        "~ projects, used: 3 → 4",
+        "~ members, used: 3 → 4",
+        &format!("+ {membership}: roles billing; state ACTIVE; user usr_"),
+        "state ACCEPTED",
+        &format!("+ {project}: metadata {{}}; name \"d\"; slug d; state ARCHIVED"),
+    ] {
+        assert!(text.contains(line), "{line} is missing: {text}");
+    }
+    assert!(!text.contains("carl@") && !text.contains("office@"), "what is personal is not printed: {text}");
+    let headings: Vec<&str> = text.lines().skip(1).filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(headings, ["organization", "settings", "limits", "members", "invitations", "projects"]);
+    let arguments = ["audit", "diff", "--organization", &id, "--from", &to, "--to", &to];
+    assert!(succeeds(&database, &arguments).await.ends_with("nothing changed\n"));
+
+    // The same without a service, and each time.
+    server.stop().await;
+    let arguments = ["audit", "diff", "--organization", &id, "--from", &from, "--to", &to];
+    assert_eq!(succeeds(&database, &arguments).await, text);
+    for (from, to) in [("2", "1"), ("1", "1000")] {
+        fails(&database, &["audit", "diff", "--organization", &id, "--from", from, "--to", to]).await;
+    }
+    let nobody = OrganizationId::random().to_string();
+    fails(&database, &["audit", "diff", "--organization", &nobody, "--from", "1", "--to", "1"]).await;
 }

@@ -97,10 +97,10 @@ async fn an_event_that_cannot_be_applied_parks_its_stream_and_nothing_else() {
     let query = "query($id: ID!, $at: [Position!]) { organization(by: {id: $id}, atLeast: $at) { projects { nodes { slug name } } } }";
     owner.query(query, json!({"id": id, "at": [seen]})).await;
     poison(&pool, &id, &project, partition).await;
-    eventually("the projection that reads projects parks the stream", || async {
+    eventually("the projections that read projects park the stream", || async {
         let status = ::projections::status(&pool).await.unwrap();
         let parked: Vec<_> = status.iter().filter(|s| !s.parked.is_empty()).map(|s| s.projection.name()).collect();
-        parked == ["projects"]
+        parked == ["projects", "audit"]
     })
     .await;
 

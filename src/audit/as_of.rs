@@ -1,0 +1,269 @@
+//! An organization as it was: its log folded up to a point.
+//!
+//! The aggregates' own `apply` and the tallies' own effects make it, so there is no second opinion about what an event
+//! means. Personal data stays sealed in it and is opened when somebody is answered, so what is kept in memory holds
+//! nothing of a person that was erased since.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aggregates::ids::{EventId, InvitationId, MembershipId, OrganizationId, ProjectId};
+use aggregates::{Event, Invitation, Membership, Organization, Project};
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::log::ledger::{Tally, apply_to_tally, tally_of};
+use crate::log::{Bound, COLUMNS, Log, LogError, Position, Reader, StoredEvent, personal_place};
+
+/// How many events are read at a time.
+const PAGE_EVENTS: i64 = 2_000;
+/// How many folds are kept in memory, about, so that paging through members does not fold again; and how many bytes.
+const KEPT_MAX: usize = 100;
+const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What a member, an invitation or a project weighs, about.
+const PART_BYTES: u64 = 512;
+
+/// As of when.
+#[derive(Debug, Clone)]
+pub enum AsOf {
+    /// After the event at this place in the log.
+    Position(Position),
+    /// After everything that was recorded at this time or before.
+    Time(DateTime<Utc>),
+    /// After the organization's event of this number.
+    AuditSequence(u64),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// The organization was not there yet, or it was gone.
+    #[error("the organization was not there then")]
+    NotThere,
+    /// The position is of another time of this database.
+    #[error("this position is of another time of this database")]
+    PositionUnknown,
+    /// The point is none that can be answered for.
+    #[error("{0}")]
+    Point(String),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// An invitation, and where its address was sealed for.
+#[derive(Debug, Clone)]
+pub struct SealedInvitation {
+    /// As it was.
+    pub state: Invitation,
+    event: EventId,
+}
+
+/// A part of an organization, and the number of the event that began it.
+pub type Begun<T> = (u64, T);
+
+/// An organization with what belongs to it, after a number of its events.
+#[derive(Debug, Clone, Default)]
+pub struct Fold {
+    /// The number of the last event.
+    pub audit_sequence: u64,
+    /// When that was recorded.
+    pub recorded_at: DateTime<Utc>,
+    /// The organization.
+    pub organization: Organization,
+    /// What it used, and its maxima.
+    pub tallies: BTreeMap<String, Tally>,
+    /// Everybody who ever was a member.
+    pub members: HashMap<MembershipId, Begun<Membership>>,
+    /// Invitations.
+    pub invitations: HashMap<InvitationId, Begun<SealedInvitation>>,
+    /// Projects, without those that are gone for good.
+    pub projects: HashMap<ProjectId, Begun<Project>>,
+}
+
+/// An organization as it was.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Which.
+    pub id: OrganizationId,
+    /// By the clock of this moment open invitations are expired or not.
+    pub moment: DateTime<Utc>,
+    /// What it was.
+    pub fold: Arc<Fold>,
+}
+
+impl Fold {
+    /// Folds one more event, as it is stored.
+    fn apply(&mut self, row: &StoredEvent, reader: &Reader) -> Result<(), LogError> {
+        let corrupt = |reason: String| LogError::Corrupt(format!("{}: {reason}", row.event_id));
+        let number = row.audit_sequence.unwrap_or_default().unsigned_abs();
+        if number != self.audit_sequence + 1 {
+            return Err(corrupt(format!("audit sequence {number} follows {}", self.audit_sequence)));
+        }
+        (self.audit_sequence, self.recorded_at) = (number, row.recorded_at);
+        let id = || row.event_id.parse::<EventId>().map_err(|error| corrupt(error.to_string()));
+        let event = reader.parse(row)?;
+        for effect in event.effects() {
+            if let Some(name) = tally_of(&effect) {
+                apply_to_tally(&effect, self.tallies.entry(name.to_owned()).or_default());
+            }
+        }
+        match (Reader::stream(row)?, event) {
+            (_, Event::Organization(event)) => self.organization.apply(event),
+            (stream, Event::Membership(event)) => {
+                let id = stream.id().parse().map_err(|_| corrupt("no membership".to_owned()))?;
+                self.members.entry(id).or_insert_with(|| (number, Membership::default())).1.apply(event);
+            }
+            (stream, Event::Invitation(event)) => {
+                let first = id()?;
+                let id = stream.id().parse().map_err(|_| corrupt("no invitation".to_owned()))?;
+                let new = || (number, SealedInvitation { state: Invitation::default(), event: first });
+                self.invitations.entry(id).or_insert_with(new).1.state.apply(event);
+            }
+            (stream, Event::Project(event)) => {
+                let id: ProjectId = stream.id().parse().map_err(|_| corrupt("no project".to_owned()))?;
+                let project = self.projects.entry(id.clone()).or_insert_with(|| (number, Project::default()));
+                project.1.apply(event);
+                if project.1.purged {
+                    self.projects.remove(&id);
+                }
+            }
+            // Of tokens a snapshot says how many there were.
+            (_, Event::ApiToken(_)) => {}
+            (_, Event::User(_)) => return Err(corrupt("a user's event in an organization".to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a map after a place, in the order in which they began, one more than a page where there are more.
+pub fn page<Id: Clone, T: Clone>(parts: &HashMap<Id, Begun<T>>, after: Option<u64>, limit: usize) -> Vec<(u64, Id, T)> {
+    let mut found: Vec<(u64, &Id, &T)> = parts
+        .iter()
+        .filter(|(_, (begun, _))| after.is_none_or(|after| *begun > after))
+        .map(|(id, (begun, part))| (*begun, id, part))
+        .collect();
+    found.sort_unstable_by_key(|(begun, ..)| *begun);
+    found.into_iter().take(limit + 1).map(|(begun, id, part)| (begun, id.clone(), part.clone())).collect()
+}
+
+/// Folds are kept by epoch, organization and number of events: what was is the same for ever.
+type Kept = Cache<(i64, OrganizationId, u64), Arc<Fold>, Weight>;
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<(i64, OrganizationId, u64), Arc<Fold>> for Weight {
+    fn weight(&self, _: &(i64, OrganizationId, u64), fold: &Arc<Fold>) -> u64 {
+        let documents: usize = fold.organization.settings.values().map(|value| value.to_string().len()).sum();
+        let metadata: usize = fold.projects.values().map(|(_, project)| project.metadata.to_string().len()).sum();
+        let parts = 1 + fold.members.len() + fold.invitations.len() + fold.projects.len();
+        (documents + metadata) as u64 + PART_BYTES * parts as u64
+    }
+}
+
+/// Folds that were answered lately.
+pub struct Folds(Kept);
+
+impl Default for Folds {
+    fn default() -> Self {
+        Self(Cache::with_weighter(KEPT_MAX, KEPT_BYTES_MAX, Weight))
+    }
+}
+
+impl Folds {
+    /// The organization as it was.
+    pub async fn snapshot(&self, log: &Log, id: &OrganizationId, as_of: &AsOf) -> Result<Snapshot, NoAnswer> {
+        let (sequence, moment) = sequence(log, id, as_of).await?;
+        let key = (log.epoch(), id.clone(), sequence);
+        let fold = match self.0.get(&key) {
+            Some(fold) => fold,
+            None => {
+                let fold = Arc::new(fold(log, id, sequence).await?);
+                self.0.insert(key, fold.clone());
+                fold
+            }
+        };
+        if !fold.organization.exists || fold.organization.purged {
+            return Err(NoAnswer::NotThere);
+        }
+        Ok(Snapshot { id: id.clone(), moment: moment.unwrap_or(fold.recorded_at), fold })
+    }
+}
+
+/// The number of the last event up to a point, and the moment where that is another than the event's.
+async fn sequence(log: &Log, id: &OrganizationId, as_of: &AsOf) -> Result<(u64, Option<DateTime<Utc>>), NoAnswer> {
+    let partition = log.partition_of(id.as_ref());
+    let (sequence, moment) = match as_of {
+        AsOf::AuditSequence(sequence) => {
+            let newest = log.newest_sequence(id).await?.unsigned_abs();
+            if *sequence > newest {
+                let message =
+                    format!("auditSequence is {sequence}, and the newest event of the organization is {newest}");
+                return Err(NoAnswer::Point(message));
+            }
+            (sequence.cast_signed(), None)
+        }
+        AsOf::Position(position) => {
+            if position.epoch != log.epoch() || position.offsets.keys().any(|number| *number >= log.partitions()) {
+                return Err(NoAnswer::PositionUnknown);
+            }
+            let elsewhere =
+                "this position is of another part of the log than the organization: give one that came with it";
+            let offset = *position.offsets.get(&partition).ok_or_else(|| NoAnswer::Point(elsewhere.to_owned()))?;
+            let head = log.heads_now(&[partition]).await?.get(&partition).copied().unwrap_or_default();
+            if offset > head {
+                return Err(NoAnswer::Point("this position is ahead of the log: nothing is there yet".to_owned()));
+            }
+            (log.sequence_within(id, Bound::Offset(offset)).await?, None)
+        }
+        AsOf::Time(time) => {
+            if let Some(now) = log.settle(partition, *time).await? {
+                return Err(NoAnswer::Point(format!(
+                    "{} has not come yet: it is {}",
+                    time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+                    now.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+                )));
+            }
+            (log.sequence_within(id, Bound::UpTo(*time)).await?, Some(*time))
+        }
+    };
+    if sequence < 1 {
+        return Err(NoAnswer::NotThere);
+    }
+    Ok((sequence.unsigned_abs(), moment))
+}
+
+async fn fold(log: &Log, id: &OrganizationId, until: u64) -> Result<Fold, LogError> {
+    let statement = format!(
+        "SELECT {COLUMNS} FROM events WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3
+         ORDER BY audit_sequence LIMIT {PAGE_EVENTS}"
+    );
+    let mut fold = Fold::default();
+    while fold.audit_sequence < until {
+        let query = sqlx::query_as(&statement).bind(id.as_ref()).bind(fold.audit_sequence.cast_signed());
+        let rows: Vec<StoredEvent> = query.bind(until.cast_signed()).fetch_all(log.pool()).await?;
+        if rows.is_empty() {
+            return Err(LogError::Corrupt(format!("{id} has no event after {}", fold.audit_sequence)));
+        }
+        for row in &rows {
+            fold.apply(row, log.reader())?;
+        }
+    }
+    Ok(fold)
+}
+
+/// The addresses of these invitations, as far as they can be read now.
+pub async fn emails(log: &Log, invitations: &mut [(u64, InvitationId, SealedInvitation)]) -> Result<(), LogError> {
+    let people: Vec<String> =
+        invitations.iter().filter_map(|(.., part)| Some(part.state.email.as_ref()?.of().to_owned())).collect();
+    let keys = log.keys().find(people.iter().map(String::as_str)).await?;
+    for (.., part) in invitations {
+        if let Some(email) = &mut part.state.email {
+            keys.open_field(&personal_place(&part.event, "email"), email);
+        }
+    }
+    Ok(())
+}
