@@ -10,6 +10,7 @@ Exit code 0 only if the key signed it and nothing is altered, missing, added or 
 import base64
 import hashlib
 import json
+import re
 import sys
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -156,12 +157,19 @@ def verify(bundle, verifier_key, older=None):
     note = line()
     need(set(note) == {"type", "note"} and note["type"] == "checkpoint", "there is no checkpoint")
     origin, size, root = open_note(note["note"], verifier_key)
-    need(header["organization"] in origin.split("/"), "the checkpoint is another organization's")
+    name = verifier_key.split("+", 1)[0]
+    rest = origin.removeprefix(name + "/" + header["organization"])
+    need(rest != origin and re.fullmatch("(/[0-9]+)?", rest), "the checkpoint is another organization's")
     need(size == header["to"], "the checkpoint is of another size")
-    tree = Tree(header["from"] - 1, map(unbase64, header["before"]))
+    if header["complete"]:
+        tree = Tree(header["from"] - 1, map(unbase64, header["before"]))
+    else:
+        need(header["before"] == [], "nothing shows what comes before")
+        tree = Tree(0, [])
+    last = header["from"] - 1
     events, block, then = 0, [], None
     while True:
-        if older and tree.size == older[1]:
+        if older and header["complete"] and tree.size == older[1]:
             then = tree.root()
         value = line()
         kind = value.pop("type", None)
@@ -173,6 +181,8 @@ def verify(bundle, verifier_key, older=None):
             for place, datum in value["personal"].items():
                 need(opened(columns, place, datum["key"]) == datum["value"], f"{name}: {place} is altered")
             events += 1
+            need(sequence > last, f"event {sequence} ({name}) stands out of order")
+            last = sequence
             if header["complete"]:
                 need("proof" not in value, "an event has a proof too many")
                 tree.add(leaf)

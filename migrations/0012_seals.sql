@@ -14,10 +14,18 @@ CREATE TABLE sealed_trees (
     peaks           bytea            NOT NULL,
     root            bytea            NOT NULL,
     note            text             NOT NULL,
+    -- By which keys it is signed: only to find those that have to be signed again when the keys change.
+    signed_by       text COLLATE "C" NOT NULL,
     sealed_at       timestamptz      NOT NULL,
     -- Why it is not sealed any further: the log is not what it was.
     failure         text,
     partition       smallint         NOT NULL
+);
+
+-- The keys by which heads are signed, as verifier keys. A service with none of them does not seal.
+CREATE TABLE audit_keys (
+    verifier text COLLATE "C" PRIMARY KEY,
+    added_at timestamptz NOT NULL DEFAULT now()
 );
 
 -- Hashes of complete subtrees of 256^level leaves, 32 bytes each, from number `first` on. Whatever is sealed together

@@ -124,6 +124,10 @@ impl Error {
             )),
             Self::Erased(_) => Some("it says who was erased when a database is restored: give the service a directory that lasts with TENANCY_DATA_DIR".into()),
             Self::Listen { .. } => Some("free the address, or set another with --listen or TENANCY_LISTEN".into()),
+            Self::AuditKey(audit::keys::KeyError::None(_) | audit::keys::KeyError::Unknown(_)) => Some(
+                "give it the key of the service that began this database: its audit.pem in the data directory, or TENANCY_SECRETS__AUDIT_KEYS"
+                    .into(),
+            ),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
             Self::Fault(_)
             | Self::Log(_)
@@ -183,6 +187,14 @@ impl Core {
         Ok(())
     }
 
+    /// What seals the audit trail, by the keys of this service.
+    pub async fn sealer(&self, config: &Config) -> Result<Sealer, Error> {
+        make_data_dir(config)?;
+        let (directory, configured) = (&config.data_dir, audit_keys(config));
+        let signers = audit::keys::signers(&self.database.pool, directory, &config.audit.name, &configured).await?;
+        Ok(Sealer::new(self.database.projections.clone(), self.commands.log().clone(), signers))
+    }
+
     /// What rebuilds read models.
     pub fn rebuilder(&self) -> Arc<Rebuilder<Log>> {
         let log = self.commands.log();
@@ -235,7 +247,6 @@ impl Service {
         let core = Core::open(config, Purpose::Serve).await?;
         let issuer = if config.builtin_issuer() { Some(Arc::new(builtin_issuer(config)?)) } else { None };
         let providers = providers(config)?;
-        let signers = audit_signers(config)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| Error::Listen { address: config.listen, source })?;
@@ -253,7 +264,7 @@ impl Service {
         let sweeper = core.commands.clone();
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
-        let sealer = Sealer::new(core.database.projections.clone(), core.commands.log().clone(), signers);
+        let sealer = core.sealer(config).await?;
         let until = stopping.clone();
         tasks.spawn(async move { sealer.run(until).await });
         let (trail, until) = (core.commands.clone(), stopping.clone());
@@ -489,11 +500,16 @@ pub fn builtin_issuer(config: &Config) -> Result<BuiltinIssuer, Error> {
     Ok(BuiltinIssuer::open(&config.data_dir, &access.issuer, &access.audience, leeway)?)
 }
 
-/// The keys that sign the audit trail's checkpoints.
+/// The keys that sign the audit trail's checkpoints, as far as they are here. Where the database is the service's own
+/// there is one from the beginning; of another database a service that runs may have made it, and may not be here.
 pub fn audit_signers(config: &Config) -> Result<Vec<Signer>, Error> {
     make_data_dir(config)?;
-    let configured: Vec<[u8; 32]> = config.secrets.audit_keys.iter().map(|key| *key.expose()).collect();
-    Ok(audit::keys::open(&config.data_dir, &config.audit.name, &configured)?)
+    let make = config.database.url.is_none();
+    Ok(audit::keys::open(&config.data_dir, &config.audit.name, &audit_keys(config), make)?)
+}
+
+fn audit_keys(config: &Config) -> Vec<[u8; 32]> {
+    config.secrets.audit_keys.iter().map(|key| *key.expose()).collect()
 }
 
 /// The OpenID providers of the configuration. None of them is asked yet, so none has to be there.

@@ -91,6 +91,7 @@ pub struct Export {
     to: u64,
     /// The audit sequence up to which it is done; `None` when it has ended.
     done: Option<u64>,
+    failure: Option<String>,
     /// The lines that come first.
     beginning: Option<String>,
 }
@@ -134,6 +135,7 @@ impl Export {
             from: request.after + 1,
             to,
             done: Some(had),
+            failure: head.failure,
             beginning: None,
         };
         if new {
@@ -147,6 +149,8 @@ impl Export {
     }
 
     async fn bundle_beginning(&self, after: u64, complete: bool, note: String) -> Result<String, LogError> {
+        // Where each event has a proof of its own, what comes before proves nothing.
+        let after = if complete { after } else { 0 };
         let ranges: Vec<_> =
             complete_subtrees((0, after)).into_iter().map(|(height, at)| (at, at + (1 << height))).collect();
         let before = hashes(self.log.pool(), self.organization.as_ref(), &ranges).await?;
@@ -164,6 +168,11 @@ impl Export {
     /// The organization.
     pub fn organization(&self) -> &OrganizationId {
         &self.organization
+    }
+
+    /// Why later events are not sealed, and so not in it.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// Up to which audit sequence it goes.

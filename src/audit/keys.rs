@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use sqlx::PgPool;
 
 use super::note::{Invalid, Signer};
 use crate::private_file;
@@ -32,15 +33,57 @@ pub enum KeyError {
     /// The name.
     #[error("audit.name cannot be the name of a key: {0}")]
     Name(#[from] Invalid),
+    /// There is none.
+    #[error("there is no key that signs the audit trail at {0}")]
+    None(PathBuf),
+    /// Others sign for the database.
+    #[error("the audit trail of this database is signed by {0}, and by none of the keys here")]
+    Unknown(String),
+    /// The database.
+    #[error("the keys of the audit trail cannot be looked up: {0}")]
+    Database(#[from] sqlx::Error),
     /// Too many.
     #[error("{0} keys would sign every checkpoint; at most {KEYS_MAX} may")]
     TooMany(usize),
 }
 
-/// The signers of `directory`, where a key is made at the first start; or those of `configured`, if there are any.
-pub fn open(directory: &Path, name: &str, configured: &[[u8; 32]]) -> Result<Vec<Signer>, KeyError> {
+/// The signers of a service: the keys in `directory`, or those of `configured` if there are any. A database knows the
+/// verifier keys that sign for it, from its first service on: one that has none of them is turned away, and what it has
+/// besides becomes known. The first key is made where none is known yet.
+pub async fn signers(
+    pool: &PgPool,
+    directory: &Path,
+    name: &str,
+    configured: &[[u8; 32]],
+) -> Result<Vec<Signer>, KeyError> {
+    let mut transaction = pool.begin().await?;
+    // Of two services that come first at once one makes the first key.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('tenancy audit keys'))").execute(&mut *transaction).await?;
+    let known: Vec<String> = sqlx::query_scalar!("SELECT verifier FROM audit_keys ORDER BY added_at, verifier")
+        .fetch_all(&mut *transaction)
+        .await?;
+    let signers = open(directory, name, configured, known.is_empty())?;
+    let own: Vec<String> = signers.iter().map(|signer| signer.verifier().to_string()).collect();
+    if !known.is_empty() && !own.iter().any(|key| known.contains(key)) {
+        return Err(KeyError::Unknown(known.join(", ")));
+    }
+    if own.iter().any(|key| !known.contains(key)) {
+        sqlx::query!("INSERT INTO audit_keys (verifier) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", &own)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(signers)
+}
+
+/// The keys of `directory`, the first of which is made where it may be; or those of `configured`, if there are any.
+pub fn open(directory: &Path, name: &str, configured: &[[u8; 32]], make: bool) -> Result<Vec<Signer>, KeyError> {
     let keys = if configured.is_empty() {
-        files(directory)?.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?
+        let files = files(directory)?;
+        if !make && !files.iter().any(|file| file.exists()) {
+            return Err(KeyError::None(directory.join(KEY_FILE)));
+        }
+        files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?
     } else {
         configured.iter().map(SigningKey::from_bytes).collect()
     };

@@ -29,6 +29,9 @@ pub enum Invalid {
     /// It is no verifier key.
     #[error("this is no verifier key: {0}")]
     Key(&'static str),
+    /// It is a checkpoint of something else.
+    #[error("the checkpoint is of {0}, not of {1}")]
+    Origin(String, String),
     /// None of the signatures is of a known key.
     #[error("it is not signed by {0}")]
     NotSigned(String),
@@ -132,6 +135,27 @@ impl FromStr for VerifierKey {
 /// The text of a note that one of these keys signed. A line that names one of them and is not its signature fails the
 /// whole note; lines of others are left out.
 pub fn open<'a>(note: &'a str, keys: &[VerifierKey]) -> Result<&'a str, Invalid> {
+    signed(note, keys).map(|(text, _)| text)
+}
+
+/// The checkpoint of an organization's tree that one of these keys signed: its origin is that key's name, the
+/// organization, and the epoch of the database where that was restored.
+pub fn checkpoint_of(note: &str, keys: &[VerifierKey], organization: &str) -> Result<Checkpoint, Invalid> {
+    let (text, key) = signed(note, keys)?;
+    let checkpoint: Checkpoint = text.parse()?;
+    let rest = checkpoint.origin.strip_prefix(&key.name).and_then(|rest| rest.strip_prefix('/'));
+    let (id, epoch) = rest.map_or(("", None), |rest| match rest.split_once('/') {
+        Some((id, epoch)) => (id, Some(epoch)),
+        None => (rest, None),
+    });
+    let number = |text: &str| text.parse::<u64>().is_ok_and(|number| number.to_string() == text);
+    if id != organization || !epoch.is_none_or(number) {
+        return Err(Invalid::Origin(checkpoint.origin, organization.to_owned()));
+    }
+    Ok(checkpoint)
+}
+
+fn signed<'a, 'k>(note: &'a str, keys: &'k [VerifierKey]) -> Result<(&'a str, &'k VerifierKey), Invalid> {
     if note.len() > NOTE_BYTES_MAX {
         return Err(Invalid::Note("it is too long"));
     }
@@ -143,7 +167,7 @@ pub fn open<'a>(note: &'a str, keys: &[VerifierKey]) -> Result<&'a str, Invalid>
     if lines.is_empty() || !lines.ends_with('\n') || lines.lines().count() > SIGNATURES_MAX {
         return Err(Invalid::Note("it does not end with lines of signatures"));
     }
-    let mut signed = false;
+    let mut signer = None;
     for line in lines.lines() {
         let parts = line.strip_prefix("\u{2014} ").and_then(|line| line.split_once(' '));
         let parts = parts.and_then(|(name, signed)| Some((name, STANDARD.decode(signed).ok()?)));
@@ -159,10 +183,10 @@ pub fn open<'a>(note: &'a str, keys: &[VerifierKey]) -> Result<&'a str, Invalid>
         if !good {
             return Err(Invalid::BadSignature(known.name.clone()));
         }
-        signed = true;
+        signer = signer.or(Some(known));
     }
-    if signed {
-        return Ok(text);
+    if let Some(signer) = signer {
+        return Ok((text, signer));
     }
     let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
     Err(Invalid::NotSigned(if names.is_empty() { "any known key".into() } else { names.join(" or ") }))

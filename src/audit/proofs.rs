@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use super::leaf::Leaf;
-use super::merkle::{Hash, Range, complete_subtrees, consistency_ranges, inclusion_ranges, join};
+use super::merkle::{Hash, Range, complete_subtrees, consistency_ranges, empty_root, inclusion_ranges, join};
 use super::seal::{TILE, TILE_HEIGHT};
 use crate::log::{COLUMNS, LogError, StoredEvent};
 
@@ -149,6 +149,13 @@ pub async fn hashes(pool: &PgPool, organization: &str, ranges: &[Range]) -> Resu
         join(&roots?.concat())
     };
     wanted.iter().map(|subtrees| range(subtrees).ok_or_else(missing)).collect()
+}
+
+/// The root of the sealed tree when it had so many leaves.
+pub async fn root_at(pool: &PgPool, organization: &str, size: u64) -> Result<Hash, LogError> {
+    let ranges: Vec<Range> =
+        complete_subtrees((0, size)).into_iter().map(|(height, at)| (at, at + (1 << height))).collect();
+    Ok(join(&hashes(pool, organization, &ranges).await?).unwrap_or_else(empty_root))
 }
 
 /// So many hashes of a level from a multiple of 256 on; `None` where the newest tree does not have them.

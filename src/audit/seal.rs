@@ -13,11 +13,13 @@ use tokio::sync::watch;
 
 use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash};
-use super::note::{Checkpoint, Signer, sign};
+use super::note::{Checkpoint, Signer, VerifierKey, checkpoint_of, open, sign};
 use crate::log::{COLUMNS, Log, LogError, StoredEvent};
 
 /// The most events of a partition that are sealed in one transaction.
 const EVENTS_MAX: i64 = 1_000;
+/// The most partitions that are sealed in one transaction.
+const PARTITIONS_MAX: i64 = 16;
 /// How long events are gathered, so that a busy organization's head is signed once for many of them.
 const GATHER: Duration = Duration::from_millis(250);
 /// How often it is looked for what another replica wrote and did not seal.
@@ -32,6 +34,10 @@ pub struct Sealer {
     pool: PgPool,
     log: Arc<Log>,
     signers: Vec<Signer>,
+    /// The same keys, to look whether a head is one of ours.
+    verifiers: Vec<VerifierKey>,
+    /// Their texts.
+    signed_by: String,
 }
 
 /// A stored event with its metadata.
@@ -53,6 +59,8 @@ pub fn origin(name: &str, organization: &str, epoch: i64) -> String {
 
 /// A tree that grows.
 struct Tree {
+    /// Whether it is there already. One that is and has failed is left as it is.
+    begun: bool,
     frontier: Frontier,
     failure: Option<String>,
     partition: i16,
@@ -61,6 +69,10 @@ struct Tree {
 }
 
 impl Tree {
+    fn new(partition: i16) -> Self {
+        Self { begun: false, frontier: Frontier::default(), failure: None, partition, added: BTreeMap::new() }
+    }
+
     fn grow(&mut self, leaf: &Leaf, sequence: Option<i64>) {
         if self.failure.is_some() {
             return;
@@ -84,19 +96,31 @@ impl Tree {
 impl Sealer {
     /// Seals by these keys, which there has to be one of.
     pub fn new(pool: PgPool, log: Arc<Log>, signers: Vec<Signer>) -> Self {
-        Self { pool, log, signers }
+        let verifiers: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().clone()).collect();
+        let signed_by = verifiers.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        Self { pool, log, signers, verifiers, signed_by }
     }
 
     /// Seals what is appended, until the service stops.
     pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
         let mut heads = self.log.heads();
-        while !*stopping.borrow() {
-            match self.seal_all().await {
-                Ok(()) => {}
-                Err(error) => tracing::warn!(%error, "the audit trail is not sealed at the moment"),
-            }
+        let mut prepared = false;
+        while !*stopping.borrow_and_update() {
+            let sealed = async {
+                if !prepared {
+                    self.prepare().await?;
+                    prepared = true;
+                }
+                self.step().await
+            };
+            let more = sealed.await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the audit trail is not sealed at the moment");
+                false
+            });
             let woken = async {
-                let _ = tokio::time::timeout(LOOK_EVERY, heads.changed()).await;
+                if !more {
+                    let _ = tokio::time::timeout(LOOK_EVERY, heads.changed()).await;
+                }
                 tokio::time::sleep(GATHER).await;
             };
             tokio::select! {
@@ -108,32 +132,84 @@ impl Sealer {
 
     /// Seals whatever there is that nobody else is sealing.
     pub async fn seal_all(&self) -> Result<(), LogError> {
+        self.prepare().await?;
+        while self.step().await? {}
+        Ok(())
+    }
+
+    /// Makes the cursors, and signs again what other keys than these signed, as far as one of these did too.
+    async fn prepare(&self) -> Result<(), LogError> {
         sqlx::query!(
             "INSERT INTO seals (partition) SELECT generate_series(0, $1::int - 1) ON CONFLICT DO NOTHING",
             i32::from(self.log.partitions())
         )
         .execute(&self.pool)
         .await?;
-        while self.step().await? {}
-        Ok(())
+        let mut after = String::new();
+        loop {
+            let rows = sqlx::query!(
+                "SELECT organization_id, note FROM sealed_trees WHERE organization_id > $1 AND signed_by <> $2
+                 ORDER BY organization_id LIMIT $3",
+                after,
+                self.signed_by,
+                EVENTS_MAX
+            )
+            .fetch_all(&self.pool)
+            .await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after.clone_from(&last.organization_id);
+            for row in rows {
+                let signed = open(&row.note, &self.verifiers).map(|text| sign(text, &self.signers));
+                let Ok(signed) = signed else { continue };
+                sqlx::query!(
+                    "UPDATE sealed_trees SET note = $3, signed_by = $4 WHERE organization_id = $1 AND note = $2",
+                    row.organization_id,
+                    row.note,
+                    signed,
+                    self.signed_by
+                )
+                .execute(&self.pool)
+                .await?;
+            }
+        }
     }
 
-    /// Seals a batch; whether there was anything.
+    /// Seals a batch; whether there is more. What cannot be sealed in one partition keeps back no other.
     async fn step(&self) -> Result<bool, LogError> {
+        let error = match self.try_step(None).await {
+            Err(error @ (LogError::Corrupt(_) | LogError::Database(sqlx::Error::Database(_)))) => error,
+            done => return done,
+        };
+        let mut more = false;
+        let mut failed = 0;
+        for partition in 0..self.log.partitions() {
+            match self.try_step(Some(partition)).await {
+                Ok(rest) => more |= rest,
+                Err(error) => {
+                    failed += 1;
+                    tracing::error!(%error, partition, "this partition's audit trails are not sealed");
+                }
+            }
+        }
+        metrics::gauge!("tenancy_audit_partitions_not_sealed").set(f64::from(failed));
+        if failed == i32::from(self.log.partitions()) { Err(error) } else { Ok(more) }
+    }
+
+    async fn try_step(&self, partition: Option<i16>) -> Result<bool, LogError> {
         let mut transaction = self.pool.begin().await?;
-        let cursors = lease(&mut transaction).await?;
+        let cursors = lease(&mut transaction, partition).await?;
         let rows = read(&mut transaction, &cursors).await?;
-        let mut reached: HashMap<i16, i64> = cursors.iter().copied().collect();
+        let mut reached: HashMap<i16, (i64, i64)> = cursors.iter().map(|(number, at)| (*number, (*at, 0))).collect();
         let mut organizations: Vec<&str> = vec![];
         for Row { event, .. } in &rows {
-            let at = reached.entry(event.partition).or_default();
+            let (at, count) = reached.entry(event.partition).or_default();
             if event.offset != *at + 1 {
                 return Err(LogError::Corrupt(format!(
                     "offset {} of partition {} follows {at}: the log has a gap",
                     event.offset, event.partition
                 )));
             }
-            *at = event.offset;
+            (*at, *count) = (event.offset, *count + 1);
             organizations.extend(event.organization_id.as_deref());
         }
         if rows.is_empty() {
@@ -141,23 +217,20 @@ impl Sealer {
         }
         organizations.sort_unstable();
         organizations.dedup();
-        let mut trees = trees(&mut transaction, &organizations).await?;
+        let mut trees = self.trees(&mut transaction, &organizations).await?;
         for Row { event, metadata } in &rows {
             let Some(organization) = &event.organization_id else { continue };
-            let tree = trees.entry(organization.clone()).or_insert_with(|| Tree {
-                frontier: Frontier::default(),
-                failure: None,
-                partition: event.partition,
-                added: BTreeMap::new(),
-            });
+            let tree = trees.entry(organization.clone()).or_insert_with(|| Tree::new(event.partition));
             let failed = tree.failure.is_some();
             tree.grow(&Leaf::new(event, metadata), event.audit_sequence);
             if let Some(failure) = tree.failure.as_ref().filter(|_| !failed) {
-                tracing::error!(%organization, %failure, "the audit trail is not sealed any further: the log was changed");
+                tracing::error!(%organization, %failure, "the audit trail is not sealed any further");
             }
         }
         self.save(&mut transaction, &trees).await?;
-        let (partitions, offsets): (Vec<i16>, Vec<i64>) = reached.into_iter().unzip();
+        let more = reached.values().any(|(_, count)| *count == EVENTS_MAX) || cursors.len() as i64 == PARTITIONS_MAX;
+        let (partitions, offsets): (Vec<i16>, Vec<i64>) =
+            reached.into_iter().map(|(number, (at, _))| (number, at)).unzip();
         sqlx::query!(
             r#"UPDATE seals s SET "offset" = r.at FROM unnest($1::smallint[], $2::bigint[]) AS r(number, at)
                WHERE s.partition = r.number"#,
@@ -167,7 +240,39 @@ impl Sealer {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(more)
+    }
+
+    /// The trees of these organizations, each as its newest head says: one that none of our keys signed, or that is not
+    /// what was signed, does not grow. So nobody gets another history signed by writing to the database.
+    async fn trees(
+        &self,
+        connection: &mut PgConnection,
+        organizations: &[&str],
+    ) -> Result<HashMap<String, Tree>, LogError> {
+        let rows = sqlx::query!(
+            "SELECT t.organization_id, t.size, t.peaks, t.note, t.failure, t.partition FROM unnest($1::text[]) AS o(id)
+             CROSS JOIN LATERAL (SELECT * FROM sealed_trees WHERE organization_id = o.id) t",
+            organizations as &[&str]
+        )
+        .fetch_all(connection)
+        .await?;
+        let mut trees = HashMap::new();
+        for row in rows {
+            let mut tree = Tree::new(row.partition);
+            tree.begun = true;
+            tree.failure = row.failure;
+            let (peaks, rest) = row.peaks.as_chunks::<32>();
+            let kept = Frontier::new(row.size.unsigned_abs(), peaks.to_vec()).filter(|_| rest.is_empty());
+            let signed = checkpoint_of(&row.note, &self.verifiers, &row.organization_id);
+            match (kept, signed) {
+                (Some(kept), Ok(head)) if (head.size, head.root) == (kept.size(), kept.root()) => tree.frontier = kept,
+                (_, Ok(_)) => _ = tree.failure.get_or_insert("what was kept of the tree is not what was signed".into()),
+                (_, Err(error)) => _ = tree.failure.get_or_insert(format!("its newest head does not count: {error}")),
+            }
+            trees.insert(row.organization_id, tree);
+        }
+        Ok(trees)
     }
 
     async fn save(&self, connection: &mut PgConnection, trees: &HashMap<String, Tree>) -> Result<(), LogError> {
@@ -175,7 +280,13 @@ impl Sealer {
         let epoch = self.log.epoch();
         let mut heads = Heads::default();
         let mut runs = Runs::default();
+        let mut failures = Failures::default();
         for (organization, tree) in trees {
+            if let Some(failure) = tree.failure.as_deref().filter(|_| tree.begun && tree.added.is_empty()) {
+                failures.organizations.push(organization);
+                failures.texts.push(failure);
+                continue;
+            }
             let name = self.signers.first().map_or("", |signer| signer.verifier().name());
             let (size, root) = (tree.frontier.size(), tree.frontier.root());
             let checkpoint = Checkpoint { origin: origin(name, organization, epoch), size, root };
@@ -202,11 +313,11 @@ impl Sealer {
         .execute(&mut *connection)
         .await?;
         sqlx::query!(
-            "INSERT INTO sealed_trees (organization_id, size, peaks, root, note, failure, partition, sealed_at)
-             SELECT *, $8 FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::smallint[])
+            "INSERT INTO sealed_trees (organization_id, size, peaks, root, note, failure, partition, sealed_at, signed_by)
+             SELECT *, $8, $9 FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::smallint[])
              ON CONFLICT (organization_id) DO UPDATE
              SET size = EXCLUDED.size, peaks = EXCLUDED.peaks, root = EXCLUDED.root, note = EXCLUDED.note,
-                 failure = EXCLUDED.failure, sealed_at = EXCLUDED.sealed_at",
+                 signed_by = EXCLUDED.signed_by, failure = EXCLUDED.failure, sealed_at = EXCLUDED.sealed_at",
             &heads.organizations as &[&str],
             &heads.sizes,
             &heads.peaks,
@@ -214,10 +325,21 @@ impl Sealer {
             &heads.notes,
             &heads.failures as &[Option<&str>],
             &heads.partitions,
-            now as DateTime<Utc>
+            now as DateTime<Utc>,
+            self.signed_by
         )
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        if !failures.organizations.is_empty() {
+            sqlx::query!(
+                "UPDATE sealed_trees t SET failure = f.failure FROM unnest($1::text[], $2::text[]) AS f(id, failure)
+                 WHERE t.organization_id = f.id AND t.failure IS NULL",
+                &failures.organizations as &[&str],
+                &failures.texts as &[&str]
+            )
+            .execute(connection)
+            .await?;
+        }
         Ok(())
     }
 }
@@ -232,6 +354,13 @@ struct Heads<'a> {
     notes: Vec<String>,
     failures: Vec<Option<&'a str>>,
     partitions: Vec<i16>,
+}
+
+/// Organizations that are not sealed any further.
+#[derive(Default)]
+struct Failures<'a> {
+    organizations: Vec<&'a str>,
+    texts: Vec<&'a str>,
 }
 
 /// Columns of `sealed_hashes`.
@@ -263,12 +392,15 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// The cursors of partitions that have something new and that nobody else seals.
-async fn lease(connection: &mut PgConnection) -> Result<Vec<(i16, i64)>, sqlx::Error> {
+/// The cursors of partitions, or of this one, that have something new and that nobody else seals.
+async fn lease(connection: &mut PgConnection, partition: Option<i16>) -> Result<Vec<(i16, i64)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"SELECT partition, "offset" FROM seals s
            WHERE (SELECT "offset" FROM events WHERE partition = s.partition ORDER BY "offset" DESC LIMIT 1) > s."offset"
-           ORDER BY partition FOR UPDATE SKIP LOCKED"#
+             AND ($1::smallint IS NULL OR partition = $1)
+           ORDER BY partition LIMIT $2 FOR UPDATE SKIP LOCKED"#,
+        partition,
+        PARTITIONS_MAX
     )
     .fetch_all(connection)
     .await?;
@@ -285,27 +417,4 @@ async fn read(connection: &mut PgConnection, cursors: &[(i16, i64)]) -> Result<V
            ) e ORDER BY e.partition, e."offset""#
     );
     sqlx::query_as(&statement).bind(&partitions).bind(&offsets).bind(EVENTS_MAX).fetch_all(connection).await
-}
-
-async fn trees(connection: &mut PgConnection, organizations: &[&str]) -> Result<HashMap<String, Tree>, LogError> {
-    let rows = sqlx::query!(
-        "SELECT t.organization_id, t.size, t.peaks, t.failure, t.partition FROM unnest($1::text[]) AS o(id)
-         CROSS JOIN LATERAL (SELECT * FROM sealed_trees WHERE organization_id = o.id) t",
-        organizations as &[&str]
-    )
-    .fetch_all(connection)
-    .await?;
-    let tree = |size: i64, peaks: &[u8]| {
-        let (peaks, rest) = peaks.as_chunks::<32>();
-        Frontier::new(size.unsigned_abs(), peaks.to_vec()).filter(|_| rest.is_empty())
-    };
-    rows.into_iter()
-        .map(|row| {
-            let damaged =
-                || LogError::Corrupt(format!("the sealed tree of {} does not fit its size", row.organization_id));
-            let frontier = tree(row.size, &row.peaks).ok_or_else(damaged)?;
-            let tree = Tree { frontier, failure: row.failure, partition: row.partition, added: BTreeMap::new() };
-            Ok((row.organization_id, tree))
-        })
-        .collect()
 }

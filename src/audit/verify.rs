@@ -3,13 +3,13 @@
 //! The events are hashed anew and compared with the hashes that were sealed; either list has to add up to the signed
 //! root. Where the sealed one does, an event that does not fit it is named.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, LINE_BYTES_MAX, Line, Text};
 use super::leaf::Leaf;
-use super::merkle::{Frontier, Hash, inclusion_root};
-use super::note::{Checkpoint, Invalid, VerifierKey, open};
+use super::merkle::{Frontier, Hash, verify_inclusion};
+use super::note::{Checkpoint, Invalid, NOTE_BYTES_MAX, VerifierKey, checkpoint_of, open};
 use super::seal::TILE;
 use crate::log::open_disclosed;
 
@@ -17,6 +17,9 @@ use crate::log::open_disclosed;
 const STRAY_MAX: usize = 256;
 /// The most places that nothing fits of which is remembered what was sealed there.
 const VACANT_MAX: usize = 10_000;
+/// The longest event of which is looked where it came from, in bytes; and in how many places.
+const STRAY_BYTES_MAX: usize = 16 * 1024;
+const PLACES_MAX: usize = 256;
 /// The most findings that are told one by one.
 const FINDINGS_MAX: usize = 100;
 
@@ -50,6 +53,17 @@ impl Report {
     }
 }
 
+/// Why a file counts as no checkpoint of before.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOlder {
+    /// It cannot be read.
+    #[error("it cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// It is none, or of nobody known.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
 /// Why there is nothing to report.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
@@ -59,10 +73,19 @@ pub enum Unreadable {
 }
 
 /// A checkpoint of before, from a file that holds its note, or from a bundle.
-pub fn older(text: &str, keys: &[VerifierKey]) -> Result<Checkpoint, Invalid> {
-    let second = text.lines().nth(1).map(serde_json::from_str);
-    let note = if let Some(Ok(Line::Checkpoint(signed))) = second { signed.note } else { text.to_owned() };
-    open(&note, keys)?.parse()
+pub fn older(mut file: impl BufRead, keys: &[VerifierKey]) -> Result<Checkpoint, NotOlder> {
+    let mut text = vec![];
+    (&mut file).take(NOTE_BYTES_MAX as u64).read_until(b'\n', &mut text)?;
+    if text.starts_with(b"{") {
+        text.clear();
+        (&mut file).take(2 * NOTE_BYTES_MAX as u64).read_until(b'\n', &mut text)?;
+        if let Ok(Line::Checkpoint(signed)) = serde_json::from_slice(&text) {
+            return Ok(open(&signed.note, keys)?.parse()?);
+        }
+    } else {
+        file.take(NOTE_BYTES_MAX as u64).read_to_end(&mut text)?;
+    }
+    Ok(open(&String::from_utf8_lossy(&text), keys)?.parse()?)
 }
 
 /// Verifies a bundle that one of `keys` signed, and that nothing of what `older` covers was changed since.
@@ -123,7 +146,16 @@ impl<R: BufRead> Lines<R> {
 /// An event that does not fit.
 struct Stray {
     number: usize,
-    columns: Leaf,
+    event: Kept,
+}
+
+/// What is remembered of an event until its hash is known to be right.
+struct Kept {
+    id: String,
+    /// The audit sequence, as it says.
+    now: String,
+    /// To look where it came from; not of a very long one.
+    columns: Option<Leaf>,
 }
 
 #[derive(Default)]
@@ -135,7 +167,7 @@ struct Verification {
     here: Frontier,
     sealed: Frontier,
     /// The events since the last line of hashes, by audit sequence, with line and hash.
-    block: BTreeMap<u64, (usize, Hash, Leaf)>,
+    block: BTreeMap<u64, (usize, Hash, Kept)>,
     /// The audit sequence up to which events were seen.
     seen: u64,
     stray: Vec<Stray>,
@@ -143,8 +175,6 @@ struct Verification {
     vacant: BTreeMap<u64, Hash>,
     /// The root of the older checkpoint's size, by the events and by the hashes that were sealed.
     then: Option<(Hash, Hash)>,
-    /// Events with a proof of their own, by the root that it leads to: how many, and line and audit sequence of some.
-    single: HashMap<Option<Hash>, (usize, Vec<(usize, u64)>)>,
 }
 
 impl Verification {
@@ -175,8 +205,12 @@ impl Verification {
         if header.from == 0 || header.from > header.to.saturating_add(1) {
             return Err(format!("it would hold the events from {} to {}", header.from, header.to));
         }
-        let peaks = header.before.iter().map(|peak| peak.0).collect();
-        let before = Frontier::new(header.from - 1, peaks);
+        let peaks: Vec<Hash> = header.before.iter().map(|peak| peak.0).collect();
+        // Where each event has a proof of its own nothing would show that these are right.
+        let before = match header.complete {
+            true => Frontier::new(header.from - 1, peaks),
+            false => peaks.is_empty().then(Frontier::default),
+        };
         self.here = before.ok_or("the hashes of what comes before do not fit the number of it")?;
         self.sealed = self.here.clone();
         self.seen = header.from - 1;
@@ -204,28 +238,32 @@ impl Verification {
             return;
         };
         let hash = event.columns.hash();
-        let complete = self.report.header.as_ref().is_some_and(|header| header.complete);
-        if let Some(proof) = event.proof.filter(|_| !complete) {
-            self.report.events += 1;
-            if sequence <= self.seen {
-                self.report
-                    .found(format!("line {number}: event {sequence} ({id}) stands out of order: moved or added"));
-            }
-            self.seen = self.seen.max(sequence);
-            let size = self.report.header.as_ref().map_or(0, |header| header.to);
-            let path: Vec<Hash> = proof.iter().map(|hash| hash.0).collect();
-            let root = inclusion_root(sequence.wrapping_sub(1), size, &hash, &path);
-            let (count, some) = self.single.entry(root).or_default();
-            *count += 1;
-            if some.len() < FINDINGS_MAX {
-                some.push((number, sequence));
-            }
-            return;
-        }
         if sequence <= self.seen {
             self.report.found(format!("line {number}: event {sequence} ({id}) stands out of order: moved or added"));
         }
         self.seen = self.seen.max(sequence);
+        let (Some(header), Some(checkpoint)) = (&self.report.header, &self.report.checkpoint) else { return };
+        match (header.complete, event.proof) {
+            (false, Some(proof)) => {
+                self.report.events += 1;
+                let path: Vec<Hash> = proof.iter().map(|hash| hash.0).collect();
+                let index = sequence.wrapping_sub(1);
+                if !verify_inclusion(index, checkpoint.size, &hash, &path, &checkpoint.root) {
+                    let what = "or its proof is altered: it is not under the signed root";
+                    self.report.found(format!("line {number}: event {sequence} ({id}) {what}"));
+                }
+                return;
+            }
+            (false, None) => {
+                self.report.found(format!("line {number}: event {sequence} ({id}) is added: it has no proof"));
+                return;
+            }
+            (true, Some(_)) => {
+                self.report
+                    .found(format!("line {number}: event {sequence} ({id}) is altered: it has a proof of its own"));
+            }
+            (true, None) => {}
+        }
         if let Some((first, ..)) = self.block.get(&sequence) {
             self.report
                 .found(format!("line {number}: event {sequence} ({id}) is there already, in line {first}: added"));
@@ -237,10 +275,16 @@ impl Verification {
             ));
             return;
         }
-        self.block.insert(sequence, (number, hash, event.columns));
+        let now = sequence.to_string();
+        let columns = Some(event.columns).filter(|columns| columns.bytes().len() <= STRAY_BYTES_MAX);
+        self.block.insert(sequence, (number, hash, Kept { id, now, columns }));
     }
 
     fn hashes(&mut self, number: usize, hashes: &Hashes) {
+        if !self.report.header.as_ref().is_some_and(|header| header.complete) {
+            self.report.found(format!("line {number} is added: events with proofs of their own need no hashes"));
+            return;
+        }
         let next = self.sealed.size() + 1;
         if hashes.first != next {
             self.report
@@ -249,11 +293,11 @@ impl Verification {
         for (sequence, Text(sealed)) in (next..).zip(&hashes.hashes) {
             self.sealed.push(*sealed, |_, _| {});
             match self.block.remove(&sequence) {
-                Some((line, hash, columns)) => {
+                Some((line, hash, event)) => {
                     self.report.events += 1;
                     self.here.push(hash, |_, _| {});
                     if hash != *sealed {
-                        self.misfit(line, columns);
+                        self.misfit(line, event);
                         self.vacate(sequence, *sealed);
                     }
                 }
@@ -264,8 +308,8 @@ impl Verification {
             }
             self.look_at_older();
         }
-        for (_, (line, _, columns)) in std::mem::take(&mut self.block) {
-            self.misfit(line, columns);
+        for (_, (line, _, event)) in std::mem::take(&mut self.block) {
+            self.misfit(line, event);
         }
         self.seen = self.seen.max(self.sealed.size());
     }
@@ -278,9 +322,9 @@ impl Verification {
         }
     }
 
-    fn misfit(&mut self, number: usize, columns: Leaf) {
+    fn misfit(&mut self, number: usize, event: Kept) {
         if self.stray.len() < STRAY_MAX {
-            self.stray.push(Stray { number, columns });
+            self.stray.push(Stray { number, event });
         } else {
             self.report.more += 1;
         }
@@ -290,13 +334,12 @@ impl Verification {
     fn name_strays(&mut self) {
         let mut vacant = std::mem::take(&mut self.vacant);
         let mut rest = vec![];
-        for Stray { number, mut columns } in std::mem::take(&mut self.stray) {
-            let now = columns.audit_sequence.clone().unwrap_or_default();
-            let was = vacant.iter().find_map(|(sequence, sealed)| {
+        for Stray { number, event: Kept { id, now, mut columns } } in std::mem::take(&mut self.stray) {
+            let was = vacant.iter().take(PLACES_MAX).find_map(|(sequence, sealed)| {
+                let columns = columns.as_mut()?;
                 columns.audit_sequence = Some(sequence.to_string());
                 (columns.hash() == *sealed).then_some(*sequence)
             });
-            let id = columns.event_id.clone().unwrap_or_default();
             match was {
                 Some(was) => {
                     vacant.remove(&was);
@@ -321,13 +364,9 @@ impl Verification {
     }
 
     fn signed(&mut self, note: &str, keys: &[VerifierKey]) -> Result<(), String> {
-        let checkpoint: Checkpoint = open(note, keys)
-            .and_then(str::parse)
-            .map_err(|error| format!("line 2: the checkpoint does not count: {error}"))?;
         let Some(Header { organization, to, .. }) = &self.report.header else { return Ok(()) };
-        if !checkpoint.origin.split('/').any(|part| part == organization) {
-            return Err(format!("the checkpoint is of {}, the header says {organization}: altered", checkpoint.origin));
-        }
+        let checkpoint = checkpoint_of(note, keys, organization);
+        let checkpoint = checkpoint.map_err(|error| format!("line 2: the checkpoint does not count: {error}"))?;
         if checkpoint.size != *to {
             return Err(format!("the checkpoint covers {} events, the header says {to}: altered", checkpoint.size));
         }
@@ -346,9 +385,8 @@ impl Verification {
         if let Some((sequence, (line, ..))) = self.block.first_key_value() {
             self.report.found(format!("line {line}: no hashes follow event {sequence}: cut, or event added"));
         }
-        match header.complete {
-            true => self.end_of_all(&header, &checkpoint),
-            false => self.end_of_some(&checkpoint),
+        if header.complete {
+            self.end_of_all(&header, &checkpoint);
         }
         self.compare_with_older(&header, &checkpoint);
         self.report
@@ -383,25 +421,11 @@ impl Verification {
         }
     }
 
-    fn end_of_some(&mut self, checkpoint: &Checkpoint) {
-        for (root, (count, some)) in std::mem::take(&mut self.single) {
-            if root == Some(checkpoint.root) {
-                continue;
-            }
-            self.report.more += count - some.len();
-            for (line, sequence) in some {
-                self.report.found(format!(
-                    "line {line}: event {sequence} or its proof is altered: it is not under the signed root"
-                ));
-            }
-        }
-    }
-
     fn compare_with_older(&mut self, header: &Header, checkpoint: &Checkpoint) {
         let Some(older) = self.older.clone() else { return };
         let size = older.size;
-        if !older.origin.split('/').any(|part| part == header.organization) {
-            self.report.found(format!("the older checkpoint is of {}, not of {}", older.origin, header.organization));
+        if tree_of(&older.origin) != tree_of(&checkpoint.origin) {
+            self.report.found(format!("the older checkpoint is of {}, not of {}", older.origin, checkpoint.origin));
         } else if size > checkpoint.size {
             let gone = size - checkpoint.size;
             self.report.found(format!(
@@ -418,6 +442,14 @@ impl Verification {
                 "the first {size} events are not those that the older checkpoint covers: history was changed after that was signed"
             ));
         }
+    }
+}
+
+/// The name of a tree whatever the epoch: a restored database may go on with the same history, and has to show it.
+fn tree_of(origin: &str) -> &str {
+    match origin.rsplit_once('/') {
+        Some((tree, epoch)) if !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()) => tree,
+        _ => origin,
     }
 }
 

@@ -12,9 +12,9 @@ use super::{Failure, failed, print, progress_bar, progress_lines};
 use crate::access::trail::{Kind, Occurrence};
 use crate::audit::bundle::{LINE_BYTES_MAX, Line};
 use crate::audit::export::{Export, Format, Request, sequence_at};
-use crate::audit::note::{NOTE_BYTES_MAX, VerifierKey};
-use crate::audit::proofs::NoProof;
-use crate::audit::seal::Sealer;
+use crate::audit::merkle::Hash;
+use crate::audit::note::{Checkpoint, VerifierKey};
+use crate::audit::proofs::{self, NoProof};
 use crate::audit::verify::{older, verify as verify_bundle};
 use crate::config::Config;
 use crate::database::embedded::Purpose;
@@ -37,16 +37,15 @@ pub(super) struct Wanted {
 
 /// Writes an export. What was cut off goes on where it stopped, and the file has its name only when it is whole.
 pub(super) async fn export(config: &Config, wanted: Wanted) -> Result<ExitCode, Failure> {
-    let signers = audit_signers(config)?;
     let core = Core::open(config, Purpose::Command).await?;
-    let sealer = Sealer::new(core.database.projections.clone(), core.commands.log().clone(), signers);
     let written = async {
-        // Without a running service nobody else does.
-        sealer.seal_all().await.map_err(service::Error::from)?;
+        // Without a running service nobody else does. Who has no key of it leaves it to whoever has.
+        if let Ok(sealer) = core.sealer(config).await {
+            sealer.seal_all().await.map_err(service::Error::from)?;
+        }
         write(&core, &wanted).await
     };
     let written = written.await;
-    drop(sealer);
     core.close().await?;
     let to = written?;
     Ok(print(&format!("wrote {} with the events up to {to}\n", wanted.out.display())))
@@ -69,6 +68,13 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
     let io = |error: std::io::Error| failed(format!("cannot write {}: {error}", part.display()), None);
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(io)?;
     let begun = if *format == Format::Ndjson { begun(&mut file, organization, after).map_err(io)? } else { None };
+    // What belongs to another history, of before a restore, is begun anew.
+    let begun = match begun {
+        Some(begun) if proofs::root_at(log.pool(), organization.as_ref(), begun.to).await.ok() == Some(begun.root) => {
+            Some(begun)
+        }
+        _ => None,
+    };
     let mut request = Request { format: *format, after, ..Request::default() };
     if let Some(begun) = &begun {
         (request.to, request.resume_after) = (Some(begun.to), Some(begun.done));
@@ -89,6 +95,9 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
         target: Some(organization.to_string()),
         ip: None,
     });
+    if let Some(failure) = export.failure() {
+        let _ = writeln!(std::io::stderr(), "tenancy: later events are not sealed, and left out: {failure}");
+    }
     let bar = progress_bar();
     bar.set_message("exporting");
     bar.set_length(export.to());
@@ -112,6 +121,8 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
 /// How far a bundle was written.
 struct Begun {
     to: u64,
+    /// The root that its checkpoint says, whoever signed it.
+    root: Hash,
     done: u64,
     length: u64,
 }
@@ -132,9 +143,13 @@ fn begun(file: &mut File, organization: &OrganizationId, after: u64) -> std::io:
             (1, Ok(Line::Header(header)), begun)
                 if header.organization == organization.as_ref() && header.from == after + 1 && header.complete =>
             {
-                *begun = Some(Begun { to: header.to, done: after, length: 0 });
+                *begun = Some(Begun { to: header.to, root: Hash::default(), done: after, length: 0 });
             }
-            (2, Ok(Line::Checkpoint(_)), Some(begun)) => begun.length = length,
+            (2, Ok(Line::Checkpoint(signed)), Some(begun)) => {
+                let text = signed.note.split_once("\n\n").map(|(text, _)| format!("{text}\n"));
+                let Some(Ok(checkpoint)) = text.map(|text| text.parse::<Checkpoint>()) else { break };
+                (begun.root, begun.length) = (checkpoint.root, length);
+            }
             (3.., Ok(Line::Event(_)), Some(_)) => {}
             (3.., Ok(Line::Hashes(hashes)), Some(begun)) => {
                 begun.done = hashes.first + hashes.hashes.len() as u64 - 1;
@@ -153,11 +168,8 @@ pub(super) fn verify(bundle: &Path, keys: &[VerifierKey], since: Option<&Path>) 
     let older = match since {
         None => None,
         Some(path) => {
-            let mut text = String::new();
             let file = File::open(path).map_err(|error| unreadable(path, error))?;
-            // Of a bundle the checkpoint is the second line.
-            file.take(2 * NOTE_BYTES_MAX as u64).read_to_string(&mut text).map_err(|error| unreadable(path, error))?;
-            let checkpoint = older(&text, keys);
+            let checkpoint = older(BufReader::new(file), keys);
             Some(checkpoint.map_err(|error| failed(format!("{} does not count: {error}", path.display()), None))?)
         }
     };

@@ -54,6 +54,7 @@ BEGIN
         ('tenancy_writer', 'access_repeats', '{SELECT,INSERT,DELETE}'),
         ('tenancy_writer', 'answered_times', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'token_uses', '{SELECT,INSERT,UPDATE}'),
+        ('tenancy_writer', 'audit_keys', '{SELECT,INSERT}'),
         ('tenancy_writer', 'seals', '{SELECT}'),
         ('tenancy_writer', 'sealed_trees', '{SELECT}'),
         ('tenancy_writer', 'sealed_hashes', '{SELECT}'),

@@ -23,6 +23,8 @@ pub struct AuditCheckpoint {
     root_hash: String,
     /// When it was signed. Not part of what is signed.
     signed_at: Time,
+    /// Why nothing follows it, though there are later events: what is stored is not what was signed. Null if all is well.
+    failure: Option<String>,
 }
 
 /// The proof that an event is in a tree (RFC 6962, 2.1.1).
@@ -78,11 +80,12 @@ fn no_proof(error: NoProof) -> Error {
 pub async fn checkpoint(ctx: &Context<'_>, organization: &ID) -> Result<Option<AuditCheckpoint>, Error> {
     let Some(id) = audited(ctx, "organizationId", organization).await? else { return Ok(None) };
     let head = proofs::head(Session::of(ctx).log().pool(), id.as_ref()).await.map_err(log_fault)?;
-    Ok(head.map(|Head { note, size, root, sealed_at, .. }| AuditCheckpoint {
+    Ok(head.map(|Head { note, size, root, sealed_at, failure }| AuditCheckpoint {
         note,
         tree_size: size.into(),
         root_hash: STANDARD.encode(root),
         signed_at: Time(sealed_at),
+        failure,
     }))
 }
 

@@ -17,6 +17,14 @@ use uuid::Uuid;
 
 use crate::support::{Client, Database, Server, check_log};
 
+/// What a plan says of a limit; of tokens there are a hundred where it says nothing.
+fn maximum_of(limits: &Value, name: &str) -> Value {
+    match limits.get(name) {
+        None if name == "tokens" => json!(100),
+        maximum => maximum.cloned().unwrap_or_default(),
+    }
+}
+
 const SNAPSHOT: &str = "query($id: ID!, $asOf: AsOfInput!) { organizationAsOf(id: $id, asOf: $asOf) {
     id auditSequence recordedAt slug name verification lifecycle plan limits { name maximum used } settings
     members(first: 100) { nodes { membershipId userId roles state } }
@@ -57,8 +65,8 @@ fn time(value: &Value) -> DateTime<Utc> {
 fn plain(id: &str, events: &[Value]) -> Value {
     let mut organization = Map::new();
     let (mut settings, mut maxima) =
-        (Map::new(), BTreeMap::from([("members", Value::Null), ("projects", Value::Null)]));
-    let mut used = BTreeMap::from([("members", 0), ("projects", 0)]);
+        (Map::new(), BTreeMap::from([("members", Value::Null), ("projects", Value::Null), ("tokens", json!(100))]));
+    let mut used = BTreeMap::from([("members", 0), ("projects", 0), ("tokens", 0)]);
     let (mut members, mut invitations, mut projects): (Vec<Value>, Vec<Value>, Vec<Value>) = (vec![], vec![], vec![]);
     for event in events {
         let (action, data) = (event["action"].as_str().unwrap(), &event["data"]);
@@ -75,13 +83,13 @@ fn plain(id: &str, events: &[Value]) -> Value {
                 }
                 set("verification", &json!("IN_SETUP"));
                 set("lifecycle", &json!("ACTIVE"));
-                maxima.iter_mut().for_each(|(name, maximum)| *maximum = data["limits"][name].clone());
+                maxima.iter_mut().for_each(|(name, maximum)| *maximum = maximum_of(&data["limits"], name));
             }
             "org.renamed" => set("name", &data["name"]),
             "org.slug_changed" => set("slug", &data["slug"]),
             "org.plan_changed" => {
                 set("plan", &data["plan"]);
-                maxima.iter_mut().for_each(|(name, maximum)| *maximum = data["maximums"][name].clone());
+                maxima.iter_mut().for_each(|(name, maximum)| *maximum = maximum_of(&data["maximums"], name));
             }
             "org.limit_set" => {
                 let name = if data["limit"] == "members" { "members" } else { "projects" };
@@ -158,8 +166,9 @@ fn plain(id: &str, events: &[Value]) -> Value {
         }
     }
     let last = events.last().unwrap();
-    let limits: Vec<Value> =
-        ["members", "projects"].map(|name| json!({"name": name, "maximum": maxima[name], "used": used[name]})).to_vec();
+    let limits: Vec<Value> = ["members", "projects", "tokens"]
+        .map(|name| json!({"name": name, "maximum": maxima[name], "used": used[name]}))
+        .to_vec();
     let mut all = json!({"id": id, "auditSequence": last["auditSequence"], "recordedAt": last["recordedAt"],
         "limits": limits, "settings": settings, "members": {"nodes": members}, "invitations": {"nodes": invitations},
         "projects": {"nodes": projects}});

@@ -143,6 +143,16 @@ async fn a_bundle_is_verified_and_whatever_is_done_to_it_is_named() {
     mixed[1] = others[1].clone();
     finds(&joined(&mixed), &keys, "the checkpoint is of");
 
+    // Events that claim to be some, with proofs that they do not have.
+    let mut partial = all.clone();
+    partial[0] = partial[0].replace("\"complete\":true", "\"complete\":false");
+    finds(&joined(&partial), &keys, "is added: it has no proof");
+    partial.drain(5..258);
+    finds(&joined(&partial), &keys, "events with proofs of their own need no hashes");
+    let mut named = all.clone();
+    named[0] = named[0].replace(&acme, "audit");
+    finds(&joined(&named), &keys, "the checkpoint is of");
+
     // The listed hashes altered, the events whole; and both.
     let hashes = all.iter().position(|line| line.starts_with(r#"{"type":"hashes""#)).unwrap();
     let Line::Hashes(mut listed) = serde_json::from_str(&all[hashes]).unwrap() else { panic!() };
@@ -186,7 +196,7 @@ async fn an_older_checkpoint_shows_what_was_cut_or_rewritten_since() {
         assert!(ada.create_project(&acme, &format!("later{number}")).await.accepted());
     }
     let second = export(&server, &ada, &acme, "").await;
-    let (before, after) = (older(&first, &keys).unwrap(), older(&second, &keys).unwrap());
+    let (before, after) = (older(first.as_bytes(), &keys).unwrap(), older(second.as_bytes(), &keys).unwrap());
     assert!(before.size < after.size);
     assert!(check(&second, &keys, Some(&before)).is_well());
     assert!(check(&second, &keys, Some(&after)).is_well());
@@ -218,6 +228,11 @@ async fn a_filtered_bundle_proves_each_event_and_other_formats_are_for_reading()
     let report = well(&some, &keys);
     assert_eq!((report.events, report.header.unwrap().complete), (90, false));
     finds(&some.replacen("ProjectCreated", "ProjectCreates", 1), &keys, "line 3: event ");
+    let forged = lines(&some)[2].replace("ProjectCreated", "ProjectCreates");
+    let forged = forged[..forged.find(",\"proof\"").unwrap()].to_owned() + "}";
+    let mut added = lines(&some);
+    added.insert(3, forged);
+    finds(&joined(&added), &keys, "is added: it has no proof");
     let cut: String = some.lines().take(40).map(|line| format!("{line}\n")).collect();
     finds(&cut, &keys, "without its last line: cut");
 
@@ -303,7 +318,7 @@ async fn the_tree_is_served_in_tiles() {
     let size = well(&export(&server, &ada, &acme, "").await, &keys(&database)).events;
     let get = async |path: &str| get(&server, &ada, &format!("/audit/{acme}/log/{path}")).await;
     let note = get("checkpoint").await.text().await.unwrap();
-    let checkpoint = older(&note, &keys(&database)).unwrap();
+    let checkpoint = older(note.as_bytes(), &keys(&database)).unwrap();
     assert_eq!(checkpoint.size, size);
     let tile = async |path: String| {
         let response = get(&path).await;

@@ -267,7 +267,7 @@ async fn a_rebuild_of_all_waits_for_the_one_that_is_under_way_and_leaves_none_ou
     let child = command.stderr(Stdio::null()).spawn().unwrap();
     eventually("all are asked for", || async {
         let asked: i64 = sqlx::query_scalar("SELECT count(*) FROM rebuilds").fetch_one(&pool).await.unwrap();
-        asked == 6
+        asked == 7
     })
     .await;
     sqlx::query("SELECT pg_advisory_unlock(32411, 1)").execute(&mut *other).await.unwrap();
@@ -449,10 +449,10 @@ async fn status_is_for_people_and_for_programs() {
     populate(&server, "acme").await;
     level(&database.pool().await).await;
     let text = succeeds(&database, &["projections", "status"]).await;
-    assert_eq!(text.lines().count(), 7, "{text}");
+    assert_eq!(text.lines().count(), 8, "{text}");
     let json = succeeds(&database, &["projections", "status", "--json"]).await;
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 6);
+    assert_eq!(lines.len(), 7);
     assert_eq!(
         (&lines[1]["name"], &lines[1]["state"], &lines[1]["lagEvents"]),
         (&json!("members"), &json!("ok"), &json!(0))
