@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use graphql_parser::schema::{Definition, Document, Field, InputValue, TypeDefinition, parse_schema};
+use graphql_parser::schema::{Definition, Document, Field, InputValue, TypeDefinition, TypeExtension, parse_schema};
 
 type Members = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -26,7 +26,15 @@ fn fields(fields: &[Field<'_, String>]) -> BTreeMap<String, String> {
 fn members(document: &Document<'_, String>) -> Members {
     let mut members = Members::new();
     for definition in &document.definitions {
-        let Definition::TypeDefinition(definition) = definition else { continue };
+        let definition = match definition {
+            Definition::TypeDefinition(definition) => definition,
+            // The contract grows by sections.
+            Definition::TypeExtension(TypeExtension::Object(object)) => {
+                members.entry(object.name.clone()).or_default().extend(fields(&object.fields));
+                continue;
+            }
+            _ => continue,
+        };
         let (name, own) = match definition {
             TypeDefinition::Scalar(scalar) => (&scalar.name, BTreeMap::new()),
             TypeDefinition::Object(object) => {
