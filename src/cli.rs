@@ -161,7 +161,7 @@ enum Projections {
     /// Fold the log afresh and compare every row. Exit code 1 if anything differs.
     #[command(after_help = "Example:\n  tenancy projections verify\n  tenancy projections verify tallies --repair")]
     Verify {
-        /// A read model, or: log, claims, tallies. Not given: everything.
+        /// A read model, or: log, seals, claims, tallies. Not given: everything.
         #[arg(value_parser = verifiable_names())]
         name: Option<String>,
         /// Only this organization.
@@ -240,7 +240,9 @@ fn projection_names() -> PossibleValuesParser {
 }
 
 fn verifiable_names() -> PossibleValuesParser {
-    PossibleValuesParser::new(Projection::ALL.map(Projection::name).into_iter().chain(["log", "claims", "tallies"]))
+    PossibleValuesParser::new(
+        Projection::ALL.map(Projection::name).into_iter().chain(["log", "seals", "claims", "tallies"]),
+    )
 }
 
 /// Why a command failed: the reason, and what to do.

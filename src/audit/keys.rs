@@ -10,7 +10,7 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use sqlx::PgPool;
 
-use super::note::{Invalid, Signer};
+use super::note::{Invalid, Signer, VerifierKey};
 use crate::private_file;
 
 /// The file of the first key.
@@ -74,6 +74,13 @@ pub async fn signers(
     }
     transaction.commit().await?;
     Ok(signers)
+}
+
+/// The verifier keys that the database knows.
+pub async fn known(pool: &PgPool) -> Result<Vec<VerifierKey>, KeyError> {
+    let keys =
+        sqlx::query_scalar!("SELECT verifier FROM audit_keys ORDER BY added_at, verifier").fetch_all(pool).await?;
+    Ok(keys.iter().filter_map(|key| key.parse().ok()).collect())
 }
 
 /// The keys of `directory`, the first of which is made where it may be; or those of `configured`, if there are any.

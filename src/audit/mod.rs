@@ -8,6 +8,7 @@
 
 pub mod as_of;
 pub mod bundle;
+pub mod check;
 pub mod data;
 pub mod diff;
 pub mod export;

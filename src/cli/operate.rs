@@ -15,13 +15,16 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{Failure, failed, print, progress_bar, progress_lines};
+use crate::audit::check::{Checked, check};
+use crate::audit::keys::known;
+use crate::audit::note::VerifierKey;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::database::roles::Role;
 use crate::erased::ErasedList;
 use crate::log::LogError;
 use crate::log::verify::{self as ledger, LedgerPart, LedgerVerified};
-use crate::service::{Core, failure};
+use crate::service::{Core, audit_signers, failure};
 
 /// How often it is looked whether another process has finished a rebuild.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -180,13 +183,13 @@ pub(super) struct Wanted {
 /// Folds the log afresh and compares.
 pub(super) async fn verify(config: &Config, wanted: &Wanted) -> Result<ExitCode, Failure> {
     let core = Core::open(config, Purpose::Command).await?;
-    let result = verify_with(&core, wanted).await;
+    let result = verify_with(&core, config, wanted).await;
     core.close().await?;
     Ok(exit(result?.is_empty()))
 }
 
 /// Verifies, prints what it finds, and gives the names of what is not as it should be.
-async fn verify_with(core: &Core, wanted: &Wanted) -> Result<Vec<&'static str>, Failure> {
+async fn verify_with(core: &Core, config: &Config, wanted: &Wanted) -> Result<Vec<&'static str>, Failure> {
     let wants = |name: &str| wanted.name.as_deref().is_none_or(|wanted| wanted == name);
     let done = Arc::new(AtomicU64::new(0));
     let bar = progress_bar();
@@ -197,6 +200,10 @@ async fn verify_with(core: &Core, wanted: &Wanted) -> Result<Vec<&'static str>, 
     if wants("log") && wanted.organization.is_none() {
         bar.set_message("log");
         wrong.extend(verify_log(core).await?);
+    }
+    if wants("seals") {
+        bar.set_message("seals");
+        wrong.extend(verify_seals(core, config, wanted).await?);
     }
     if wants("claims") || wants("tallies") {
         bar.set_message("claims, tallies");
@@ -228,6 +235,22 @@ async fn verify_log(core: &Core) -> Result<Option<&'static str>, Failure> {
     }
     print(&wrong.iter().map(|line| format!("log: {line}\n")).collect::<String>());
     Ok(Some("log"))
+}
+
+async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<Option<&'static str>, Failure> {
+    let keys: Vec<VerifierKey> = match audit_signers(config) {
+        Ok(signers) => signers.iter().map(|signer| signer.verifier().clone()).collect(),
+        // Without a key there is only the word of the database for whose signatures they are.
+        Err(_) => known(&core.database.pool).await.map_err(crate::service::Error::from)?,
+    };
+    let checked = check(&core.database.pool, &keys, wanted.organization.as_ref()).await;
+    let Checked { events, wrong } = checked.map_err(crate::service::Error::from)?;
+    if wrong.is_empty() {
+        print(&format!("seals: {events} events are what was sealed and signed\n"));
+        return Ok(None);
+    }
+    print(&wrong.iter().map(|line| format!("seals: {line}\n")).collect::<String>());
+    Ok(Some("seals"))
 }
 
 async fn verify_ledger(core: &Core, wanted: &Wanted, done: &AtomicU64) -> Result<Vec<&'static str>, Failure> {
@@ -326,7 +349,7 @@ pub(super) async fn recover(config: &Config, repair: bool, lists: &[PathBuf]) ->
     core.catch_up().await?;
     core.commands.carry_on_erasures().await?;
     core.catch_up().await?;
-    let mut wrong = verify_with(&core, &Wanted { name: None, organization: None, repair }).await?;
+    let mut wrong = verify_with(&core, config, &Wanted { name: None, organization: None, repair }).await?;
     if repair {
         let differing: Vec<Projection> =
             Projection::ALL.into_iter().filter(|projection| wrong.contains(&projection.name())).collect();
