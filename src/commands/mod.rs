@@ -513,7 +513,7 @@ impl<'a> Execution<'a> {
             self.commands.trail.note_reach(self.caller.actor(false), self.operation, target, self.caller.ip.clone());
         }
         let (organization, reached) = match refused {
-            Err(Fault::Forbidden(_)) => (work.seen.clone(), None),
+            Err(Fault::Forbidden(_)) => (work.seen.clone().or_else(|| work.home.clone()), None),
             Err(Fault::NotFound) if work.hidden.is_some() => (None, work.hidden.clone()),
             _ => return,
         };
