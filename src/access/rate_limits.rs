@@ -223,7 +223,7 @@ fn seconds(duration: Duration) -> u64 {
 }
 
 /// Under what an address is counted: whoever has one address of IPv6 has at least the other 2^64 of his network.
-fn network(address: Option<IpAddr>) -> IpAddr {
+pub fn network(address: Option<IpAddr>) -> IpAddr {
     match address.map(|address| address.to_canonical()) {
         Some(IpAddr::V6(address)) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
         Some(address) => address,

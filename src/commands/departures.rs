@@ -1,5 +1,5 @@
-//! What ends with a membership beside itself: the invitations that the member made and that are open still, unless
-//! the organization's policy keeps them (`policies`: `{"invitationsOfRemovedMembers": "keep"}`).
+//! What ends with a membership beside itself: the invitations that the member made, himself or by API tokens that he
+//! answers for, and that are open still, unless the organization's policy keeps them (`policies`: `{"invitationsOfRemovedMembers": "keep"}`).
 //!
 //! Which they are is proposed by the read model, and each is held against the log. One that the read model did not
 //! show yet stays open, but is not accepted any more: accepting looks whether who invited is still there.
@@ -15,6 +15,7 @@ use aggregates::{Actor, ApiToken, Invitation, Membership, Organization, Refusal,
 
 use super::roles::wait_for_read_models;
 use super::standing::Standing;
+use super::tokens;
 use super::work::{Stop, Work};
 use crate::log::{Log, LogError, scope};
 
@@ -106,7 +107,10 @@ async fn open_invitations(
 ) -> Result<Vec<InvitationId>, LogError> {
     let ids = sqlx::query_scalar!(
         "SELECT id FROM invitations
-         WHERE organization_id = $1 AND invited_by = $2 AND state = 'PENDING' AND expires_at > now()
+         WHERE organization_id = $1 AND state = 'PENDING' AND expires_at > now()
+           AND invited_by = ANY (ARRAY(
+               SELECT $2 UNION ALL SELECT 'token:' || id FROM api_tokens WHERE organization_id = $1 AND responsible = $2
+           ))
          ORDER BY created_at, id LIMIT $3",
         organization.as_ref(),
         Actor::User(user.clone()).to_string(),
@@ -117,39 +121,63 @@ async fn open_invitations(
     Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
-/// How many open invitations `user` made, as the read model has it.
+/// How many open invitations `user` made, himself or by tokens that he answers for, as the read model has it.
 pub async fn count_open_invitations(
     log: &Log,
     organization: &OrganizationId,
     user: &UserId,
 ) -> Result<i64, sqlx::Error> {
     let mut query = scope::begin("open.count", &[organization]);
+    let own = Actor::User(user.clone()).to_string();
     query.push(
-        " CROSS JOIN LATERAL (SELECT count(*) FROM invitations WHERE organization_id = wanted.id AND invited_by = ",
+        " CROSS JOIN LATERAL (SELECT count(*) FROM invitations
+          WHERE organization_id = wanted.id AND state = 'PENDING' AND expires_at > now()
+            AND invited_by = ANY (ARRAY(SELECT ",
     );
-    query.push_bind(Actor::User(user.clone()).to_string());
-    query.push(" AND state = 'PENDING' AND expires_at > now()) open");
+    query.push_bind(own.clone());
+    query.push(" UNION ALL SELECT 'token:' || id FROM api_tokens WHERE organization_id = wanted.id AND responsible = ");
+    query.push_bind(own);
+    query.push("))) open");
     query.build_query_scalar().fetch_one(log.readers()).await
 }
 
-/// Requires that who invited is still there, or that the policy does not mind. The command relies on it: a removal at
-/// the same time is a conflict.
+/// Requires that who invited is still there, or that the policy does not mind; of a token, who answers for it. The
+/// command relies on it: a removal at the same time is a conflict.
 pub(super) async fn inviter_must_be_in(
     work: &mut Work<'_>,
     id: &OrganizationId,
     organization: &Organization,
     invited_by: &Actor,
+    otherwise: &str,
 ) -> Result<(), Stop> {
-    match invited_by {
-        Actor::User(user) if !organization.keeps_invitations_of_removed_members() => {
-            let inviter = work.load::<Membership>(&MembershipId::of(id, user)).await?;
-            if inviter.state.state == MembershipState::Removed {
-                let message = "who invited you is no member any more: ask for another invitation";
-                return Err(Refusal::InvalidState(message.into()).into());
-            }
-            Ok(())
-        }
-        // Tokens come and go while what a service does goes on.
-        Actor::User(_) | Actor::Operator(_) | Actor::Token(_) | Actor::System => Ok(()),
+    let inviter = match invited_by {
+        Actor::User(user) => Some(user.clone()),
+        Actor::Token(token) => match &work.load::<ApiToken>(token).await?.state.responsible {
+            Actor::User(user) => Some(user.clone()),
+            Actor::Operator(_) | Actor::Token(_) | Actor::System => None,
+        },
+        Actor::Operator(_) | Actor::System => None,
+    };
+    let Some(user) = inviter.filter(|_| !organization.keeps_invitations_of_removed_members()) else { return Ok(()) };
+    let inviter = work.load::<Membership>(&MembershipId::of(id, &user)).await?;
+    if inviter.state.state == MembershipState::Removed {
+        return Err(Refusal::InvalidState(otherwise.to_owned()).into());
     }
+    Ok(())
+}
+
+/// Refuses an invitation that a token made for the very user who answers for it, whatever the policy: he would let
+/// himself in.
+pub(super) async fn inviter_must_be_another(
+    work: &mut Work<'_>,
+    invited_by: &Actor,
+    recipient: &UserId,
+) -> Result<(), Stop> {
+    if let Actor::Token(token) = invited_by
+        && tokens::person_behind(&work.load::<ApiToken>(token).await?.state) == Some(recipient)
+    {
+        let message = "an API token of your own made this invitation: ask a member for another one";
+        return Err(Refusal::InvalidState(message.into()).into());
+    }
+    Ok(())
 }

@@ -51,9 +51,9 @@ impl UseCase for EnsureHomeOrganization {
         let name = self.name.as_deref().map(|name| text::name("name", name)).transpose()?;
         // What the issuer says of its user comes first.
         if let Some(named) = caller.organization.clone()
-            && let Some(id) = holder(work, Scope::ExternalId, &named.external_id).await?
+            && let Some(found) = holder(work, Scope::ExternalId, &named.external_id).await?
         {
-            return join(work, id, &named.role).await;
+            return join(work, found, &named.role).await;
         }
         if let Some((id, organization)) = present(work).await? {
             work.entities = vec![Entity::Organization(id, organization)];
@@ -63,23 +63,42 @@ impl UseCase for EnsureHomeOrganization {
             Home::Nothing => Ok(()),
             Home::Own => own(work, name).await,
             Home::Default { organization, role } => {
-                let id = match holder(work, Scope::ExternalId, &organization).await? {
-                    Some(id) => Some(id),
+                let found = match holder(work, Scope::ExternalId, &organization).await? {
+                    Some(found) => Some(found),
                     None => holder(work, Scope::OrganizationSlug, &organization.to_ascii_lowercase()).await?,
                 };
                 // The operators' mistake, which the caller cannot mend.
-                let id = id.ok_or_else(|| {
+                let found = found.ok_or_else(|| {
                     tracing::error!(%organization, "organizations.home_organization is no organization");
                     Refusal::InvalidState("the organization for new users does not exist: tell the operators".into())
                 })?;
-                join(work, id, &role).await
+                join(work, found, &role).await
             }
         }
     }
 }
 
-async fn holder(work: &Work<'_>, scope: Scope, key: &str) -> Result<Option<OrganizationId>, Stop> {
-    Ok(work.log().claim(scope, key).await?.and_then(|holder| holder.parse().ok()))
+/// An organization that was found by what it holds.
+struct Found {
+    id: OrganizationId,
+    scope: Scope,
+    key: String,
+}
+
+impl Found {
+    /// Whether the organization still holds it: a moment ago it did.
+    fn is(&self, organization: &Organization) -> bool {
+        match self.scope {
+            Scope::ExternalId => organization.external_id.as_ref() == Some(&self.key),
+            Scope::OrganizationSlug => organization.slug == self.key,
+            Scope::Identity | Scope::Home | Scope::ApiToken | Scope::OpenInvitation | Scope::ProjectSlug => false,
+        }
+    }
+}
+
+async fn holder(work: &Work<'_>, scope: Scope, key: &str) -> Result<Option<Found>, Stop> {
+    let id = work.log().claim(scope, key).await?.and_then(|holder| holder.parse().ok());
+    Ok(id.map(|id| Found { id, scope, key: key.to_owned() }))
 }
 
 /// The caller's oldest organization that he sees. Where it is, a read model says, which is waited for; whether it is,
@@ -152,7 +171,8 @@ fn slug_of(name: &str, id: &OrganizationId) -> String {
 }
 
 /// Lets the caller join, unless he was there before: whoever was removed is not let in again in passing.
-async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(), Stop> {
+async fn join(work: &mut Work<'_>, found: Found, role: &str) -> Result<(), Stop> {
+    let id = found.id.clone();
     let user = work.person()?.user.clone();
     work.organization = Some(id.clone());
     let membership_id = MembershipId::of(&id, &user);
@@ -161,6 +181,11 @@ async fn join(work: &mut Work<'_>, id: OrganizationId, role: &str) -> Result<(),
     let before = work.load::<Membership>(&membership_id).await?;
     if !organization.state.is_present() {
         return Err(Fault::NotFound.into());
+    }
+    // It has passed to another one, or this replica is behind: what was loaded is compared with the log, and it is
+    // looked for again.
+    if !found.is(&organization.state) {
+        return Err(Fault::Conflict.into());
     }
     if before.state.state == MembershipState::Active {
         work.entities = vec![Entity::Organization(id, organization)];

@@ -18,6 +18,11 @@ use crate::log::{KeyRing, Loaded};
 /// How the token of an invitation begins, so that scanners can find leaked ones.
 pub const TOKEN_PREFIX: &str = "tni_";
 
+/// Why an invitation is not accepted whose inviter is out.
+const GONE: &str = "who invited you is no member any more: ask for another invitation";
+/// Why it is not made then.
+const NOBODY_IN: &str = "who answers for this API token is no member any more: its invitations could not be accepted";
+
 /// The invitation that a token is for; what is no token is for none.
 pub fn invitation_of_token(token: &str) -> Option<InvitationId> {
     let (id, secret) = token.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
@@ -62,6 +67,9 @@ impl UseCase for InviteMember {
         let standing = Standing::of(work, &self.organization).await?;
         let rights =
             standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, self.reason.as_deref())?;
+        let by = work.caller.actor(rights.operator);
+        // What nobody could accept is not sent: the token of somebody who is out.
+        departures::inviter_must_be_in(work, &self.organization, &standing.organization.state, &by, NOBODY_IN).await?;
         let (default, max) = (work.rules().invitation_hours_default, work.rules().invitation_hours_max);
         let hours = self.expires_in_hours.unwrap_or(default);
         if !(1..=max).contains(&hours) {
@@ -77,7 +85,7 @@ impl UseCase for InviteMember {
             email_claim,
             token: token_digest,
             roles: self.roles.clone(),
-            invited_by: work.caller.actor(rights.operator),
+            invited_by: by,
             by: rights.grantor,
             expires_at: later(work.now, chrono::Duration::hours(hours)),
             reason: self.reason.clone(),
@@ -179,7 +187,9 @@ impl UseCase for AcceptInvitation {
         } else {
             let place = require(work, &organization, Capability::AcceptInvitations).await?;
             let roles = &place.state.roles;
-            departures::inviter_must_be_in(work, &organization, &place.state, &invitation.state.invited_by).await?;
+            let invited_by = &invitation.state.invited_by;
+            departures::inviter_must_be_in(work, &organization, &place.state, invited_by, GONE).await?;
+            departures::inviter_must_be_another(work, invited_by, &recipient.user).await?;
             if let Some(gone) = invitation.state.roles.iter().find(|role| !roles.has(role)) {
                 let message = format!("the role '{gone}' of this invitation is no more: ask for another invitation");
                 return Err(Refusal::InvalidState(message).into());

@@ -37,6 +37,7 @@ impl UseCase for AddMember {
         let standing = Standing::of(work, &self.organization).await?;
         let rights =
             standing.require(work, Some(Capability::AddMembers), Permission::MemberAdd, self.reason.as_deref())?;
+        work.must_not_be_behind(Some(&self.user))?;
         let user = work.load::<User>(&self.user).await?;
         let id = MembershipId::of(&self.organization, &self.user);
         let membership = work.load::<Membership>(&id).await?;
@@ -116,6 +117,10 @@ impl UseCase for ChangeMember {
             Change::Remove(reason) => (Capability::RemoveMembers, Permission::MemberRemove, reason),
         };
         let rights = standing.require(work, Some(capability), permission, reason.as_deref())?;
+        match &self.change {
+            Change::Roles(_) | Change::Reinstate(_) => work.must_not_be_behind(membership.state.user_id.as_ref())?,
+            Change::Suspend(_) | Change::Remove(_) => {}
+        }
         work.expect_version(membership.version)?;
         let (by, reason) = (rights.grantor, reason.clone());
         let command = match &self.change {

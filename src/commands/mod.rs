@@ -513,7 +513,7 @@ impl<'a> Execution<'a> {
             self.commands.trail.note_reach(self.caller.actor(false), self.operation, target, self.caller.ip.clone());
         }
         let (organization, reached) = match refused {
-            Err(Fault::Forbidden(_)) => (work.seen.clone(), None),
+            Err(Fault::Forbidden(_)) => (work.seen.clone().or_else(|| work.home.clone()), None),
             Err(Fault::NotFound) if work.hidden.is_some() => (None, work.hidden.clone()),
             _ => return,
         };
@@ -535,10 +535,30 @@ impl<'a> Execution<'a> {
             return Ok(Some(holder));
         }
         let Ok(id) = holder.parse::<OrganizationId>() else { return Ok(None) };
+        Ok(self.sees(Some(&id)).await?.then_some(holder))
+    }
+
+    /// Whether the caller sees the organization; what is in none is for operators.
+    async fn sees(&self, organization: Option<&OrganizationId>) -> Result<bool, LogError> {
         let principal = &self.caller.principal;
-        let now = self.commands.log.current(&[id.clone().into(), Insider::stream(principal, &id)]).await?;
-        let seen = Insider::read(principal, &id, &now).sees(&now.get::<Organization>(&id).state);
-        Ok((seen || principal.is_operator()).then_some(holder))
+        let Some(id) = organization.filter(|_| !principal.is_operator()) else { return Ok(principal.is_operator()) };
+        let now = self.commands.log.current(&[id.clone().into(), Insider::stream(principal, id)]).await?;
+        Ok(Insider::read(principal, id, &now).sees(&now.get::<Organization>(id).state))
+    }
+
+    /// Whether it is about nobody but the caller.
+    fn is_own(&self, entity: &Entity) -> bool {
+        let Principal::User(person) = &self.caller.principal else { return false };
+        match entity {
+            Entity::User(id, _) => *id == person.user,
+            Entity::Membership(_, membership) => membership.state.user_id.as_ref() == Some(&person.user),
+            Entity::Invitation(_, invitation) => {
+                let claim =
+                    person.email.as_deref().map(|email| invitations::email_claim(self.commands.log.keys(), email));
+                claim.zip(invitation.state.email_claim.as_ref()).is_some_and(|(own, invited)| own.matches(invited))
+            }
+            Entity::Organization(..) | Entity::Project(..) | Entity::ApiToken(..) => false,
+        }
     }
 
     async fn earlier_outcome(&self) -> Result<Option<Receipt>, Fault> {
@@ -553,7 +573,8 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Answers as the first time, without secrets.
+    /// Answers as the first time, without secrets. Who does not see the organization any more is told that it was done,
+    /// and of what he was answered with only what is his own: names and addresses are looked up as they are now.
     async fn replay(&self, input: &str, outcome: StoredOutcome) -> Result<Receipt, Fault> {
         if input != self.input {
             return Err(Fault::IdempotencyKeyReused);
@@ -566,6 +587,11 @@ impl<'a> Execution<'a> {
         }
         let place = entities.first().and_then(Entity::organization);
         let position = self.position_after(&events, place.as_ref()).await?;
+        let (mut entities, mut events) = (entities, events);
+        if !self.sees(place.as_ref()).await? {
+            entities.retain(|entity| self.is_own(entity));
+            events.retain(|event| entities.iter().any(|entity| entity.stream() == event.stream));
+        }
         Ok(Receipt { entities, position, events, replayed: true, ..Receipt::default() })
     }
 }

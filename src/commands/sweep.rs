@@ -40,20 +40,29 @@ impl Commands {
 
     /// Does what is due now.
     pub async fn sweep(&self) -> Result<(), Fault> {
-        let overdue = sqlx::query!(
-            r#"SELECT holder, organization_id AS "organization!" FROM claims
-               WHERE scope = ANY($1) AND until <= $2 AND organization_id IS NOT NULL ORDER BY until LIMIT $3"#,
-            &RUNNING_OUT.map(|scope| scope.as_str().to_owned()),
-            Utc::now(),
-            BATCH_MAX
-        )
-        .fetch_all(self.log().pool())
-        .await
-        .map_err(LogError::from)?;
-        for row in overdue {
-            // One that cannot be expired must not keep the others from it.
-            if let Err(error) = self.expire(&row.organization, &row.holder).await {
-                tracing::warn!(%error, holder = row.holder, "what is past its time could not be expired");
+        let now = Utc::now();
+        // One that cannot be expired stays due, and must not keep the others from it.
+        let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
+        loop {
+            let overdue = sqlx::query!(
+                r#"SELECT holder, until AS "until!", organization_id AS "organization!" FROM claims
+                   WHERE scope = ANY($1) AND until <= $2 AND organization_id IS NOT NULL AND (until, holder) > ($3, $4)
+                   ORDER BY until, holder LIMIT $5"#,
+                &RUNNING_OUT.map(|scope| scope.as_str().to_owned()),
+                now,
+                after.0,
+                after.1,
+                BATCH_MAX
+            )
+            .fetch_all(self.log().pool())
+            .await
+            .map_err(LogError::from)?;
+            let Some(last) = overdue.last() else { break };
+            after = (last.until, last.holder.clone());
+            for row in overdue {
+                if let Err(error) = self.expire(&row.organization, &row.holder).await {
+                    tracing::warn!(%error, holder = row.holder, "what is past its time could not be expired");
+                }
             }
         }
         let revoked = self.revoke_tokens_left_behind().await;
@@ -88,7 +97,9 @@ impl Commands {
         .await
         .map_err(LogError::from)?;
         for holder in overdue {
-            self.expire(organization.as_ref(), &holder).await?;
+            if let Err(error) = self.expire(organization.as_ref(), &holder).await {
+                tracing::warn!(%error, holder, "what is past its time could not be expired");
+            }
         }
         Ok(())
     }
@@ -125,27 +136,36 @@ impl Commands {
     /// Revokes the tokens of organizations that want it whose responsible member is out: those that were created while
     /// he was removed, and all of them where the policy came later. Which they may be, read models say; whether, the log.
     async fn revoke_tokens_left_behind(&self) -> Result<(), Fault> {
-        let candidates = sqlx::query!(
-            "SELECT t.id, t.organization_id, m.user_id FROM settings s
-             JOIN api_tokens t ON t.organization_id = s.organization_id AND t.state = 'ACTIVE'
-             JOIN members m ON m.organization_id = t.organization_id AND 'user:' || m.user_id = t.responsible
-                               AND m.state = 'REMOVED'
-             WHERE s.namespace = 'policies' AND s.value ->> 'tokensOfRemovedMembers' = 'revoke'
-             ORDER BY t.created_at, t.id LIMIT $1",
-            BATCH_MAX
-        )
-        .fetch_all(self.log().pool())
-        .await
-        .map_err(LogError::from)?;
-        for row in candidates {
-            let (Ok(id), Ok(organization), Ok(user)) =
-                (row.id.parse::<ApiTokenId>(), row.organization_id.parse(), row.user_id.parse())
-            else {
-                continue;
-            };
-            self.revoke_left_behind(&id, &organization, &user).await?;
+        let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
+        loop {
+            let candidates = sqlx::query!(
+                "SELECT t.id, t.created_at, t.organization_id, m.user_id FROM settings s
+                 JOIN api_tokens t ON t.organization_id = s.organization_id AND t.state = 'ACTIVE'
+                 JOIN members m ON m.organization_id = t.organization_id AND 'user:' || m.user_id = t.responsible
+                                   AND m.state = 'REMOVED'
+                 WHERE s.namespace = 'policies' AND s.value ->> 'tokensOfRemovedMembers' = 'revoke'
+                   AND (t.created_at, t.id) > ($1, $2)
+                 ORDER BY t.created_at, t.id LIMIT $3",
+                after.0,
+                after.1,
+                BATCH_MAX
+            )
+            .fetch_all(self.log().pool())
+            .await
+            .map_err(LogError::from)?;
+            let Some(last) = candidates.last() else { return Ok(()) };
+            after = (last.created_at, last.id.clone());
+            for row in candidates {
+                let (Ok(id), Ok(organization), Ok(user)) =
+                    (row.id.parse::<ApiTokenId>(), row.organization_id.parse(), row.user_id.parse())
+                else {
+                    continue;
+                };
+                if let Err(error) = self.revoke_left_behind(&id, &organization, &user).await {
+                    tracing::warn!(%error, token = row.id, "a token whose member is out could not be revoked");
+                }
+            }
         }
-        Ok(())
     }
 
     async fn revoke_left_behind(

@@ -1,16 +1,18 @@
 //! Commands of API tokens.
 
 use aggregates::api_token::{ApiTokenCommand, ApiTokenEvent, ApiTokenState, Creator};
-use aggregates::ids::{ApiTokenId, OrganizationId};
+use aggregates::ids::{ApiTokenId, MembershipId, OrganizationId, UserId};
+use aggregates::membership::MembershipState;
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
-use aggregates::{ApiToken, Scope};
+use aggregates::user::UserState;
+use aggregates::{Actor, ApiToken, Membership, Scope, StreamId, User};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::standing::{Insider, Rights, Standing};
 use super::work::{Entity, Stop, Work};
-use super::{Commands, Fault, UseCase, token_secret};
+use super::{Commands, Fault, Principal, UseCase, token_secret};
 use crate::log::Loaded;
 
 /// Creates an API token.
@@ -94,6 +96,35 @@ impl UseCase for RevokeApiToken {
     }
 }
 
+/// The user who answers for a token. What is true of him is true of it: a token would else be a way back in.
+pub(super) fn person_behind(token: &ApiToken) -> Option<&UserId> {
+    match &token.responsible {
+        Actor::User(user) | Actor::Operator(user) => Some(user),
+        // One that a token created has that one's; the service itself creates none.
+        Actor::Token(_) | Actor::System => None,
+    }
+}
+
+/// Where it stands whether the person behind a token is shut out: as a user, and as a member of its organization.
+pub(super) fn behind(token: &Loaded<ApiToken>) -> Option<(UserId, MembershipId)> {
+    let (user, organization) = (person_behind(&token.state)?, token.organization.as_ref()?);
+    Some((user.clone(), MembershipId::of(organization, user)))
+}
+
+/// Refuses a token whose person is shut out: suspended, revoked or erased. One who was removed, or left, leaves his
+/// tokens to the organization, as its policy says.
+pub(super) fn admit_behind(user: &User, membership: &Membership) -> Result<(), Fault> {
+    match user.state {
+        UserState::Revoked | UserState::Erased => Err(Fault::TokenEnded("is of a user who was revoked or erased")),
+        UserState::Active | UserState::Pending => match membership.state {
+            MembershipState::Suspended => {
+                Err(Fault::TokenEnded("rests while the member who answers for it is suspended"))
+            }
+            MembershipState::Active | MembershipState::Removed => Ok(()),
+        },
+    }
+}
+
 /// Lets in a token that may be used at `now`.
 pub(super) fn admit(token: &Loaded<ApiToken>, now: DateTime<Utc>) -> Result<(), Fault> {
     match token.state.state_at(now) {
@@ -108,6 +139,28 @@ impl Commands {
     /// Until when the token is valid; `None` for ever.
     pub async fn token_expires_at(&self, id: &ApiTokenId) -> Result<Option<DateTime<Utc>>, Fault> {
         Ok(self.log().current(&[id.clone().into()]).await?.get::<ApiToken>(id).state.expires_at)
+    }
+
+    /// Lets the token in, by what the log has now of it and of the person behind it: by one statement where the token is
+    /// known, since who answers for it never changes.
+    pub(super) async fn admit_token_now(&self, id: &ApiTokenId, now: DateTime<Utc>) -> Result<(), Fault> {
+        let behind = behind(&self.log().load::<ApiToken>(id).await?);
+        let mut streams: Vec<StreamId> = vec![id.clone().into()];
+        streams.extend(behind.iter().flat_map(|(user, member)| [user.clone().into(), member.clone().into()]));
+        let current = self.log().current(&streams).await?;
+        admit(&current.get::<ApiToken>(id), now)?;
+        if let Some((user, member)) = behind {
+            admit_behind(&current.get::<User>(&user).state, &current.get::<Membership>(&member).state)?;
+        }
+        Ok(())
+    }
+
+    /// The user who calls, or who answers for the token that calls.
+    pub async fn person_behind(&self, caller: &Principal) -> Result<Option<UserId>, Fault> {
+        match caller {
+            Principal::User(person) => Ok(Some(person.user.clone())),
+            Principal::Token(id) => Ok(person_behind(&self.log().load::<ApiToken>(id).await?.state).cloned()),
+        }
     }
 
     /// The living token of this secret, which has to be well formed.

@@ -139,6 +139,10 @@ pub struct Work<'a> {
     pub secret_to_show: Option<String>,
     /// The organization that the caller was seen to be in.
     pub(super) seen: Option<OrganizationId>,
+    /// The organization of the token that calls: what it may not do stands in its access trail.
+    pub(super) home: Option<OrganizationId>,
+    /// Who answers for the token that calls.
+    person_behind: Option<UserId>,
     /// An organization that is there, and not the caller's to see.
     pub(super) hidden: Option<OrganizationId>,
     pub(super) commands: &'a Commands,
@@ -170,6 +174,8 @@ impl<'a> Work<'a> {
             entities: vec![],
             secret_to_show: None,
             seen: None,
+            home: None,
+            person_behind: None,
             hidden: None,
             commands,
             admitted,
@@ -207,12 +213,27 @@ impl<'a> Work<'a> {
             Principal::Token(id) => {
                 let token = self.load::<ApiToken>(id).await?;
                 super::tokens::admit(&token, self.now)?;
+                if let Some((user, member)) = super::tokens::behind(&token) {
+                    self.log().warm(&[user.clone().into(), member.clone().into()]).await?;
+                    let (user, member) = (self.load::<User>(&user).await?, self.load::<Membership>(&member).await?);
+                    super::tokens::admit_behind(&user.state, &member.state)?;
+                }
                 self.commands.uses.note(id, self.now);
-                // Whatever it is refused stands in its own organization's access trail.
-                self.seen = token.organization;
+                self.person_behind = super::tokens::person_behind(&token.state).cloned();
+                self.home = token.organization;
                 Ok(())
             }
         }
+    }
+
+    /// Refuses a token that would let its own person in, or change what he is there: he would have a way around those
+    /// who keep him out. Through a user who calls, nothing is refused.
+    pub(super) fn must_not_be_behind(&self, user: Option<&UserId>) -> Result<(), Stop> {
+        if self.person_behind.is_some() && self.person_behind.as_ref() == user {
+            let message = "an API token does not change the membership of the user who answers for it: ask a member";
+            return Err(Fault::Forbidden(message.into()).into());
+        }
+        Ok(())
     }
 
     /// The user who calls, for what needs one.

@@ -14,6 +14,10 @@ const ROLES: &str = include_str!("roles.sql");
 /// How often roles are made again, when other databases of the same server make them at the same time.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long they wait for a table that somebody works on.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '3s'";
+/// The codes of a lock that was not given in time, and of a deadlock.
+const LOCKED: &[&str] = &["55P03", "40P01"];
 
 /// A role of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +58,9 @@ pub(super) async fn prepare(owner: &PgPool, login: &str) -> Result<(), Error> {
     let mut tries = 1;
     loop {
         match try_prepare(owner, login).await {
-            Err(error) if made_elsewhere(&error) && tries < TRIES => tokio::time::sleep(PAUSE).await,
+            Err(error) if (made_elsewhere(&error) || is(&error, LOCKED)) && tries < TRIES => {
+                tokio::time::sleep(PAUSE).await
+            }
             Err(source) if is(&source, &["42501"]) => {
                 let (owner, database): (String, String) =
                     sqlx::query_as("SELECT current_user::text, current_database()::text").fetch_one(owner).await?;
@@ -68,6 +74,8 @@ pub(super) async fn prepare(owner: &PgPool, login: &str) -> Result<(), Error> {
 
 async fn try_prepare(owner: &PgPool, login: &str) -> Result<(), sqlx::Error> {
     let mut transaction = owner.begin().await?;
+    // What waits for a lock behind a long reader stops everybody behind itself: rather try again.
+    transaction.execute(LOCK_TIMEOUT).await?;
     transaction.execute(ROLES).await?;
     // With what a rebuild left of an earlier version of this program.
     let schemas = Projection::ALL.map(Projection::schema);

@@ -58,7 +58,8 @@ struct State {
     /// What is known is of this epoch.
     epoch: i64,
     partitions: HashMap<i16, Followed>,
-    /// By the id of the user, or of the API token, of which nothing is told here: its events are its organization's.
+    /// By the id of the user who calls or answers for the token that calls; else by the token's, of which nothing is told
+    /// here: its events are its organization's.
     callers: HashMap<String, Watched>,
 }
 
@@ -104,16 +105,27 @@ impl Feeds {
     pub async fn seat(self: &Arc<Self>, organization: &OrganizationId, caller: &Principal) -> Result<Seat, Fault> {
         let log = self.commands.log();
         let of = log.partition_of(organization.as_ref());
-        let home = caller.user().map_or(of, |user| log.partition_of(user.as_ref()));
+        // Who is behind a token is watched for it.
+        let person = self.commands.person_behind(caller).await?;
+        let home = person.as_ref().map_or(of, |user| log.partition_of(user.as_ref()));
         let epoch = log.epoch();
         let heads = log.heads_now(&[of, home]).await?;
-        let seat = self.take(epoch, of, home, caller.id(), &heads);
+        let seat = self.take(epoch, of, home, person, caller.id(), &heads);
         // After the caller is watched: what happens between this look and the first page is told.
         self.commands.admit_now(caller).await?;
         Ok(seat)
     }
 
-    fn take(self: &Arc<Self>, epoch: i64, of: i16, home: i16, caller: &str, heads: &Heads) -> Seat {
+    fn take(
+        self: &Arc<Self>,
+        epoch: i64,
+        of: i16,
+        home: i16,
+        person: Option<UserId>,
+        caller: &str,
+        heads: &Heads,
+    ) -> Seat {
+        let caller = person.as_ref().map_or(caller, AsRef::as_ref);
         let mut state = self.state();
         state.enter(epoch);
         let mut follow = |partition: i16| {
@@ -131,7 +143,8 @@ impl Feeds {
         metrics::gauge!("tenancy_feeds_open").increment(1.0);
         let head = heads.get(&of).copied().unwrap_or_default();
         let partitions = [(of, ring.clone()), (home, home_ring)];
-        Seat { feeds: self.clone(), epoch, partition: of, head, ring, shut_out, caller: caller.to_owned(), partitions }
+        let caller = caller.to_owned();
+        Seat { feeds: self.clone(), epoch, partition: of, head, ring, shut_out, person, caller, partitions }
     }
 
     /// Follows the log until `stop` says so.
@@ -228,6 +241,8 @@ pub struct Seat {
     pub ring: Arc<Ring>,
     /// Whether the user was shut out.
     pub shut_out: watch::Receiver<bool>,
+    /// The user, or who answers for the token.
+    pub person: Option<UserId>,
     caller: String,
     partitions: [(i16, Arc<Ring>); 2],
 }

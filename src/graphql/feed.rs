@@ -10,7 +10,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aggregates::ids::OrganizationId;
+use aggregates::ids::{MembershipId, OrganizationId};
 use aggregates::roles::Permission;
 use aggregates::{Recorded, StreamId};
 use async_graphql::{Context, Error, ErrorExtensions, ID, SimpleObject, Subscription as Subscribe};
@@ -105,8 +105,9 @@ struct Feed<'a> {
     terms: Terms,
     seat: Seat,
     organization: OrganizationId,
-    /// What the caller is in the organization is decided here: his membership, or the API token itself.
-    own: StreamId,
+    /// What the caller is in the organization is decided here: by his membership, or by the API token itself and the
+    /// membership of who answers for it.
+    own: Vec<StreamId>,
     /// Stored names of events; none is all.
     actions: HashSet<&'static str>,
     /// Everything up to this offset was sent or filtered out.
@@ -158,12 +159,14 @@ impl<'a> Feed<'a> {
             Some(text) => offset_in(&text, &seat)?,
         };
         session.note_audit_read(Some(&organization));
+        let behind = seat.person.as_ref().map(|user| MembershipId::of(&organization, user).into());
+        let own = behind.into_iter().chain([Insider::stream(&caller, &organization)]).collect();
         let now = Instant::now();
         let left = (terms.until - Utc::now()).to_std().unwrap_or_default();
         Ok(Self {
             session,
             terms: terms.clone(),
-            own: Insider::stream(&caller, &organization),
+            own,
             organization,
             actions,
             cursor,
@@ -321,6 +324,9 @@ impl<'a> Feed<'a> {
 
     /// Looks whether the caller may still read the audit trail, as the log has it now.
     async fn judge(&self) -> Result<(), Error> {
+        // First whether he, or who is behind the token, is let in at all: users stand in another partition, of which the
+        // log of the organization says nothing.
+        self.session.is_let_in().await.map_err(|error| self.at_its_place(error))?;
         match self.session.see(&self.organization).await {
             Ok(Some(seen)) if seen.may(Permission::AuditRead) => Ok(()),
             Ok(Some(_)) => Err(self.at_its_place(lacking())),
@@ -341,10 +347,10 @@ impl<'a> Feed<'a> {
 
 /// Whether the event may change who may read the organization's audit trail: all that is decided of it stands in these
 /// streams.
-fn decides(event: &StoredEvent, organization: &OrganizationId, own: &StreamId) -> bool {
+fn decides(event: &StoredEvent, organization: &OrganizationId, own: &[StreamId]) -> bool {
     match Reader::stream(event) {
         Ok(StreamId::Organization(id)) => id == *organization,
-        Ok(stream @ (StreamId::Membership(_) | StreamId::ApiToken(_))) => stream == *own,
+        Ok(stream @ (StreamId::Membership(_) | StreamId::ApiToken(_))) => own.contains(&stream),
         Ok(StreamId::Invitation(_) | StreamId::Project(_) | StreamId::User(_)) => false,
         Err(_) => true,
     }

@@ -86,6 +86,11 @@ impl Session {
         self.caller.as_ref().ok_or_else(unauthenticated)
     }
 
+    /// Requires that the caller is let in, as the log has it now.
+    pub async fn is_let_in(&self) -> Result<(), Error> {
+        self.app.commands.admit_now(&self.caller()?.principal).await.map_err(fault)
+    }
+
     /// Whether an API token calls.
     pub fn is_token(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| matches!(caller.principal, Principal::Token(_)))

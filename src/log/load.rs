@@ -4,7 +4,7 @@
 //! every version that a decision relied upon. A refusal, and every decision to show something, is made only from a
 //! state that was compared with the log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aggregates::event::PersonalVisitor;
@@ -192,7 +192,7 @@ impl Log {
         if let Some(loaded) = self.states.get(&stream).as_ref().and_then(A::from_cached) {
             return Ok(loaded);
         }
-        let cached = self.refresh(std::slice::from_ref(&stream)).await?.pop();
+        let cached = self.refresh(std::slice::from_ref(&stream)).await?.remove(&stream);
         cached
             .as_ref()
             .and_then(A::from_cached)
@@ -212,8 +212,7 @@ impl Log {
 
     /// These streams as the log has them now, by one statement.
     pub async fn current(&self, streams: &[StreamId]) -> Result<Current, LogError> {
-        let states = self.refresh(streams).await?;
-        Ok(Current(streams.iter().cloned().zip(states).collect()))
+        self.refresh(streams).await.map(Current)
     }
 
     /// The aggregate as it was at `version`.
@@ -235,7 +234,11 @@ impl Log {
         A::from_cached(&cached).ok_or_else(|| LogError::Corrupt(format!("{stream:?} is of another kind")))
     }
 
-    async fn refresh(&self, streams: &[StreamId]) -> Result<Vec<Cached>, LogError> {
+    async fn refresh(&self, streams: &[StreamId]) -> Result<HashMap<StreamId, Cached>, LogError> {
+        // Whoever names one twice means it once; the statement would give its events twice.
+        let streams: BTreeSet<StreamId> = streams.iter().cloned().collect();
+        let streams: Vec<StreamId> = streams.into_iter().collect();
+        let streams = streams.as_slice();
         let known = |stream| self.states.get(stream).unwrap_or_else(|| Cached::empty(stream));
         let mut states: Vec<Cached> = streams.iter().map(known).collect();
         let mut rows = self.newer_than(streams, &states, SNAPSHOT_AFTER_EVENTS).await?;
@@ -261,7 +264,7 @@ impl Log {
                 }
             }
         }
-        Ok(states)
+        Ok(streams.iter().cloned().zip(states).collect())
     }
 
     /// Where nothing is in memory, begins with what was kept beside the log.

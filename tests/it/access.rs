@@ -487,3 +487,37 @@ async fn who_creates_organizations_and_how_many_is_the_deployments_to_say() {
     first.stop().await;
     second.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_learns_nothing_by_repeating_a_command() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (owner, bob) = (server.user("owner@example.com"), server.user("bob@example.com"));
+    let id = server.verified("acme", &owner).await;
+    let joe = server.user("joe@example.com");
+    let joes = owner.bring_in(&id, &joe, "joe@example.com", &["guest"]).await;
+    let bobs = owner.bring_in(&id, &bob, "bob@example.com", &["admin"]).await;
+    let input = json!({"membershipId": joes, "roles": ["member"], "idempotencyKey": "once"});
+    let change = async || {
+        let select = "membership { id roles user { email } }";
+        bob.run("changeMemberRoles", "ChangeMemberRolesInput", input.clone(), select).await
+    };
+    assert_eq!(change().await.at("/membership/user/email"), "joe@example.com");
+    let again = change().await;
+    assert_eq!((again.at("/replayed"), again.actions().len()), (&json!(true), 1));
+    assert_eq!(again.at("/membership/user/email"), "joe@example.com");
+    // Leaving is one's own, also when it is repeated.
+    let leave = async |client: &Client| {
+        let input = json!({"organizationId": id, "idempotencyKey": "leave"});
+        client.run("leaveOrganization", "OrganizationCommandInput", input, "__typename").await
+    };
+    for replayed in [false, true] {
+        let left = leave(&joe).await;
+        assert_eq!((left.at("/replayed"), left.actions()), (&json!(replayed), vec!["member.left"]));
+    }
+    assert!(owner.member("removeMember", &bobs).await.accepted());
+    let again = change().await;
+    assert_eq!((again.at("/replayed"), again.at("/membership")), (&json!(true), &Value::Null), "{again:?}");
+    assert!(again.accepted() && again.actions().is_empty(), "{again:?}");
+    server.stop().await;
+}

@@ -606,12 +606,74 @@ async fn connections_are_limited_and_those_that_are_closed_make_room() {
     assert_eq!(refusal(&ada, &acme).await.err().as_deref(), Some("RATE_LIMITED"));
     let _third = Sse::open(&eve, json!({"o": other})).await;
     assert_eq!(refusal(&eve, &other).await.err().as_deref(), Some("UNAVAILABLE"));
-    assert!(matches!(connect(&eve, Some("graphql-transport-ws")).await, Err(WsError::Http(_))));
+    let mut late = Ws::raw(&eve).await;
+    let payload = json!({"Authorization": format!("Bearer {}", eve.token.as_deref().unwrap())});
+    late.send(json!({"type": "connection_init", "payload": payload})).await;
+    assert_eq!(late.closed().await.0, 1013);
     drop(first);
     eventually("there is room again", async || refusal(&ada, &acme).await.is_ok()).await;
     // Nobody, and who is none of theirs.
     let nobody = server.nobody();
     assert_eq!(refusal(&nobody, &acme).await.err().as_deref(), Some("UNAUTHENTICATED"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_said_who_he_is_takes_no_place_and_is_counted() {
+    let database = Database::new().await;
+    let server = database.serve_with(&[("TENANCY_FEED__CONNECTIONS_MAX", "1")]).await;
+    let ada = server.user("ada@example.com");
+    let id = server.verified("acme", &ada).await;
+    let mut silent = vec![];
+    for _ in 0..100 {
+        silent.push(Ws::raw(&ada).await);
+    }
+    assert!(matches!(connect(&ada, Some("graphql-transport-ws")).await, Err(WsError::Http(_))));
+    Sse::open(&ada, json!({"o": id})).await.item().await;
+    silent.pop();
+    eventually("there is room again", async || connect(&ada, Some("graphql-transport-ws")).await.is_ok()).await;
+    server.stop().await;
+
+    let quotas = [
+        ("TENANCY_RATE_LIMITS__ENABLED", "true"),
+        ("TENANCY_RATE_LIMITS__ADDRESS_PER_MINUTE", "1"),
+        ("TENANCY_RATE_LIMITS__ADDRESS_BURST", "2"),
+        ("TENANCY_RATE_LIMITS__PRINCIPAL_READ_PER_MINUTE", "1"),
+        ("TENANCY_RATE_LIMITS__PRINCIPAL_READ_BURST", "3"),
+    ];
+    let server = database.serve_with(&quotas).await;
+    let (ada, eve) = (server.user("ada@example.com"), server.user("eve@example.com"));
+    let mut ws = Ws::open(&eve).await;
+    connect(&ada, Some("graphql-transport-ws")).await.unwrap();
+    match connect(&ada, Some("graphql-transport-ws")).await {
+        Err(WsError::Http(response)) => assert_eq!(response.status(), 429),
+        other => panic!("{other:?}"),
+    }
+    // What cannot be parsed counts like what can.
+    for expected in ["GRAPHQL_PARSE_FAILED", "GRAPHQL_PARSE_FAILED", "GRAPHQL_PARSE_FAILED", "RATE_LIMITED"] {
+        let answer = Sse::document(&ada, "subscription {", json!({}), None).await.err().unwrap();
+        assert_eq!(code(&answer["errors"][0]), expected, "{answer}");
+        ws.send(json!({"type": "subscribe", "id": "a", "payload": {"query": "subscription {"}})).await;
+        assert_eq!(code(&ws.next().await["payload"][0]), expected);
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_cannot_be_read_is_shut_out_and_nobody_else() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, eve) = (server.user("ada@example.com"), server.user("eve@example.com"));
+    let (ada, eve) = (ada.user_id().await.parse::<aggregates::ids::UserId>().unwrap(), eve.user_id().await);
+    server.stop().await;
+    let pool = database.pool().await;
+    sqlx::raw_sql("ALTER TABLE events DISABLE TRIGGER USER").execute(&pool).await.unwrap();
+    let spoilt = "UPDATE events SET payload = '{}' WHERE aggregate_id = $1";
+    sqlx::query(spoilt).bind(&eve).execute(&pool).await.unwrap();
+    let server = database.serve().await;
+    let commands = &server.service().core().commands;
+    let admitted = commands.admitted_now(&[eve.parse().unwrap(), ada.clone()]).await.unwrap();
+    assert_eq!(admitted.into_iter().collect::<Vec<_>>(), [ada]);
     server.stop().await;
 }
 

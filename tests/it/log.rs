@@ -242,6 +242,21 @@ async fn a_long_stream_is_loaded_from_a_snapshot_and_the_rest() {
 
 /// In cqrs-es a failed replay reports success.
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_named_twice_is_read_once() {
+    let database = Database::new().await;
+    let writing = core(&database).await;
+    let (organization, project) = (OrganizationId::random(), ProjectId::random());
+    append(writing.commands.log(), draft(&organization, project.clone(), 0, vec![created("a")])).await.unwrap();
+    writing.close().await.unwrap();
+    // Nothing is in memory yet.
+    let core = core(&database).await;
+    let stream = StreamId::from(project.clone());
+    let now = core.commands.log().current(&[stream.clone(), organization.into(), stream]).await.unwrap();
+    assert_eq!(now.get::<Project>(&project).version, 1);
+    core.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_an_error_and_no_empty_state() {
     let database = Database::new().await;
     let core = core(&database).await;

@@ -407,6 +407,178 @@ async fn tokens_of_who_is_removed_go_on_or_end_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_lets_himself_in_again_by_a_token_of_his() {
+    let database = Database::new().await;
+    let (one, two) = (database.serve().await, database.serve().await);
+    let (owner, id) = acme(&one).await;
+    let (admin, bob) = (one.user("admin@example.com"), one.user("bob@example.com"));
+    let membership = owner.bring_in(&id, &admin, "admin@example.com", &["admin"]).await;
+    let bobs = owner.bring_in(&id, &bob, "bob@example.com", &["member"]).await;
+    // All that an admin may do.
+    let all = aggregates::roles::Permission::ALL.iter().map(|each| each.as_str());
+    let own: Vec<&str> = all.filter(|each| *each != "organization:delete").collect();
+    let first = two.bearer(&admin.create_token(&id, &own).await.text("/secret"));
+    let second = two.bearer(&first.create_token(&id, &own).await.text("/secret"));
+    // Others' memberships it may change, its own person's not.
+    assert!(second.change_roles(&bobs, &["guest"]).await.accepted());
+    assert!(second.member("suspendMember", &bobs).await.accepted());
+    assert!(second.member("reinstateMember", &bobs).await.accepted());
+    for token in [&first, &second] {
+        assert_eq!(token.change_roles(&membership, &["guest"]).await.fault(), Some("FORBIDDEN"));
+    }
+
+    assert!(owner.member("suspendMember", &membership).await.accepted());
+    for token in [&first, &second] {
+        assert_eq!(token.member("reinstateMember", &membership).await.fault(), Some("UNAUTHENTICATED"));
+        assert!(refused(token, &id).await.contains("suspended"));
+    }
+    assert!(owner.member("reinstateMember", &membership).await.accepted());
+    first.query(SEE, json!({"id": id})).await;
+
+    let user = admin.user_id().await;
+    let review = async |act: &str| {
+        let input = json!({"userId": user, "reason": "a test"});
+        let acted = one.operator().run(act, "UserReviewInput", input, "user { id }").await;
+        assert!(acted.accepted(), "{acted:?}");
+    };
+    review("revokeUser").await;
+    for token in [&first, &second] {
+        assert_eq!(token.create_token(&id, &["organization:read"]).await.fault(), Some("UNAUTHENTICATED"));
+        assert!(refused(token, &id).await.contains("revoked"));
+    }
+    review("reinstateUser").await;
+
+    // Who was removed leaves them to the organization, and they do not bring him back.
+    assert!(owner.member("removeMember", &membership).await.accepted());
+    for token in [&first, &second] {
+        token.query(SEE, json!({"id": id})).await;
+        let add = json!({"organizationId": id, "userId": user, "roles": ["guest"]});
+        assert_eq!(token.run("addMember", "AddMemberInput", add, "__typename").await.fault(), Some("FORBIDDEN"));
+    }
+    check_log(&database.pool().await).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_refused_once_its_person_is_suspended_at_the_same_moment() {
+    let database = Database::new().await;
+    let (one, two) = (database.serve().await, database.serve().await);
+    let (owner, id) = acme(&one).await;
+    let may = ["organization:read", "project:create", "project:read"];
+    for round in 0..4 {
+        let email = format!("admin{round}@example.com");
+        let admin = one.user(&email);
+        let membership = owner.bring_in(&id, &admin, &email, &["admin"]).await;
+        let token = two.bearer(&admin.create_token(&id, &may).await.text("/secret"));
+        let slugs: Vec<String> = (0..5).map(|number| format!("p-{round}-{number}")).collect();
+        let creations = join_all(slugs.iter().map(|slug| token.create_project(&id, slug)));
+        let (created, suspended) = tokio::join!(creations, owner.member("suspendMember", &membership));
+        assert!(suspended.accepted(), "{suspended:?}");
+        let place = |answer: &Answer| answer.at("/events/0/auditSequence").as_i64().unwrap();
+        for answer in created {
+            match answer.accepted() {
+                true => assert!(place(&answer) < place(&suspended), "after he was suspended: {answer:?}"),
+                false => assert_eq!(answer.fault(), Some("UNAUTHENTICATED"), "{answer:?}"),
+            }
+        }
+    }
+    check_log(&database.pool().await).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invitations_by_a_token_end_with_who_answers_for_it() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (owner, id) = acme(&server).await;
+    let (admin, joe) = (server.user("admin@example.com"), server.user("joe@example.com"));
+    let membership = owner.bring_in(&id, &admin, "admin@example.com", &["admin"]).await;
+    let may = ["organization:read", "project:read", "member:invite"];
+    let token = server.bearer(&admin.create_token(&id, &may).await.text("/secret"));
+    let itself = token.invite(&id, "admin@example.com", &["guest"]).await;
+    let invited = token.invite(&id, "joe@example.com", &["guest"]).await;
+    let impact = "query($i: ID!) { removalImpact(membershipId: $i) { openInvitations } }";
+    eventually("they are counted", async || {
+        owner.query(impact, json!({"i": membership})).await.at("/removalImpact/openInvitations") == 2
+    })
+    .await;
+    let removed = owner.member("removeMember", &membership).await;
+    assert_eq!(removed.actions(), ["member.removed", "invitation.revoked", "invitation.revoked"]);
+    for (who, invitation) in [(&admin, &itself), (&joe, &invited)] {
+        assert_eq!(who.accept(&invitation.text("/token")).await.refusal(), Some("INVITATION_NOT_PENDING"));
+    }
+    // The token is the organization's now; nobody who is in answers for whom it would invite.
+    token.query(SEE, json!({"id": id})).await;
+    assert_eq!(token.invite(&id, "joe@example.com", &["guest"]).await.refusal(), Some("INVALID_STATE"));
+    // Where the policy keeps them, they hold; only he himself does not come in by his own.
+    let keep = json!({"organizationId": id, "namespace": "policies", "value": {"invitationsOfRemovedMembers": "keep"}});
+    let set = owner.run("updateOrganizationSettings", "UpdateOrganizationSettingsInput", keep, "__typename").await;
+    assert!(set.accepted(), "{set:?}");
+    let itself = token.invite(&id, "admin@example.com", &["guest"]).await;
+    let invited = token.invite(&id, "joe@example.com", &["guest"]).await;
+    let own = admin.accept(&itself.text("/token")).await;
+    assert_eq!(own.refusal(), Some("INVALID_STATE"), "{own:?}");
+    assert!(joe.accept(&invited.text("/token")).await.accepted());
+    check_log(&database.pool().await).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_reaches_for_stands_in_its_organizations_access_trail() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (owner, id) = acme(&server).await;
+    let eve = server.user("eve@example.com");
+    let other = server.verified("other", &eve).await;
+    let created = owner.create_token(&id, &["organization:read", "project:create"]).await;
+    let token = server.bearer(&created.text("/secret"));
+    assert_eq!(token.create_project(&other, "site").await.fault(), Some("NOT_FOUND"));
+    let trail = "query($id: ID!) { organization(by: {id: $id}) { accessTrail(last: 20) { nodes {
+        kind operation targetId actor { id } } } } }";
+    eventually("the reach is on record", async || {
+        let read = owner.query(trail, json!({"id": id})).await;
+        let nodes = read.at("/organization/accessTrail/nodes").as_array().unwrap().clone();
+        let token = created.at("/token/id");
+        nodes.iter().any(|node| {
+            node["operation"] == "createProject" && node["targetId"] == json!(other) && node["actor"]["id"] == *token
+        })
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_cannot_be_read_keeps_the_sweeper_from_no_other() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (owner, id) = acme(&server).await;
+    let admin = server.user("admin@example.com");
+    let membership = owner.bring_in(&id, &admin, "admin@example.com", &["admin"]).await;
+    let first = admin.create_token(&id, &["organization:read"]).await;
+    let second = admin.create_token(&id, &["organization:read"]).await;
+    eventually("both are listed", async || listed(&owner, &id).await.len() == 2).await;
+    assert!(owner.member("removeMember", &membership).await.accepted());
+    server.stop().await;
+    let pool = database.pool().await;
+    sqlx::raw_sql("ALTER TABLE events DISABLE TRIGGER USER").execute(&pool).await.unwrap();
+    let spoilt = "UPDATE events SET payload = '{}' WHERE aggregate_id = $1";
+    sqlx::query(spoilt).bind(first.text("/token/id")).execute(&pool).await.unwrap();
+
+    let server = database.serve().await;
+    let owner = server.user("owner@example.com");
+    policy(&owner, &id, "revoke").await;
+    let second = server.bearer(&second.text("/secret"));
+    eventually("the second is revoked", async || {
+        server.service().core().commands.sweep().await.unwrap();
+        second.send(SEE, json!({"id": id})).await["data"].is_null()
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_removal_missed_the_sweeper_revokes() {
     let database = Database::new().await;
     let (one, two) = (database.serve().await, database.serve().await);

@@ -8,7 +8,7 @@ mod sse;
 mod ws;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,11 @@ use crate::graphql::{Session, Terms, fault};
 pub use sse::sse;
 pub use ws::websocket;
 
+/// How many WebSockets may wait for their client to say who he is, which takes a moment: in all, and from one address
+/// (of IPv6, one network), where many may come through one gateway.
+const STRANGERS_MAX: usize = 1_000;
+const STRANGERS_PER_ADDRESS_MAX: usize = 100;
+
 /// How many feeds may be open, and how long things may take.
 pub struct FeedLimits {
     connections_max: usize,
@@ -44,6 +49,16 @@ pub struct FeedLimits {
 struct Open {
     all: usize,
     by_caller: HashMap<Actor, usize>,
+    /// WebSockets whose client has not said yet who he is.
+    strangers: usize,
+    strangers_by_address: HashMap<IpAddr, usize>,
+}
+
+/// One WebSocket among those whose client has not said yet who he is. They are not among those of callers, so that
+/// strangers keep nobody out.
+struct Threshold {
+    shared: Arc<Shared>,
+    address: IpAddr,
 }
 
 /// One connection among those that are open.
@@ -120,6 +135,42 @@ impl Drop for Place {
     }
 }
 
+impl Threshold {
+    /// For a client of this address; UNAVAILABLE where there are too many, RATE_LIMITED where they are his.
+    fn take(shared: &Arc<Shared>, address: IpAddr) -> Result<Self, ServerError> {
+        let mut open = shared.feeds.open();
+        if open.strangers >= STRANGERS_MAX {
+            let message = "Too many connections for feeds wait here for their client to sign in. Try again later.";
+            return Err(coded(code::UNAVAILABLE, message, None));
+        }
+        let own = open.strangers_by_address.entry(address).or_default();
+        if *own >= STRANGERS_PER_ADDRESS_MAX {
+            let message = format!(
+                "{own} connections for feeds of this address wait for their client to sign in, and no more are allowed. \
+                 Send connection_init on one, or close it."
+            );
+            return Err(coded(code::RATE_LIMITED, message, None));
+        }
+        *own += 1;
+        open.strangers += 1;
+        drop(open);
+        Ok(Self { shared: shared.clone(), address })
+    }
+}
+
+impl Drop for Threshold {
+    fn drop(&mut self) {
+        let mut open = self.shared.feeds.open();
+        open.strangers -= 1;
+        if let Some(own) = open.strangers_by_address.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                open.strangers_by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// A caller, and until when his token is valid.
 #[derive(Clone)]
 struct Admitted {
@@ -152,18 +203,24 @@ struct Told {
     last: bool,
 }
 
-/// Executes a subscription. Each time it is counted as a query.
+/// Counts a subscription as a query of its caller: before it is parsed, so that one that is no good counts too.
+fn count(shared: &Arc<Shared>, admitted: &Admitted) -> Result<Admitted, ServerError> {
+    let mut admitted = admitted.clone();
+    let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
+    meter.query(&admitted.caller.actor(false)).map_err(rate_limited)?;
+    admitted.caller.meter = Some(meter);
+    Ok(admitted)
+}
+
+/// Executes a subscription that was counted.
 async fn execute(
     shared: &Arc<Shared>,
-    admitted: &Admitted,
+    admitted: Admitted,
     call: Call,
     resume: Option<String>,
 ) -> Result<BoxStream<'static, Told>, ServerError> {
-    let Admitted { mut caller, until } = admitted.clone();
+    let Admitted { caller, until } = admitted;
     let Call { mut request, inputs, .. } = call;
-    let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
-    meter.query(&caller.actor(false)).map_err(rate_limited)?;
-    caller.meter = Some(meter);
     let pending = shared.access.is_pending(&caller.principal).await;
     let pending = pending.map_err(|error| fault(error).into_server_error(Default::default()))?;
     let operation = graphql::operation_name(&mut request);

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::super::{Shared, graphql};
-use super::{Place, Told, admit, cut_off, execute, peer};
+use super::{Place, Told, admit, count, cut_off, execute, peer};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long nothing is sent before a comment is, for proxies that would close a silent connection.
@@ -42,11 +42,15 @@ pub async fn sse(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if let Err(error) = place.of(&admitted.caller.actor(false)) {
         return refuse(error);
     }
+    let admitted = match count(&shared, &admitted) {
+        Ok(admitted) => admitted,
+        Err(error) => return refuse(error),
+    };
     let call = match graphql::subscription(request, &shared.limits).await {
         Ok(call) => call,
         Err(response) => return response,
     };
-    let told = match execute(&shared, &admitted, call, last_event_id(&headers)).await {
+    let told = match execute(&shared, admitted, call, last_event_id(&headers)).await {
         Ok(told) => told,
         Err(error) => return refuse(error),
     };

@@ -20,11 +20,14 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
-use super::super::{Shared, graphql};
+use super::super::{Shared, address, graphql, rate_limited};
 use super::graphql::{code, coded};
-use super::{Admitted, Place, admit, cut_off, execute, peer};
+use super::{Admitted, Place, Threshold, admit, count, cut_off, execute, peer};
+use crate::access::rate_limits::{Meter, network};
 
 const PROTOCOL: &str = "graphql-transport-ws";
+/// The close code for a service that is full (registry of RFC 6455).
+const TRY_AGAIN_LATER: u16 = 1013;
 /// The longest id of a subscription, in bytes.
 const ID_BYTES_MAX: usize = 128;
 /// What a close frame's reason may have at most, in bytes (RFC 6455, section 5.5).
@@ -54,8 +57,11 @@ pub async fn websocket(State(shared): State<Arc<Shared>>, request: Request) -> R
         let text = format!("Speak the sub-protocol {PROTOCOL}: send Sec-WebSocket-Protocol: {PROTOCOL}\n");
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
-    let place = match Place::take(&shared) {
-        Ok(place) => place,
+    // Who it is comes later, by a message: until then it is a call without a valid token.
+    let address = address(&headers, peer, shared.trusted_proxies);
+    let counted = Meter::new(shared.rate_limits.clone()).unauthenticated(address).map_err(rate_limited);
+    let threshold = match counted.and_then(|()| Threshold::take(&shared, network(address))) {
+        Ok(threshold) => threshold,
         Err(error) => return graphql::refuse(&headers, error),
     };
     let message_max = shared.limits.body_bytes_max;
@@ -65,7 +71,7 @@ pub async fn websocket(State(shared): State<Arc<Shared>>, request: Request) -> R
         .write_buffer_size(0)
         .max_message_size(message_max)
         .max_frame_size(message_max)
-        .on_upgrade(move |socket| async move { Connection::new(shared, place, headers, peer).run(socket).await })
+        .on_upgrade(move |socket| async move { Connection::new(shared, threshold, headers, peer).run(socket).await })
 }
 
 /// A message to the client.
@@ -108,7 +114,10 @@ struct Outgoing {
 /// One connection.
 struct Connection {
     shared: Arc<Shared>,
-    place: Place,
+    /// Where it waits until its client has said who he is.
+    threshold: Option<Threshold>,
+    /// From then on.
+    place: Option<Place>,
     headers: HeaderMap,
     peer: Option<SocketAddr>,
     admitted: Option<Admitted>,
@@ -122,12 +131,13 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, place: Place, headers: HeaderMap, peer: Option<SocketAddr>) -> Self {
+    fn new(shared: Arc<Shared>, threshold: Threshold, headers: HeaderMap, peer: Option<SocketAddr>) -> Self {
         let (sender, outgoing) = mpsc::channel(1);
         let until = Instant::now() + shared.feeds.init_timeout;
         Self {
             shared,
-            place,
+            threshold: Some(threshold),
+            place: None,
             headers,
             peer,
             admitted: None,
@@ -261,7 +271,10 @@ impl Connection {
             headers.insert(header::AUTHORIZATION, token);
         }
         let admitted = admit(&self.shared, &headers, self.peer).await.map_err(forbidden)?;
-        self.place.of(&admitted.caller.actor(false)).map_err(forbidden)?;
+        let mut place = Place::take(&self.shared).map_err(|error| Close(TRY_AGAIN_LATER, error.message))?;
+        place.of(&admitted.caller.actor(false)).map_err(forbidden)?;
+        self.place = Some(place);
+        self.threshold = None;
         let left = (admitted.until - chrono::Utc::now()).to_std().unwrap_or_default();
         // The feeds themselves say that the token has expired; the connection follows.
         let until = Instant::now().checked_add(left.saturating_add(LAST_WORDS));
@@ -285,11 +298,15 @@ impl Connection {
             );
             return refused(coded(code::RATE_LIMITED, message, None));
         }
+        let admitted = match count(&self.shared, &admitted) {
+            Ok(admitted) => admitted,
+            Err(error) => return refused(error),
+        };
         let call = match graphql::subscription_of(payload, &self.shared.limits) {
             Ok(call) => call,
             Err(error) => return refused(error),
         };
-        let mut told = match execute(&self.shared, &admitted, call, None).await {
+        let mut told = match execute(&self.shared, admitted, call, None).await {
             Ok(told) => told,
             Err(error) => return refused(error),
         };
