@@ -6,6 +6,9 @@
 //!
 //! Who joins at the same moment, on another replica, was let in by a look that came before the erasure; so a tombstone
 //! is finished only when a look a minute later finds nothing to do any more.
+//!
+//! Where a person is, read models say, and a key that is destroyed does not come back. So nobody is erased, and no
+//! tombstone is finished, while they may leave something out.
 
 use std::sync::{MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,6 +24,7 @@ use aggregates::{
     Actor, Digest, Event, Invitation, Membership, Organization, Origin, Personal, Recorded, Refusal, StreamId, User,
 };
 use chrono::Utc;
+use projections::Projection;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -32,7 +36,7 @@ use super::{
     Caller, Commands, Conditions, Fault, Person, Principal, Receipt, UseCase, departures, ownership, system_origin,
 };
 use crate::erased::{self, ErasedList};
-use crate::log::{Draft, Loaded, LogError, Outcome, TRUSTED_FOR, Unfinished};
+use crate::log::{Draft, Loaded, Log, LogError, Outcome, TRUSTED_FOR, Unfinished};
 
 /// In how many organizations somebody may be who is erased.
 const PLACES_MAX: i64 = 10_000;
@@ -46,6 +50,8 @@ const ADDRESSES_MAX: usize = 100;
 const SETTLED_AFTER: chrono::Duration = chrono::Duration::seconds(60);
 /// How long the caller of an erasure waits for what follows it; what takes longer is done behind it.
 const FOLLOW_MAX: Duration = Duration::from_secs(4);
+/// What says where a person is, was or was invited.
+const PLACES: [Projection; 2] = [Projection::Members, Projection::Invitations];
 /// How often one step of an erasure is decided again when others change the same thing.
 const STEP_TRIES_MAX: usize = 50;
 
@@ -184,10 +190,30 @@ fn without(reason: &str, known: &Known) -> String {
     reason
 }
 
+/// Waits a moment until the read models show where everybody is by what the log holds now, and says whether they do. Whom
+/// a parked stream is about nobody knows, so one is enough that they do not.
+async fn all_is_shown(log: &Log) -> Result<bool, LogError> {
+    let heads = log.heads_now(&[]).await?;
+    wait_for_read_models(log, &[]).await?;
+    let partitions: Vec<i16> = heads.keys().copied().collect();
+    for projection in PLACES {
+        let shown = projections::complete(log.pool(), projection, &partitions).await?;
+        if heads.iter().any(|(partition, head)| shown.get(partition).copied().unwrap_or_default() < *head) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Refuses while a legal hold stands where the person is, was or was invited, and while he is the last owner of an
 /// organization that lives. The command relies on those organizations: a hold at the same time is a conflict.
 async fn must_not_be_needed(work: &mut Work<'_>, user: Option<&UserId>, claims: &[Digest]) -> Result<(), Stop> {
-    wait_for_read_models(work.log(), &[]).await?;
+    if !all_is_shown(work.log()).await? {
+        let message = "the read models of members and invitations do not show everything, so it is not known where the \
+            person is needed: try again in a moment; if that does not help, `tenancy projections status` says what is \
+            parked";
+        return Err(Fault::Unavailable(message).into());
+    }
     let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
     let places = sqlx::query_scalar!(
         r#"SELECT organization_id AS "id!" FROM members WHERE user_id = $1
@@ -448,7 +474,7 @@ impl Commands {
             _ => None,
         });
         let Some((claims, cause)) = erasure else { return Ok(Step::Nothing) };
-        wait_for_read_models(self.log(), &[]).await?;
+        let all_is_shown = all_is_shown(self.log()).await?;
         self.log().forget_outcomes(id.as_ref()).await?;
         let memberships = sqlx::query!(
             "SELECT organization_id, state FROM members WHERE user_id = $1 ORDER BY state, id LIMIT $2",
@@ -458,7 +484,7 @@ impl Commands {
         .fetch_all(self.log().pool())
         .await
         .map_err(LogError::from)?;
-        let mut steps = vec![];
+        let mut steps = vec![if all_is_shown { Step::Nothing } else { Step::Blocked }];
         for row in memberships {
             let Ok(organization) = row.organization_id.parse::<OrganizationId>() else { continue };
             let contact =
@@ -478,8 +504,9 @@ impl Commands {
             return Ok(Step::Nothing);
         };
         let claim = self.log().load::<Invitation>(id).await?.state.email_claim.clone();
-        wait_for_read_models(self.log(), &[]).await?;
-        self.end_invitations(&cause, None, &claim.into_iter().collect::<Vec<_>>()).await
+        let all_is_shown = all_is_shown(self.log()).await?;
+        let ended = self.end_invitations(&cause, None, &claim.into_iter().collect::<Vec<_>>()).await?;
+        Ok(if all_is_shown { ended } else { Step::Blocked })
     }
 
     /// Erases what invitations to these addresses say, and those that the user accepted.

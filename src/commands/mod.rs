@@ -127,6 +127,9 @@ pub enum Fault {
     /// The key was used with another input.
     #[error("this idempotency key was used with another input: use a new key, or repeat the same input")]
     IdempotencyKeyReused,
+    /// What it has to know is not known at the moment.
+    #[error("{0}")]
+    Unavailable(&'static str),
     /// There were too many before it.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),

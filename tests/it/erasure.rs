@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tenancy::access::issuer::Grant;
-use tenancy::commands::erasure::EraseSubject;
-use tenancy::commands::{Caller, Conditions, Person, Principal};
+use tenancy::commands::erasure::{EraseSubject, HoldOrganization};
+use tenancy::commands::{Caller, Conditions, Fault, Person, Principal, Receipt};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::Core;
 use uuid::Uuid;
@@ -68,6 +68,46 @@ async fn read_everything(operator: &Client) -> String {
                 invitations(first: 10) {{ nodes {{ email acceptedBy {{ email name }} }} }} }} }} }}"
     );
     operator.query(&query, json!({})).await.0.to_string()
+}
+
+/// An operator who comes by no network.
+fn caller(operator: &str) -> Caller {
+    let user = operator.parse().unwrap();
+    Caller {
+        principal: Principal::User(Person { user, email: None, operator: true, organization: None }),
+        ip: None,
+        user_agent: None,
+        request_id: None,
+        correlation_id: Uuid::new_v4(),
+        meter: None,
+    }
+}
+
+/// Only the append of an erasure, and nothing of what follows it.
+async fn append_erasure(core: &Core, operator: &str, user: &str) -> Result<Receipt, Fault> {
+    let case = EraseSubject { user: Some(user.parse().unwrap()), invitation: None, reason: "a test".into() };
+    core.commands.execute(&caller(operator), &case, Conditions::default()).await
+}
+
+async fn set_hold(core: &Core, operator: &str, organization: &str, hold: bool) {
+    let case = HoldOrganization { organization: organization.parse().unwrap(), hold, reason: "a lawsuit".into() };
+    let held = core.commands.execute(&caller(operator), &case, Conditions::default()).await.unwrap();
+    assert!(held.rejections.is_empty(), "{held:?}");
+}
+
+async fn execute(pool: &PgPool, statement: &str) {
+    sqlx::raw_sql(statement).execute(pool).await.unwrap();
+}
+
+/// Read models that have seen nothing yet.
+const EMPTY: &str =
+    r#"UPDATE checkpoints SET "offset" = 0; DELETE FROM members_1.members; DELETE FROM invitations_1.invitations"#;
+/// Tombstones that are looked at now, and by which no command waits any more.
+const OLDER: &str = "UPDATE tombstones SET erased_at = erased_at - interval '2 minutes', next_look_at = now()";
+
+async fn unfinished(pool: &PgPool) -> i64 {
+    let open = "SELECT count(*) FROM tombstones WHERE finished_at IS NULL";
+    sqlx::query_scalar(open).fetch_one(pool).await.unwrap()
 }
 
 async fn project_of(client: &Client, organization: &str, key: &str) -> Answer {
@@ -295,22 +335,7 @@ async fn a_crash_after_the_first_commit_only_delays_an_erasure() {
     // Only the append, and then nothing more.
     let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
     core.catch_up().await.unwrap();
-    let caller = Caller {
-        principal: Principal::User(Person {
-            user: operator.parse().unwrap(),
-            email: None,
-            operator: true,
-            organization: None,
-        }),
-        ip: None,
-        user_agent: None,
-        request_id: None,
-        correlation_id: Uuid::new_v4(),
-        meter: None,
-    };
-    let case = EraseSubject { user: Some(id.parse().unwrap()), invitation: None, reason: "a test".into() };
-    let receipt = core.commands.execute(&caller, &case, Conditions::default()).await.unwrap();
-    assert_eq!(receipt.events.len(), 1);
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().events.len(), 1);
     core.close().await.unwrap();
 
     let server = database.serve().await;
@@ -322,14 +347,61 @@ async fn a_crash_after_the_first_commit_only_delays_an_erasure() {
     eventually("the read models are level", || async { !dump(&pool).await.contains(ADA) }).await;
     assert!(std::fs::read_to_string(list_of(&database)).unwrap().contains(&id), "it is on the list");
     // It is looked at again until whatever began before has ended, and then no more.
-    let open = "SELECT count(*) FROM tombstones WHERE finished_at IS NULL";
-    assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&pool).await.unwrap(), 2);
-    let older = "UPDATE tombstones SET erased_at = erased_at - interval '2 minutes', next_look_at = now()";
-    sqlx::query(older).execute(&pool).await.unwrap();
+    assert_eq!(unfinished(&pool).await, 2);
+    execute(&pool, OLDER).await;
     server.service().core().commands.carry_on_erasures().await.unwrap();
-    assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&pool).await.unwrap(), 0);
+    assert_eq!(unfinished(&pool).await, 0);
     pool.close().await;
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_read_models_leave_out_lets_nobody_be_erased_and_nothing_be_finished() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob) = (server.user(ADA), server.user("bob@example.com"));
+    let (id, acme) = (ada.user_id().await, server.organization("acme", &bob).await);
+    let membership = bob.bring_in(&acme, &ada, ADA, &["member"]).await;
+    let operator = server.operator().user_id().await;
+    server.stop().await;
+    let pool = database.pool().await;
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    set_hold(&core, &operator, &acme, true).await;
+    execute(&pool, EMPTY).await;
+    let refused = append_erasure(&core, &operator, &id).await;
+    assert!(matches!(refused, Err(Fault::Unavailable(_))), "{refused:?}");
+    core.catch_up().await.unwrap();
+    let parked = format!(
+        r#"DELETE FROM members_1.members;
+           INSERT INTO parked (projection, version, shadow, aggregate_type, aggregate_id, owner, partition, "offset", failure, retry_at)
+           SELECT 'members', 1, false, aggregate_type, aggregate_id, organization_id, partition, "offset", 'a test', now() + interval '1 hour'
+           FROM events WHERE aggregate_id = '{membership}' AND sequence = 1"#
+    );
+    execute(&pool, &parked).await;
+    let refused = append_erasure(&core, &operator, &id).await;
+    assert!(matches!(refused, Err(Fault::Unavailable(_))), "{refused:?}");
+    execute(&pool, "DELETE FROM parked").await;
+    execute(&pool, EMPTY).await;
+    core.catch_up().await.unwrap();
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().rejections.len(), 1, "the hold is seen");
+
+    set_hold(&core, &operator, &acme, false).await;
+    core.catch_up().await.unwrap();
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().events.len(), 1);
+    execute(&pool, EMPTY).await;
+    execute(&pool, OLDER).await;
+    core.commands.carry_on_erasures().await.unwrap();
+    assert_eq!(unfinished(&pool).await, 1, "who knows where she is");
+    for _ in 0..2 {
+        core.catch_up().await.unwrap();
+        execute(&pool, OLDER).await;
+        core.commands.carry_on_erasures().await.unwrap();
+    }
+    let state = "SELECT state FROM members_1.members WHERE user_id = $1";
+    let state: String = sqlx::query_scalar(state).bind(&id).fetch_one(&pool).await.unwrap();
+    assert_eq!((state.as_str(), unfinished(&pool).await), ("REMOVED", 0));
+    core.close().await.unwrap();
+    pool.close().await;
 }
 
 async fn run(database: &Database, arguments: &[&str]) -> std::process::Output {
