@@ -10,6 +10,7 @@
 //! Where a person is, read models say, and a key that is destroyed does not come back. So nobody is erased, and no
 //! tombstone is finished, while they may leave something out.
 
+use std::collections::BTreeSet;
 use std::sync::{MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use aggregates::{
     Actor, Digest, Event, Invitation, Membership, Organization, Origin, Personal, Recorded, Refusal, StreamId, User,
 };
 use chrono::Utc;
+use futures_util::TryStreamExt;
 use projections::Projection;
 use serde::Serialize;
 use uuid::Uuid;
@@ -50,8 +52,8 @@ const ADDRESSES_MAX: usize = 100;
 const SETTLED_AFTER: chrono::Duration = chrono::Duration::seconds(60);
 /// How long the caller of an erasure waits for what follows it; what takes longer is done behind it.
 const FOLLOW_MAX: Duration = Duration::from_secs(4);
-/// What says where a person is, was or was invited.
-const PLACES: [Projection; 2] = [Projection::Members, Projection::Invitations];
+/// What says where something of a person is.
+const PLACES: [Projection; 3] = [Projection::Organizations, Projection::Members, Projection::Invitations];
 /// How often one step of an erasure is decided again when others change the same thing.
 const STEP_TRIES_MAX: usize = 50;
 
@@ -209,9 +211,8 @@ async fn all_is_shown(log: &Log) -> Result<bool, LogError> {
 /// organization that lives. The command relies on those organizations: a hold at the same time is a conflict.
 async fn must_not_be_needed(work: &mut Work<'_>, user: Option<&UserId>, claims: &[Digest]) -> Result<(), Stop> {
     if !all_is_shown(work.log()).await? {
-        let message = "the read models of members and invitations do not show everything, so it is not known where the \
-            person is needed: try again in a moment; if that does not help, `tenancy projections status` says what is \
-            parked";
+        let message = "the read models do not show everything, so it is not known where the person is needed: try again \
+            in a moment; if that does not help, `tenancy projections status` says what is parked";
         return Err(Fault::Unavailable(message).into());
     }
     let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
@@ -361,18 +362,10 @@ impl UseCase for ClearContact {
             let known = claim.is_some_and(|claim| self.email_claims.iter().any(|own| own.matches(&claim)));
             known || contact.of() == self.user.as_ref()
         });
-        if !his || !before.state.is_present() || before.state.status.lifecycle == Lifecycle::Deleted {
-            return Ok(());
+        if his && before.state.is_present() {
+            let events = before.state.decide(OrganizationCommand::ClearContact)?;
+            work.record(&self.organization, &before, events);
         }
-        let events = before.state.decide(OrganizationCommand::Update {
-            id: self.organization.clone(),
-            name: None,
-            slug: None,
-            contact_email: Some(None),
-            external_id: None,
-            reason: None,
-        })?;
-        work.record(&self.organization, &before, events);
         Ok(())
     }
 }
@@ -484,18 +477,38 @@ impl Commands {
         .fetch_all(self.log().pool())
         .await
         .map_err(LogError::from)?;
+        let mut contacts = self.contacts(&claims).await?;
         let mut steps = vec![if all_is_shown { Step::Nothing } else { Step::Blocked }];
         for row in memberships {
             let Ok(organization) = row.organization_id.parse::<OrganizationId>() else { continue };
-            let contact =
-                ClearContact { organization: organization.clone(), user: id.clone(), email_claims: claims.clone() };
-            steps.push(self.step(&cause, &contact).await?);
+            contacts.insert(organization.clone());
             if row.state != "REMOVED" {
                 steps.push(self.step(&cause, &EndMembership { organization, user: id.clone() }).await?);
             }
         }
+        for organization in contacts {
+            let contact = ClearContact { organization, user: id.clone(), email_claims: claims.clone() };
+            steps.push(self.step(&cause, &contact).await?);
+        }
         steps.push(self.end_invitations(&cause, Some(id), &claims).await?);
         Ok(summary(&steps))
+    }
+
+    /// The organizations that can be reached at one of these addresses. Read models hold addresses and not their hashes,
+    /// so each is hashed; erasures are rare.
+    async fn contacts(&self, claims: &[Digest]) -> Result<BTreeSet<OrganizationId>, LogError> {
+        let mut rows = sqlx::query!(
+            r#"SELECT id, contact_email AS "contact_email!" FROM organizations WHERE contact_email IS NOT NULL"#
+        )
+        .fetch(self.log().pool());
+        let mut found = BTreeSet::new();
+        while let Some(row) = rows.try_next().await? {
+            let claim = email_claim(self.log().keys(), &row.contact_email);
+            if claims.iter().any(|own| own.matches(&claim)) {
+                found.extend(row.id.parse::<OrganizationId>());
+            }
+        }
+        Ok(found)
     }
 
     async fn end_invitee(&self, id: &InvitationId) -> Result<Step, Fault> {

@@ -225,6 +225,34 @@ async fn nothing_readable_is_left_of_an_erased_person() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_contact_address_goes_where_she_was_no_member_and_does_not_come_back_with_a_restored_organization() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (operator, ada, bob) = (server.operator(), server.user(ADA), server.user("bob@example.com"));
+    let id = ada.user_id().await;
+    let create = "createOrganization";
+    let input = json!({"name": "Engines", "slug": "engines", "contactEmail": ADA});
+    let engines = ada.run(create, "CreateOrganizationInput", input, "organization { id }").await;
+    let engines = engines.text("/organization/id");
+    let input = json!({"name": "Acme", "slug": "acme", "contactEmail": ADA.to_uppercase()});
+    assert!(bob.run(create, "CreateOrganizationInput", input, "organization { id }").await.accepted());
+    assert!(ada.organization_command("deleteOrganization", &engines).await.accepted());
+    assert!(erase(&operator, json!({"userId": id})).await.accepted());
+    let pool = database.pool().await;
+    let contacts = "SELECT count(*) FROM organizations_1.organizations WHERE contact_email IS NOT NULL";
+    eventually("no contact address is left", || async {
+        sqlx::query_scalar::<_, i64>(contacts).fetch_one(&pool).await.unwrap() == 0
+    })
+    .await;
+    let input = json!({"organizationId": engines, "reason": "a test"});
+    let restored = operator.run("restoreOrganization", "OrganizationCommandInput", input, "__typename").await;
+    assert!(restored.accepted(), "{restored:?}");
+    assert!(!read_everything(&operator).await.contains(ADA));
+    pool.close().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_needed_or_held_is_not_erased_and_the_refusal_names_the_places() {
     let database = Database::new().await;
     let server = database.serve().await;
