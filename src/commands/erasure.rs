@@ -370,10 +370,10 @@ impl UseCase for ClearContact {
     }
 }
 
-/// Erases what an invitation says of its invitee.
+/// Erases what an invitation says of its invitee, unless its organization is held: what is held stays, also where the
+/// hold came after the erasure.
 #[derive(Debug, Serialize)]
 struct EraseInvitee {
-    organization: OrganizationId,
     invitation: InvitationId,
 }
 
@@ -381,12 +381,14 @@ impl UseCase for EraseInvitee {
     const OPERATION: &'static str = "eraseSubject";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
-        work.organization = Some(self.organization.clone());
         let before = work.load::<Invitation>(&self.invitation).await?;
-        if before.version > 0 {
-            let events = before.state.decide(InvitationCommand::Erase { because: None, at: work.now })?;
-            work.record(&self.invitation, &before, events);
+        let Some(organization) = before.organization.clone() else { return Ok(()) };
+        work.organization = Some(organization.clone());
+        let events = before.state.decide(InvitationCommand::Erase { because: None, at: work.now })?;
+        if !events.is_empty() && work.load::<Organization>(&organization).await?.state.legal_hold.is_some() {
+            return Err(Refusal::InvalidState("a legal hold stands on the organization".into()).into());
         }
+        work.record(&self.invitation, &before, events);
         Ok(())
     }
 }
@@ -483,12 +485,12 @@ impl Commands {
             let Ok(organization) = row.organization_id.parse::<OrganizationId>() else { continue };
             contacts.insert(organization.clone());
             if row.state != "REMOVED" {
-                steps.push(self.step(&cause, &EndMembership { organization, user: id.clone() }).await?);
+                steps.push(self.step(&cause, &EndMembership { organization, user: id.clone() }).await);
             }
         }
         for organization in contacts {
             let contact = ClearContact { organization, user: id.clone(), email_claims: claims.clone() };
-            steps.push(self.step(&cause, &contact).await?);
+            steps.push(self.step(&cause, &contact).await);
         }
         steps.push(self.end_invitations(&cause, Some(id), &claims).await?);
         Ok(summary(&steps))
@@ -525,10 +527,9 @@ impl Commands {
     /// Erases what invitations to these addresses say, and those that the user accepted.
     async fn end_invitations(&self, cause: &Recorded, user: Option<&UserId>, claims: &[Digest]) -> Result<Step, Fault> {
         let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
-        let rows = sqlx::query!(
-            r#"SELECT id AS "id!", organization_id AS "organization_id!" FROM invitations
-               WHERE email_claim = ANY($2) AND email IS NOT NULL
-               UNION SELECT id, organization_id FROM invitations WHERE accepted_by = $1 AND email IS NOT NULL
+        let rows = sqlx::query_scalar!(
+            r#"SELECT id AS "id!" FROM invitations WHERE email_claim = ANY($2) AND email IS NOT NULL
+               UNION SELECT id FROM invitations WHERE accepted_by = $1 AND email IS NOT NULL
                LIMIT $3"#,
             user.map(AsRef::as_ref),
             &claims as &[&str],
@@ -539,16 +540,35 @@ impl Commands {
         .map_err(LogError::from)?;
         let mut steps = vec![];
         for row in rows {
-            if let (Ok(organization), Ok(invitation)) = (row.organization_id.parse(), row.id.parse()) {
-                steps.push(self.step(cause, &EraseInvitee { organization, invitation }).await?);
+            if let Ok(invitation) = row.parse() {
+                steps.push(self.step(cause, &EraseInvitee { invitation }).await);
             }
         }
         Ok(summary(&steps))
     }
 
-    /// Decides and appends one step until nobody is in between. It came about by the erasure, and so by who ordered that.
-    async fn step<U: UseCase>(&self, cause: &Recorded, case: &U) -> Result<Step, Fault> {
-        let user = match &cause.origin.actor {
+    /// One step. One that fails must not keep the others from being done.
+    async fn step<U: UseCase>(&self, cause: &Recorded, case: &U) -> Step {
+        self.settle(Some(cause), case).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, subject = cause.stream.id(), "a step of an erasure failed, and will be tried again");
+            Step::Blocked
+        })
+    }
+
+    /// Decides and appends one step until nobody is in between. It came about by the erasure, and so by who ordered
+    /// that; without one, by the service.
+    async fn settle<U: UseCase>(&self, cause: Option<&Recorded>, case: &U) -> Result<Step, Fault> {
+        let origin = match cause {
+            Some(cause) => Origin {
+                actor: cause.origin.actor.clone(),
+                request_id: cause.origin.request_id.clone(),
+                correlation_id: cause.origin.correlation_id,
+                causation_id: Some(cause.id.clone()),
+                ..system_origin()
+            },
+            None => system_origin(),
+        };
+        let user = match &origin.actor {
             Actor::User(user) | Actor::Operator(user) => user.clone(),
             Actor::Token(_) | Actor::System => UserId::from_uuid(Uuid::nil()),
         };
@@ -556,50 +576,50 @@ impl Commands {
             principal: Principal::User(Person { user, email: None, operator: true, organization: None }),
             ip: None,
             user_agent: None,
-            request_id: cause.origin.request_id.clone(),
-            correlation_id: cause.origin.correlation_id,
+            request_id: origin.request_id.clone(),
+            correlation_id: origin.correlation_id,
             meter: None,
         };
         let (conditions, admitted) = (Conditions::default(), OnceLock::new());
-        let origin = Origin {
-            actor: cause.origin.actor.clone(),
-            request_id: cause.origin.request_id.clone(),
-            correlation_id: cause.origin.correlation_id,
-            causation_id: Some(cause.id.clone()),
-            ..system_origin()
-        };
+        let mut compared: Vec<StreamId> = vec![];
         for _ in 0..STEP_TRIES_MAX {
             let mut work = Work::new(self, &caller, &conditions, U::OPERATION, Uuid::now_v7(), &admitted);
             let decided = case.decide(&mut work).await;
             let streams = work.streams();
-            if let Err(stop) = decided {
-                let Stop::Refusal(refusal) = stop else {
-                    let Stop::Fault(fault) = stop else { return Ok(Step::Blocked) };
-                    return Err(fault);
-                };
-                tracing::debug!(?refusal, "a step of an erasure was refused, and is looked at again");
-            } else {
-                let writes = work.take_writes();
-                if writes.is_empty() {
-                    return Ok(Step::Nothing);
+            // That nothing is recorded stands only if everything that it relied upon was compared with the log.
+            let is_compared = streams.iter().all(|stream| compared.contains(stream));
+            match decided {
+                Err(Stop::Fault(fault)) => return Err(fault),
+                Err(Stop::Refusal(refusal)) if is_compared => {
+                    tracing::debug!(?refusal, "a step of an erasure was refused, and is looked at again");
+                    return Ok(Step::Blocked);
                 }
-                let organization = work.organization.clone();
-                let relied = work.relied(&writes);
-                let draft = Draft { organization, relied, held: None, writes, origin: origin.clone() };
-                match self.log().append(self.log().seal(draft).await?).await? {
-                    Outcome::Accepted { .. } => return Ok(Step::Done),
-                    Outcome::Floor { .. } => {
-                        let place = work.organization.as_ref().map(ToString::to_string);
-                        tracing::warn!(
-                            organization = place,
-                            "an erased person has become the last owner meanwhile: let somebody else own it"
-                        );
-                        return Ok(Step::Blocked);
+                Err(Stop::Refusal(_)) => {}
+                Ok(()) => {
+                    let writes = work.take_writes();
+                    if !writes.is_empty() {
+                        let organization = work.organization.clone();
+                        let relied = work.relied(&writes);
+                        let draft = Draft { organization, relied, held: None, writes, origin: origin.clone() };
+                        match self.log().append(self.log().seal(draft).await?).await? {
+                            Outcome::Accepted { .. } => return Ok(Step::Done),
+                            Outcome::Floor { .. } => {
+                                let place = work.organization.as_ref().map(ToString::to_string);
+                                tracing::warn!(
+                                    organization = place,
+                                    "an erased person has become the last owner meanwhile: let somebody else own it"
+                                );
+                                return Ok(Step::Blocked);
+                            }
+                            _ => {}
+                        }
+                    } else if is_compared {
+                        return Ok(Step::Nothing);
                     }
-                    _ => {}
                 }
             }
             self.log().bring_up_to_date(&streams).await?;
+            compared = streams;
         }
         Ok(Step::Blocked)
     }

@@ -432,6 +432,61 @@ async fn what_read_models_leave_out_lets_nobody_be_erased_and_nothing_be_finishe
     pool.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_a_broken_organization_nor_a_hold_that_came_later_keeps_an_erasure_from_the_rest() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob) = (server.user(ADA), server.user("bob@example.com"));
+    let id = ada.user_id().await;
+    let mut members = vec![];
+    for slug in ["acme", "other"] {
+        let organization = server.organization(slug, &bob).await;
+        members.push((bob.bring_in(&organization, &ada, ADA, &["member"]).await, organization));
+    }
+    // The first one that is looked at.
+    members.sort();
+    let (broken, held) = (members[0].0.clone(), members[1].1.clone());
+    let operator = server.operator().user_id().await;
+    server.stop().await;
+    let pool = database.pool().await;
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    core.catch_up().await.unwrap();
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().events.len(), 1);
+    set_hold(&core, &operator, &held, true).await;
+    core.catch_up().await.unwrap();
+    let unreadable = format!(
+        r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition,
+               "offset", organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+           SELECT 'Membership', aggregate_id, (SELECT max(sequence) + 1 FROM events WHERE aggregate_id = '{broken}'),
+               'MemberExploded', '1.0', '{{"MemberExploded": {{}}}}', partition,
+               (SELECT max("offset") + 1 FROM events WHERE partition = e.partition), organization_id,
+               (SELECT max(audit_sequence) + 1 FROM events WHERE organization_id = e.organization_id),
+               'evt_01h455vb4pex5vsknk084sn02q', gen_random_uuid(), 'system', gen_random_uuid(), now()
+           FROM events e WHERE aggregate_id = '{broken}' AND sequence = 1"#
+    );
+    execute(&pool, &unreadable).await;
+    let look = async || {
+        execute(&pool, OLDER).await;
+        core.commands.carry_on_erasures().await.unwrap();
+        core.catch_up().await.unwrap();
+    };
+    look().await;
+    let ended = "SELECT state FROM members_1.members WHERE user_id = $1 AND organization_id = $2";
+    let ended: String = sqlx::query_scalar(ended).bind(&id).bind(&held).fetch_one(&pool).await.unwrap();
+    assert_eq!(ended, "REMOVED");
+    let left = "SELECT organization_id FROM invitations_1.invitations WHERE email IS NOT NULL";
+    let left = async || sqlx::query_scalar::<_, String>(left).fetch_all(&pool).await.unwrap();
+    assert_eq!(left().await, [held.clone()], "what is held stays, and nothing else");
+    set_hold(&core, &operator, &held, false).await;
+    core.catch_up().await.unwrap();
+    look().await;
+    assert_eq!(left().await, [""; 0]);
+    look().await;
+    assert!(unfinished(&pool).await > 0, "what is broken is not done");
+    core.close().await.unwrap();
+    pool.close().await;
+}
+
 async fn run(database: &Database, arguments: &[&str]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancy"));
     command.args(arguments).envs(database.variables(&[])).env_remove("TENANCY_LOG");
