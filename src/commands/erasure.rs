@@ -53,7 +53,8 @@ const SETTLED_AFTER: chrono::Duration = chrono::Duration::seconds(60);
 /// How long the caller of an erasure waits for what follows it; what takes longer is done behind it.
 const FOLLOW_MAX: Duration = Duration::from_secs(4);
 /// What says where something of a person is.
-const PLACES: [Projection; 3] = [Projection::Organizations, Projection::Members, Projection::Invitations];
+const PLACES: [Projection; 4] =
+    [Projection::Organizations, Projection::Members, Projection::Invitations, Projection::ApiTokens];
 /// How often one step of an erasure is decided again when others change the same thing.
 const STEP_TRIES_MAX: usize = 50;
 
@@ -370,11 +371,33 @@ impl UseCase for ClearContact {
     }
 }
 
+/// Records an erasure anew of which the log says nothing: the database was restored, and the person is on the list.
+#[derive(Debug, Serialize)]
+struct EraseUserAgain {
+    user: UserId,
+}
+
+impl UseCase for EraseUserAgain {
+    const OPERATION: &'static str = "eraseSubject";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let before = work.load::<User>(&self.user).await?;
+        if before.version > 0 {
+            let known = known_of(work.log().history(&self.user.clone().into()).await?, before.version);
+            let email_claims = claims_of(work.log().keys(), &known.addresses);
+            let events = before.state.decide(UserCommand::Erase { email_claims, because: None })?;
+            work.record(&self.user, &before, events);
+        }
+        Ok(())
+    }
+}
+
 /// Erases what an invitation says of its invitee, unless its organization is held: what is held stays, also where the
-/// hold came after the erasure.
+/// hold came after the erasure. Who was erased before a database was restored is erased in spite of a hold.
 #[derive(Debug, Serialize)]
 struct EraseInvitee {
     invitation: InvitationId,
+    again: bool,
 }
 
 impl UseCase for EraseInvitee {
@@ -385,7 +408,10 @@ impl UseCase for EraseInvitee {
         let Some(organization) = before.organization.clone() else { return Ok(()) };
         work.organization = Some(organization.clone());
         let events = before.state.decide(InvitationCommand::Erase { because: None, at: work.now })?;
-        if !events.is_empty() && work.load::<Organization>(&organization).await?.state.legal_hold.is_some() {
+        if !events.is_empty()
+            && !self.again
+            && work.load::<Organization>(&organization).await?.state.legal_hold.is_some()
+        {
             return Err(Refusal::InvalidState("a legal hold stands on the organization".into()).into());
         }
         work.record(&self.invitation, &before, events);
@@ -468,9 +494,13 @@ impl Commands {
             Event::User(UserEvent::UserErased { email_claims, .. }) => Some((email_claims.clone(), recorded)),
             _ => None,
         });
-        let Some((claims, cause)) = erasure else { return Ok(Step::Nothing) };
+        let Some((claims, cause)) = erasure else {
+            // The key was destroyed alone, and what follows goes by the record.
+            return self.settle(None, &EraseUserAgain { user: id.clone() }).await;
+        };
         let all_is_shown = all_is_shown(self.log()).await?;
         self.log().forget_outcomes(id.as_ref()).await?;
+        self.forget_tokens(id).await?;
         let memberships = sqlx::query!(
             "SELECT organization_id, state FROM members WHERE user_id = $1 ORDER BY state, id LIMIT $2",
             id.as_ref(),
@@ -496,6 +526,20 @@ impl Commands {
         Ok(summary(&steps))
     }
 
+    /// Destroys the keys of the API tokens that the user answers for: under them lie the network addresses and programs
+    /// of their calls, which are most likely his. A token that goes on leaves none from now on.
+    async fn forget_tokens(&self, user: &UserId) -> Result<(), LogError> {
+        let tokens = sqlx::query_scalar!(
+            "SELECT id FROM api_tokens WHERE responsible = $1",
+            Actor::User(user.clone()).to_string()
+        );
+        let tokens = self.log().with_key(&tokens.fetch_all(self.log().pool()).await?).await?;
+        if !tokens.is_empty() {
+            self.log().destroy_keys(&tokens.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+
     /// The organizations that can be reached at one of these addresses. Read models hold addresses and not their hashes,
     /// so each is hashed; erasures are rare.
     async fn contacts(&self, claims: &[Digest]) -> Result<BTreeSet<OrganizationId>, LogError> {
@@ -516,7 +560,7 @@ impl Commands {
     async fn end_invitee(&self, id: &InvitationId) -> Result<Step, Fault> {
         let history = self.log().history(&id.clone().into()).await?;
         let Some(cause) = history.into_iter().rev().find(|recorded| recorded.event.destroys_key()) else {
-            return Ok(Step::Nothing);
+            return self.settle(None, &EraseInvitee { invitation: id.clone(), again: true }).await;
         };
         let claim = self.log().load::<Invitation>(id).await?.state.email_claim.clone();
         let all_is_shown = all_is_shown(self.log()).await?;
@@ -541,7 +585,7 @@ impl Commands {
         let mut steps = vec![];
         for row in rows {
             if let Ok(invitation) = row.parse() {
-                steps.push(self.step(cause, &EraseInvitee { invitation }).await);
+                steps.push(self.step(cause, &EraseInvitee { invitation, again: false }).await);
             }
         }
         Ok(summary(&steps))
@@ -628,12 +672,12 @@ impl Commands {
     pub async fn keep_list(&self) -> Result<(), Fault> {
         loop {
             // Some may have been committed after later ones.
-            let since = self.list().newest().map(|newest| newest - chrono::Duration::minutes(10));
+            let since = self.list().caught_up_to().map(|newest| newest - chrono::Duration::minutes(10));
             let erased = self.log().erased_since(since.unwrap_or_default()).await?;
-            let before = self.list().ids().count();
             let mut list = self.list();
-            list.add(erased.iter().map(|erased| (erased.subject.as_str(), erased.erased_at))).map_err(kept)?;
-            if list.ids().count() == before {
+            let before = list.caught_up_to();
+            list.catch_up(erased.iter().map(|erased| (erased.subject.as_str(), erased.erased_at))).map_err(kept)?;
+            if list.caught_up_to() == before {
                 return Ok(());
             }
         }
@@ -651,60 +695,25 @@ impl Commands {
         for subject in &back {
             tracing::error!(subject, "the key of an erased person had come back: it is destroyed again");
             let recorded = match StreamId::from_id(subject) {
-                Some(StreamId::User(id)) => self.erase_user_again(&id).await?,
-                Some(StreamId::Invitation(id)) => self.erase_invitee_again(&id).await?,
+                Some(StreamId::User(user)) => self.settle(None, &EraseUserAgain { user }).await?,
+                Some(StreamId::Invitation(invitation)) => {
+                    self.settle(None, &EraseInvitee { invitation, again: true }).await?
+                }
                 Some(
                     StreamId::Organization(_) | StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_),
                 )
-                | None => false,
+                | None => Step::Nothing,
             };
-            if !recorded {
-                self.log().destroy_keys(&[subject]).await?;
+            match recorded {
+                Step::Done => {}
+                Step::Nothing => self.log().destroy_keys(&[subject]).await?,
+                // Without the record nobody would know what else is to be ended.
+                Step::Blocked => return Err(Fault::Conflict),
             }
         }
         let now = Utc::now();
         self.list().add(others.iter().map(|subject| (subject.as_str(), now))).map_err(kept)?;
         Ok(back)
-    }
-
-    /// Records it anew where the log does not say it any more.
-    async fn erase_user_again(&self, id: &UserId) -> Result<bool, Fault> {
-        let stream: StreamId = id.clone().into();
-        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-        let user = self.log().load::<User>(id).await?;
-        let known = known_of(self.log().history(&stream).await?, user.version);
-        let email_claims = claims_of(self.log().keys(), &known.addresses);
-        let Ok(events) = user.state.decide(UserCommand::Erase { email_claims, because: None }) else {
-            return Ok(false);
-        };
-        self.append_again(None, stream, user.version, events.into_iter().map(Into::into).collect()).await
-    }
-
-    async fn erase_invitee_again(&self, id: &InvitationId) -> Result<bool, Fault> {
-        let stream: StreamId = id.clone().into();
-        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-        let invitation = self.log().load::<Invitation>(id).await?;
-        let Ok(events) = invitation.state.decide(InvitationCommand::Erase { because: None, at: Utc::now() }) else {
-            return Ok(false);
-        };
-        let organization = invitation.organization.clone();
-        self.append_again(organization, stream, invitation.version, events.into_iter().map(Into::into).collect()).await
-    }
-
-    async fn append_again(
-        &self,
-        organization: Option<OrganizationId>,
-        stream: StreamId,
-        version: u64,
-        events: Vec<Event>,
-    ) -> Result<bool, Fault> {
-        if events.is_empty() {
-            return Ok(false);
-        }
-        let writes = vec![(stream, version, events)];
-        let draft = Draft { organization, relied: vec![], held: None, writes, origin: system_origin() };
-        let outcome = self.log().append(self.log().seal(draft).await?).await?;
-        Ok(matches!(outcome, Outcome::Accepted { .. }))
     }
 }
 

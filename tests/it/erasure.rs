@@ -149,6 +149,12 @@ async fn nothing_readable_is_left_of_an_erased_person() {
     let declined = boss.invite(&fourth, ADA, &["guest"]).await;
     let input = json!({"token": declined.text("/token")});
     ada.run("declineInvitation", "InvitationTokenInput", input, "__typename").await;
+    // A service of hers called, from where she is.
+    ada.organization_command("submitOrganizationForVerification", &engines).await;
+    operator.review("verifyOrganization", &engines).await;
+    let made = ada.create_token(&engines, &["project:create", "project:read"]).await;
+    let service = Client { token: Some(made.text("/secret")), ..ada.clone() };
+    project_of(&service, &engines, "of-a-token").await;
     // Refused, and so on record with her address.
     ada.run(
         "verifyOrganization",
@@ -181,6 +187,11 @@ async fn nothing_readable_is_left_of_an_erased_person() {
         assert_eq!(erased.actions(), ["user.erased"]);
     }
 
+    let tokens = "SELECT count(*) FROM subject_keys WHERE subject_id LIKE 'tok%'";
+    let keyless = format!("{tokens} AND wrapped IS NULL");
+    for (count, is) in [(tokens, 1), (keyless.as_str(), 1)] {
+        assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&pool).await.unwrap(), is, "{count}");
+    }
     let (dump, read) = (dump(&pool).await, read_everything(&operator).await);
     for trace in traces {
         assert!(!dump.contains(trace), "{trace}: {}", dump.lines().find(|line| line.contains(trace)).unwrap());
@@ -483,6 +494,40 @@ async fn neither_a_broken_organization_nor_a_hold_that_came_later_keeps_an_erasu
     assert_eq!(left().await, [""; 0]);
     look().await;
     assert!(unfinished(&pool).await > 0, "what is broken is not done");
+    core.close().await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_destroyed_without_a_record_is_recorded_and_a_list_from_elsewhere_hides_no_tombstone() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob) = (server.user(ADA), server.user("bob@example.com"));
+    let (id, acme) = (ada.user_id().await, server.organization("acme", &bob).await);
+    bob.bring_in(&acme, &ada, ADA, &["member"]).await;
+    server.stop().await;
+    let pool = database.pool().await;
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    core.catch_up().await.unwrap();
+    core.commands.log().destroy_keys(&[&id]).await.unwrap();
+    execute(&pool, OLDER).await;
+    // On a data directory that knows nothing yet, somebody is added whose erasure is newer.
+    let elsewhere = nobody_id();
+    core.commands.erase_again(std::slice::from_ref(&elsewhere)).await.unwrap();
+    core.close().await.unwrap();
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    for _ in 0..4 {
+        core.commands.carry_on_erasures().await.unwrap();
+        core.catch_up().await.unwrap();
+        execute(&pool, OLDER).await;
+    }
+    let list = std::fs::read_to_string(list_of(&database)).unwrap();
+    assert!(list.contains(&id) && list.contains(&elsewhere), "{list}");
+    let recorded = "SELECT count(*) FROM events WHERE aggregate_id = $1 AND event_type = 'UserErased'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(recorded).bind(&id).fetch_one(&pool).await.unwrap(), 1);
+    let state = "SELECT state FROM members_1.members WHERE user_id = $1";
+    let state: String = sqlx::query_scalar(state).bind(&id).fetch_one(&pool).await.unwrap();
+    assert_eq!((state.as_str(), unfinished(&pool).await), ("REMOVED", 0));
     core.close().await.unwrap();
     pool.close().await;
 }
