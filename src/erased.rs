@@ -31,8 +31,9 @@ pub struct ErasedList {
     path: PathBuf,
     file: File,
     known: HashSet<String>,
-    /// The newest erasure in it.
-    newest: Option<DateTime<Utc>>,
+    /// Up to which of the database's tombstones it has them all. That is not in the file: what was brought from
+    /// elsewhere says nothing about older ones, so every process looks through all of them once.
+    caught_up_to: Option<DateTime<Utc>>,
 }
 
 impl ErasedList {
@@ -51,10 +52,8 @@ impl ErasedList {
             Ok((file, text))
         };
         let (file, text) = open().map_err(|source| Error { path: path.clone(), source })?;
-        let lines: Vec<_> = text.lines().filter_map(parse).collect();
-        let newest = lines.iter().map(|(at, _)| *at).max();
-        let known = lines.into_iter().map(|(_, id)| id).collect();
-        Ok(Self { path, file, known, newest })
+        let known = text.lines().filter_map(parse).map(|(_, id)| id).collect();
+        Ok(Self { path, file, known, caught_up_to: None })
     }
 
     /// The ids in a list from elsewhere.
@@ -68,9 +67,19 @@ impl ErasedList {
         self.known.iter().map(String::as_str)
     }
 
-    /// The newest erasure in it.
-    pub fn newest(&self) -> Option<DateTime<Utc>> {
-        self.newest
+    /// Up to which of the database's tombstones this process has seen to it that they are all in it.
+    pub fn caught_up_to(&self) -> Option<DateTime<Utc>> {
+        self.caught_up_to
+    }
+
+    /// Adds the database's next tombstones, oldest first.
+    pub fn catch_up<'a>(
+        &mut self,
+        erased: impl Iterator<Item = (&'a str, DateTime<Utc>)> + Clone,
+    ) -> Result<(), Error> {
+        self.add(erased.clone())?;
+        self.caught_up_to = self.caught_up_to.max(erased.map(|(_, at)| at).last());
+        Ok(())
     }
 
     /// Adds those that are not in it, and flushes.
@@ -92,10 +101,7 @@ impl ErasedList {
             written
         };
         write().map_err(|source| Error { path: self.path.clone(), source })?;
-        for (id, at) in new {
-            self.newest = self.newest.max(Some(at));
-            self.known.insert(id.to_owned());
-        }
+        self.known.extend(new.into_iter().map(|(id, _)| id.to_owned()));
         Ok(())
     }
 }

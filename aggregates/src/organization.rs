@@ -510,6 +510,9 @@ pub enum OrganizationCommand {
         /// Why.
         reason: Option<String>,
     },
+    /// Clear the contact address, whose person was erased; also of an organization that is deleted, or it would be back
+    /// when that is restored.
+    ClearContact,
     /// Write the settings document of a namespace; null or an empty object clears it.
     UpdateSettings {
         /// Which document.
@@ -680,7 +683,7 @@ impl Organization {
         let deleted = self.status.lifecycle == Lifecycle::Deleted;
         let is_for_deleted = matches!(
             command,
-            C::Restore { .. } | C::Purge { .. } | C::SetLegalHold { .. } | C::ReleaseLegalHold { .. }
+            C::ClearContact | C::Restore { .. } | C::Purge { .. } | C::SetLegalHold { .. } | C::ReleaseLegalHold { .. }
         );
         if deleted && !is_for_deleted {
             return Err(Refusal::InvalidState("the organization is deleted: restore it first".into()));
@@ -690,6 +693,11 @@ impl Organization {
             C::Update { id, name, slug, contact_email, external_id, reason } => {
                 let reason = text::reason("reason", reason.as_deref())?;
                 self.update(&id, name, slug, contact_email, external_id, reason)
+            }
+            C::ClearContact => {
+                let previous_contact_email = self.contact_email.clone();
+                let cleared = E::OrgContactChanged { contact_email: None, previous_contact_email, reason: None };
+                Ok(self.contact_email.is_some().then_some(cleared).into_iter().collect())
             }
             C::UpdateSettings { namespace, value, reason } => {
                 self.update_settings(&namespace, value, reason.as_deref())

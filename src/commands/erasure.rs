@@ -6,7 +6,11 @@
 //!
 //! Who joins at the same moment, on another replica, was let in by a look that came before the erasure; so a tombstone
 //! is finished only when a look a minute later finds nothing to do any more.
+//!
+//! Where a person is, read models say, and a key that is destroyed does not come back. So nobody is erased, and no
+//! tombstone is finished, while they may leave something out.
 
+use std::collections::BTreeSet;
 use std::sync::{MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +25,8 @@ use aggregates::{
     Actor, Digest, Event, Invitation, Membership, Organization, Origin, Personal, Recorded, Refusal, StreamId, User,
 };
 use chrono::Utc;
+use futures_util::TryStreamExt;
+use projections::Projection;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -32,7 +38,7 @@ use super::{
     Caller, Commands, Conditions, Fault, Person, Principal, Receipt, UseCase, departures, ownership, system_origin,
 };
 use crate::erased::{self, ErasedList};
-use crate::log::{Draft, Loaded, LogError, Outcome, TRUSTED_FOR, Unfinished};
+use crate::log::{Draft, Loaded, Log, LogError, Outcome, TRUSTED_FOR, Unfinished};
 
 /// In how many organizations somebody may be who is erased.
 const PLACES_MAX: i64 = 10_000;
@@ -46,6 +52,9 @@ const ADDRESSES_MAX: usize = 100;
 const SETTLED_AFTER: chrono::Duration = chrono::Duration::seconds(60);
 /// How long the caller of an erasure waits for what follows it; what takes longer is done behind it.
 const FOLLOW_MAX: Duration = Duration::from_secs(4);
+/// What says where something of a person is.
+const PLACES: [Projection; 4] =
+    [Projection::Organizations, Projection::Members, Projection::Invitations, Projection::ApiTokens];
 /// How often one step of an erasure is decided again when others change the same thing.
 const STEP_TRIES_MAX: usize = 50;
 
@@ -184,10 +193,29 @@ fn without(reason: &str, known: &Known) -> String {
     reason
 }
 
+/// Waits a moment until the read models show where everybody is by what the log holds now, and says whether they do. Whom
+/// a parked stream is about nobody knows, so one is enough that they do not.
+async fn all_is_shown(log: &Log) -> Result<bool, LogError> {
+    let heads = log.heads_now(&[]).await?;
+    wait_for_read_models(log, &[]).await?;
+    let partitions: Vec<i16> = heads.keys().copied().collect();
+    for projection in PLACES {
+        let shown = projections::complete(log.pool(), projection, &partitions).await?;
+        if heads.iter().any(|(partition, head)| shown.get(partition).copied().unwrap_or_default() < *head) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Refuses while a legal hold stands where the person is, was or was invited, and while he is the last owner of an
 /// organization that lives. The command relies on those organizations: a hold at the same time is a conflict.
 async fn must_not_be_needed(work: &mut Work<'_>, user: Option<&UserId>, claims: &[Digest]) -> Result<(), Stop> {
-    wait_for_read_models(work.log(), &[]).await?;
+    if !all_is_shown(work.log()).await? {
+        let message = "the read models do not show everything, so it is not known where the person is needed: try again \
+            in a moment; if that does not help, `tenancy projections status` says what is parked";
+        return Err(Fault::Unavailable(message).into());
+    }
     let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
     let places = sqlx::query_scalar!(
         r#"SELECT organization_id AS "id!" FROM members WHERE user_id = $1
@@ -335,39 +363,58 @@ impl UseCase for ClearContact {
             let known = claim.is_some_and(|claim| self.email_claims.iter().any(|own| own.matches(&claim)));
             known || contact.of() == self.user.as_ref()
         });
-        if !his || !before.state.is_present() || before.state.status.lifecycle == Lifecycle::Deleted {
-            return Ok(());
+        if his && before.state.is_present() {
+            let events = before.state.decide(OrganizationCommand::ClearContact)?;
+            work.record(&self.organization, &before, events);
         }
-        let events = before.state.decide(OrganizationCommand::Update {
-            id: self.organization.clone(),
-            name: None,
-            slug: None,
-            contact_email: Some(None),
-            external_id: None,
-            reason: None,
-        })?;
-        work.record(&self.organization, &before, events);
         Ok(())
     }
 }
 
-/// Erases what an invitation says of its invitee.
+/// Records an erasure anew of which the log says nothing: the database was restored, and the person is on the list.
+#[derive(Debug, Serialize)]
+struct EraseUserAgain {
+    user: UserId,
+}
+
+impl UseCase for EraseUserAgain {
+    const OPERATION: &'static str = "eraseSubject";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let before = work.load::<User>(&self.user).await?;
+        if before.version > 0 {
+            let known = known_of(work.log().history(&self.user.clone().into()).await?, before.version);
+            let email_claims = claims_of(work.log().keys(), &known.addresses);
+            let events = before.state.decide(UserCommand::Erase { email_claims, because: None })?;
+            work.record(&self.user, &before, events);
+        }
+        Ok(())
+    }
+}
+
+/// Erases what an invitation says of its invitee, unless its organization is held: what is held stays, also where the
+/// hold came after the erasure. Who was erased before a database was restored is erased in spite of a hold.
 #[derive(Debug, Serialize)]
 struct EraseInvitee {
-    organization: OrganizationId,
     invitation: InvitationId,
+    again: bool,
 }
 
 impl UseCase for EraseInvitee {
     const OPERATION: &'static str = "eraseSubject";
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
-        work.organization = Some(self.organization.clone());
         let before = work.load::<Invitation>(&self.invitation).await?;
-        if before.version > 0 {
-            let events = before.state.decide(InvitationCommand::Erase { because: None, at: work.now })?;
-            work.record(&self.invitation, &before, events);
+        let Some(organization) = before.organization.clone() else { return Ok(()) };
+        work.organization = Some(organization.clone());
+        let events = before.state.decide(InvitationCommand::Erase { because: None, at: work.now })?;
+        if !events.is_empty()
+            && !self.again
+            && work.load::<Organization>(&organization).await?.state.legal_hold.is_some()
+        {
+            return Err(Refusal::InvalidState("a legal hold stands on the organization".into()).into());
         }
+        work.record(&self.invitation, &before, events);
         Ok(())
     }
 }
@@ -447,9 +494,13 @@ impl Commands {
             Event::User(UserEvent::UserErased { email_claims, .. }) => Some((email_claims.clone(), recorded)),
             _ => None,
         });
-        let Some((claims, cause)) = erasure else { return Ok(Step::Nothing) };
-        wait_for_read_models(self.log(), &[]).await?;
+        let Some((claims, cause)) = erasure else {
+            // The key was destroyed alone, and what follows goes by the record.
+            return self.settle(None, &EraseUserAgain { user: id.clone() }).await;
+        };
+        let all_is_shown = all_is_shown(self.log()).await?;
         self.log().forget_outcomes(id.as_ref()).await?;
+        self.forget_tokens(id).await?;
         let memberships = sqlx::query!(
             "SELECT organization_id, state FROM members WHERE user_id = $1 ORDER BY state, id LIMIT $2",
             id.as_ref(),
@@ -458,37 +509,71 @@ impl Commands {
         .fetch_all(self.log().pool())
         .await
         .map_err(LogError::from)?;
-        let mut steps = vec![];
+        let mut contacts = self.contacts(&claims).await?;
+        let mut steps = vec![if all_is_shown { Step::Nothing } else { Step::Blocked }];
         for row in memberships {
             let Ok(organization) = row.organization_id.parse::<OrganizationId>() else { continue };
-            let contact =
-                ClearContact { organization: organization.clone(), user: id.clone(), email_claims: claims.clone() };
-            steps.push(self.step(&cause, &contact).await?);
+            contacts.insert(organization.clone());
             if row.state != "REMOVED" {
-                steps.push(self.step(&cause, &EndMembership { organization, user: id.clone() }).await?);
+                steps.push(self.step(&cause, &EndMembership { organization, user: id.clone() }).await);
             }
+        }
+        for organization in contacts {
+            let contact = ClearContact { organization, user: id.clone(), email_claims: claims.clone() };
+            steps.push(self.step(&cause, &contact).await);
         }
         steps.push(self.end_invitations(&cause, Some(id), &claims).await?);
         Ok(summary(&steps))
     }
 
+    /// Destroys the keys of the API tokens that the user answers for: under them lie the network addresses and programs
+    /// of their calls, which are most likely his. A token that goes on leaves none from now on.
+    async fn forget_tokens(&self, user: &UserId) -> Result<(), LogError> {
+        let tokens = sqlx::query_scalar!(
+            "SELECT id FROM api_tokens WHERE responsible = $1",
+            Actor::User(user.clone()).to_string()
+        );
+        let tokens = self.log().with_key(&tokens.fetch_all(self.log().pool()).await?).await?;
+        if !tokens.is_empty() {
+            self.log().destroy_keys(&tokens.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+
+    /// The organizations that can be reached at one of these addresses. Read models hold addresses and not their hashes,
+    /// so each is hashed; erasures are rare.
+    async fn contacts(&self, claims: &[Digest]) -> Result<BTreeSet<OrganizationId>, LogError> {
+        let mut rows = sqlx::query!(
+            r#"SELECT id, contact_email AS "contact_email!" FROM organizations WHERE contact_email IS NOT NULL"#
+        )
+        .fetch(self.log().pool());
+        let mut found = BTreeSet::new();
+        while let Some(row) = rows.try_next().await? {
+            let claim = email_claim(self.log().keys(), &row.contact_email);
+            if claims.iter().any(|own| own.matches(&claim)) {
+                found.extend(row.id.parse::<OrganizationId>());
+            }
+        }
+        Ok(found)
+    }
+
     async fn end_invitee(&self, id: &InvitationId) -> Result<Step, Fault> {
         let history = self.log().history(&id.clone().into()).await?;
         let Some(cause) = history.into_iter().rev().find(|recorded| recorded.event.destroys_key()) else {
-            return Ok(Step::Nothing);
+            return self.settle(None, &EraseInvitee { invitation: id.clone(), again: true }).await;
         };
         let claim = self.log().load::<Invitation>(id).await?.state.email_claim.clone();
-        wait_for_read_models(self.log(), &[]).await?;
-        self.end_invitations(&cause, None, &claim.into_iter().collect::<Vec<_>>()).await
+        let all_is_shown = all_is_shown(self.log()).await?;
+        let ended = self.end_invitations(&cause, None, &claim.into_iter().collect::<Vec<_>>()).await?;
+        Ok(if all_is_shown { ended } else { Step::Blocked })
     }
 
     /// Erases what invitations to these addresses say, and those that the user accepted.
     async fn end_invitations(&self, cause: &Recorded, user: Option<&UserId>, claims: &[Digest]) -> Result<Step, Fault> {
         let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
-        let rows = sqlx::query!(
-            r#"SELECT id AS "id!", organization_id AS "organization_id!" FROM invitations
-               WHERE email_claim = ANY($2) AND email IS NOT NULL
-               UNION SELECT id, organization_id FROM invitations WHERE accepted_by = $1 AND email IS NOT NULL
+        let rows = sqlx::query_scalar!(
+            r#"SELECT id AS "id!" FROM invitations WHERE email_claim = ANY($2) AND email IS NOT NULL
+               UNION SELECT id FROM invitations WHERE accepted_by = $1 AND email IS NOT NULL
                LIMIT $3"#,
             user.map(AsRef::as_ref),
             &claims as &[&str],
@@ -499,16 +584,35 @@ impl Commands {
         .map_err(LogError::from)?;
         let mut steps = vec![];
         for row in rows {
-            if let (Ok(organization), Ok(invitation)) = (row.organization_id.parse(), row.id.parse()) {
-                steps.push(self.step(cause, &EraseInvitee { organization, invitation }).await?);
+            if let Ok(invitation) = row.parse() {
+                steps.push(self.step(cause, &EraseInvitee { invitation, again: false }).await);
             }
         }
         Ok(summary(&steps))
     }
 
-    /// Decides and appends one step until nobody is in between. It came about by the erasure, and so by who ordered that.
-    async fn step<U: UseCase>(&self, cause: &Recorded, case: &U) -> Result<Step, Fault> {
-        let user = match &cause.origin.actor {
+    /// One step. One that fails must not keep the others from being done.
+    async fn step<U: UseCase>(&self, cause: &Recorded, case: &U) -> Step {
+        self.settle(Some(cause), case).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, subject = cause.stream.id(), "a step of an erasure failed, and will be tried again");
+            Step::Blocked
+        })
+    }
+
+    /// Decides and appends one step until nobody is in between. It came about by the erasure, and so by who ordered
+    /// that; without one, by the service.
+    async fn settle<U: UseCase>(&self, cause: Option<&Recorded>, case: &U) -> Result<Step, Fault> {
+        let origin = match cause {
+            Some(cause) => Origin {
+                actor: cause.origin.actor.clone(),
+                request_id: cause.origin.request_id.clone(),
+                correlation_id: cause.origin.correlation_id,
+                causation_id: Some(cause.id.clone()),
+                ..system_origin()
+            },
+            None => system_origin(),
+        };
+        let user = match &origin.actor {
             Actor::User(user) | Actor::Operator(user) => user.clone(),
             Actor::Token(_) | Actor::System => UserId::from_uuid(Uuid::nil()),
         };
@@ -516,50 +620,50 @@ impl Commands {
             principal: Principal::User(Person { user, email: None, operator: true, organization: None }),
             ip: None,
             user_agent: None,
-            request_id: cause.origin.request_id.clone(),
-            correlation_id: cause.origin.correlation_id,
+            request_id: origin.request_id.clone(),
+            correlation_id: origin.correlation_id,
             meter: None,
         };
         let (conditions, admitted) = (Conditions::default(), OnceLock::new());
-        let origin = Origin {
-            actor: cause.origin.actor.clone(),
-            request_id: cause.origin.request_id.clone(),
-            correlation_id: cause.origin.correlation_id,
-            causation_id: Some(cause.id.clone()),
-            ..system_origin()
-        };
+        let mut compared: Vec<StreamId> = vec![];
         for _ in 0..STEP_TRIES_MAX {
             let mut work = Work::new(self, &caller, &conditions, U::OPERATION, Uuid::now_v7(), &admitted);
             let decided = case.decide(&mut work).await;
             let streams = work.streams();
-            if let Err(stop) = decided {
-                let Stop::Refusal(refusal) = stop else {
-                    let Stop::Fault(fault) = stop else { return Ok(Step::Blocked) };
-                    return Err(fault);
-                };
-                tracing::debug!(?refusal, "a step of an erasure was refused, and is looked at again");
-            } else {
-                let writes = work.take_writes();
-                if writes.is_empty() {
-                    return Ok(Step::Nothing);
+            // That nothing is recorded stands only if everything that it relied upon was compared with the log.
+            let is_compared = streams.iter().all(|stream| compared.contains(stream));
+            match decided {
+                Err(Stop::Fault(fault)) => return Err(fault),
+                Err(Stop::Refusal(refusal)) if is_compared => {
+                    tracing::debug!(?refusal, "a step of an erasure was refused, and is looked at again");
+                    return Ok(Step::Blocked);
                 }
-                let organization = work.organization.clone();
-                let relied = work.relied(&writes);
-                let draft = Draft { organization, relied, held: None, writes, origin: origin.clone() };
-                match self.log().append(self.log().seal(draft).await?).await? {
-                    Outcome::Accepted { .. } => return Ok(Step::Done),
-                    Outcome::Floor { .. } => {
-                        let place = work.organization.as_ref().map(ToString::to_string);
-                        tracing::warn!(
-                            organization = place,
-                            "an erased person has become the last owner meanwhile: let somebody else own it"
-                        );
-                        return Ok(Step::Blocked);
+                Err(Stop::Refusal(_)) => {}
+                Ok(()) => {
+                    let writes = work.take_writes();
+                    if !writes.is_empty() {
+                        let organization = work.organization.clone();
+                        let relied = work.relied(&writes);
+                        let draft = Draft { organization, relied, held: None, writes, origin: origin.clone() };
+                        match self.log().append(self.log().seal(draft).await?).await? {
+                            Outcome::Accepted { .. } => return Ok(Step::Done),
+                            Outcome::Floor { .. } => {
+                                let place = work.organization.as_ref().map(ToString::to_string);
+                                tracing::warn!(
+                                    organization = place,
+                                    "an erased person has become the last owner meanwhile: let somebody else own it"
+                                );
+                                return Ok(Step::Blocked);
+                            }
+                            _ => {}
+                        }
+                    } else if is_compared {
+                        return Ok(Step::Nothing);
                     }
-                    _ => {}
                 }
             }
             self.log().bring_up_to_date(&streams).await?;
+            compared = streams;
         }
         Ok(Step::Blocked)
     }
@@ -568,12 +672,12 @@ impl Commands {
     pub async fn keep_list(&self) -> Result<(), Fault> {
         loop {
             // Some may have been committed after later ones.
-            let since = self.list().newest().map(|newest| newest - chrono::Duration::minutes(10));
+            let since = self.list().caught_up_to().map(|newest| newest - chrono::Duration::minutes(10));
             let erased = self.log().erased_since(since.unwrap_or_default()).await?;
-            let before = self.list().ids().count();
             let mut list = self.list();
-            list.add(erased.iter().map(|erased| (erased.subject.as_str(), erased.erased_at))).map_err(kept)?;
-            if list.ids().count() == before {
+            let before = list.caught_up_to();
+            list.catch_up(erased.iter().map(|erased| (erased.subject.as_str(), erased.erased_at))).map_err(kept)?;
+            if list.caught_up_to() == before {
                 return Ok(());
             }
         }
@@ -591,60 +695,25 @@ impl Commands {
         for subject in &back {
             tracing::error!(subject, "the key of an erased person had come back: it is destroyed again");
             let recorded = match StreamId::from_id(subject) {
-                Some(StreamId::User(id)) => self.erase_user_again(&id).await?,
-                Some(StreamId::Invitation(id)) => self.erase_invitee_again(&id).await?,
+                Some(StreamId::User(user)) => self.settle(None, &EraseUserAgain { user }).await?,
+                Some(StreamId::Invitation(invitation)) => {
+                    self.settle(None, &EraseInvitee { invitation, again: true }).await?
+                }
                 Some(
                     StreamId::Organization(_) | StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_),
                 )
-                | None => false,
+                | None => Step::Nothing,
             };
-            if !recorded {
-                self.log().destroy_keys(&[subject]).await?;
+            match recorded {
+                Step::Done => {}
+                Step::Nothing => self.log().destroy_keys(&[subject]).await?,
+                // Without the record nobody would know what else is to be ended.
+                Step::Blocked => return Err(Fault::Conflict),
             }
         }
         let now = Utc::now();
         self.list().add(others.iter().map(|subject| (subject.as_str(), now))).map_err(kept)?;
         Ok(back)
-    }
-
-    /// Records it anew where the log does not say it any more.
-    async fn erase_user_again(&self, id: &UserId) -> Result<bool, Fault> {
-        let stream: StreamId = id.clone().into();
-        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-        let user = self.log().load::<User>(id).await?;
-        let known = known_of(self.log().history(&stream).await?, user.version);
-        let email_claims = claims_of(self.log().keys(), &known.addresses);
-        let Ok(events) = user.state.decide(UserCommand::Erase { email_claims, because: None }) else {
-            return Ok(false);
-        };
-        self.append_again(None, stream, user.version, events.into_iter().map(Into::into).collect()).await
-    }
-
-    async fn erase_invitee_again(&self, id: &InvitationId) -> Result<bool, Fault> {
-        let stream: StreamId = id.clone().into();
-        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-        let invitation = self.log().load::<Invitation>(id).await?;
-        let Ok(events) = invitation.state.decide(InvitationCommand::Erase { because: None, at: Utc::now() }) else {
-            return Ok(false);
-        };
-        let organization = invitation.organization.clone();
-        self.append_again(organization, stream, invitation.version, events.into_iter().map(Into::into).collect()).await
-    }
-
-    async fn append_again(
-        &self,
-        organization: Option<OrganizationId>,
-        stream: StreamId,
-        version: u64,
-        events: Vec<Event>,
-    ) -> Result<bool, Fault> {
-        if events.is_empty() {
-            return Ok(false);
-        }
-        let writes = vec![(stream, version, events)];
-        let draft = Draft { organization, relied: vec![], held: None, writes, origin: system_origin() };
-        let outcome = self.log().append(self.log().seal(draft).await?).await?;
-        Ok(matches!(outcome, Outcome::Accepted { .. }))
     }
 }
 

@@ -153,12 +153,22 @@ impl UseCase for RevokeInvitation {
 }
 
 /// By what an invited person names the invitation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub enum By {
     /// The token that was sent.
     Token(String),
     /// The id, as the viewer's own invitations show it.
     Id(InvitationId),
+}
+
+/// Without the token.
+impl std::fmt::Debug for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Token(_) => f.write_str("Token(…)"),
+            Self::Id(id) => f.debug_tuple("Id").field(id).finish(),
+        }
+    }
 }
 
 /// Joins by an invitation.
@@ -295,4 +305,17 @@ fn finish(
 ) {
     let after = work.record(&id, before, events);
     work.entities = vec![Entity::Invitation(id, after)];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::Receipt;
+
+    #[test]
+    fn no_debug_output_shows_a_secret() {
+        let receipt = Receipt { secret: Some("tni_secret".into()), ..Receipt::default() };
+        let shown = format!("{receipt:?} {:?}", AcceptInvitation { by: By::Token("tni_secret".into()) });
+        assert!(!shown.contains("tni_secret"), "{shown}");
+    }
 }

@@ -127,6 +127,9 @@ pub enum Fault {
     /// The key was used with another input.
     #[error("this idempotency key was used with another input: use a new key, or repeat the same input")]
     IdempotencyKeyReused,
+    /// What it has to know is not known at the moment.
+    #[error("{0}")]
+    Unavailable(&'static str),
     /// There were too many before it.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
@@ -163,7 +166,7 @@ pub enum Rejection {
 }
 
 /// What became of a command.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Receipt {
     /// What it answers with, as it is after the command.
     pub entities: Vec<Entity>,
@@ -177,6 +180,20 @@ pub struct Receipt {
     pub secret: Option<String>,
     /// Why nothing was changed.
     pub rejections: Vec<Rejection>,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { entities, events, position, replayed, secret: _, rejections } = self;
+        f.debug_struct("Receipt")
+            .field("entities", entities)
+            .field("events", events)
+            .field("position", position)
+            .field("replayed", replayed)
+            .field("rejections", rejections)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A command as a caller gives it.

@@ -232,6 +232,7 @@ pub fn fault(fault: Fault) -> Error {
         Fault::Forbidden(message) => forbidden(message),
         Fault::BadInput(message) => bad_input(message),
         Fault::Conflict => coded("CONFLICT", message),
+        Fault::Unavailable(message) => coded("UNAVAILABLE", message),
         Fault::IdempotencyKeyReused => coded("IDEMPOTENCY_KEY_REUSED", message),
         Fault::RateLimited(refused) => rate_limited(refused),
         Fault::Log(error) => log_fault(error),

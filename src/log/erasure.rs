@@ -62,12 +62,13 @@ impl Log {
     }
 
     /// People who were erased at this time or later, oldest first, and when; not organizations, which may be back for
-    /// good reason when a database was restored.
+    /// good reason when a database was restored, and not API tokens, whose keys go again with whoever answers for them.
     pub async fn erased_since(&self, since: DateTime<Utc>) -> Result<Vec<Unfinished>, LogError> {
         let rows = sqlx::query_as!(
             Unfinished,
             "SELECT subject_id AS subject, erased_at FROM tombstones
-             WHERE erased_at >= $1 AND subject_id NOT LIKE 'org\\_%' ORDER BY erased_at, subject_id LIMIT $2",
+             WHERE erased_at >= $1 AND subject_id NOT LIKE ALL (ARRAY['org\\_%', 'tok\\_%'])
+             ORDER BY erased_at, subject_id LIMIT $2",
             since,
             TOMBSTONES_MAX
         );
@@ -97,8 +98,8 @@ impl Log {
         Ok(())
     }
 
-    /// Destroys the keys of everybody whom a purged organization had invited, a stretch of its events at a time, and
-    /// throws away what was kept beside the log.
+    /// Destroys the keys of everybody whom a purged organization had invited, and of its API tokens, a stretch of its
+    /// events at a time, and throws away what was kept beside the log.
     pub async fn forget_invitees(&self, organization: &OrganizationId) -> Result<(), LogError> {
         let last = sqlx::query_scalar!(
             "SELECT audit_sequence FROM events WHERE organization_id = $1 ORDER BY audit_sequence DESC LIMIT 1",
@@ -113,7 +114,7 @@ impl Log {
                      WHERE wrapped IS NOT NULL AND subject_id IN (
                          SELECT aggregate_id FROM events
                          WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3
-                           AND aggregate_type = 'Invitation' AND sequence = 1
+                           AND aggregate_type IN ('Invitation', 'ApiToken') AND sequence = 1
                      )
                      RETURNING subject_id
                  )

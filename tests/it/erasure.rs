@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tenancy::access::issuer::Grant;
-use tenancy::commands::erasure::EraseSubject;
-use tenancy::commands::{Caller, Conditions, Person, Principal};
+use tenancy::commands::erasure::{EraseSubject, HoldOrganization};
+use tenancy::commands::{Caller, Conditions, Fault, Person, Principal, Receipt};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::Core;
 use uuid::Uuid;
@@ -70,6 +70,46 @@ async fn read_everything(operator: &Client) -> String {
     operator.query(&query, json!({})).await.0.to_string()
 }
 
+/// An operator who comes by no network.
+fn caller(operator: &str) -> Caller {
+    let user = operator.parse().unwrap();
+    Caller {
+        principal: Principal::User(Person { user, email: None, operator: true, organization: None }),
+        ip: None,
+        user_agent: None,
+        request_id: None,
+        correlation_id: Uuid::new_v4(),
+        meter: None,
+    }
+}
+
+/// Only the append of an erasure, and nothing of what follows it.
+async fn append_erasure(core: &Core, operator: &str, user: &str) -> Result<Receipt, Fault> {
+    let case = EraseSubject { user: Some(user.parse().unwrap()), invitation: None, reason: "a test".into() };
+    core.commands.execute(&caller(operator), &case, Conditions::default()).await
+}
+
+async fn set_hold(core: &Core, operator: &str, organization: &str, hold: bool) {
+    let case = HoldOrganization { organization: organization.parse().unwrap(), hold, reason: "a lawsuit".into() };
+    let held = core.commands.execute(&caller(operator), &case, Conditions::default()).await.unwrap();
+    assert!(held.rejections.is_empty(), "{held:?}");
+}
+
+async fn execute(pool: &PgPool, statement: &str) {
+    sqlx::raw_sql(statement).execute(pool).await.unwrap();
+}
+
+/// Read models that have seen nothing yet.
+const EMPTY: &str =
+    r#"UPDATE checkpoints SET "offset" = 0; DELETE FROM members_1.members; DELETE FROM invitations_1.invitations"#;
+/// Tombstones that are looked at now, and by which no command waits any more.
+const OLDER: &str = "UPDATE tombstones SET erased_at = erased_at - interval '2 minutes', next_look_at = now()";
+
+async fn unfinished(pool: &PgPool) -> i64 {
+    let open = "SELECT count(*) FROM tombstones WHERE finished_at IS NULL";
+    sqlx::query_scalar(open).fetch_one(pool).await.unwrap()
+}
+
 async fn project_of(client: &Client, organization: &str, key: &str) -> Answer {
     let input = json!({"organizationId": organization, "name": "p", "slug": "p", "idempotencyKey": key});
     client.run("createProject", "CreateProjectInput", input, "project { id }").await
@@ -109,6 +149,12 @@ async fn nothing_readable_is_left_of_an_erased_person() {
     let declined = boss.invite(&fourth, ADA, &["guest"]).await;
     let input = json!({"token": declined.text("/token")});
     ada.run("declineInvitation", "InvitationTokenInput", input, "__typename").await;
+    // A service of hers called, from where she is.
+    ada.organization_command("submitOrganizationForVerification", &engines).await;
+    operator.review("verifyOrganization", &engines).await;
+    let made = ada.create_token(&engines, &["project:create", "project:read"]).await;
+    let service = Client { token: Some(made.text("/secret")), ..ada.clone() };
+    project_of(&service, &engines, "of-a-token").await;
     // Refused, and so on record with her address.
     ada.run(
         "verifyOrganization",
@@ -141,6 +187,11 @@ async fn nothing_readable_is_left_of_an_erased_person() {
         assert_eq!(erased.actions(), ["user.erased"]);
     }
 
+    let tokens = "SELECT count(*) FROM subject_keys WHERE subject_id LIKE 'tok%'";
+    let keyless = format!("{tokens} AND wrapped IS NULL");
+    for (count, is) in [(tokens, 1), (keyless.as_str(), 1)] {
+        assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&pool).await.unwrap(), is, "{count}");
+    }
     let (dump, read) = (dump(&pool).await, read_everything(&operator).await);
     for trace in traces {
         assert!(!dump.contains(trace), "{trace}: {}", dump.lines().find(|line| line.contains(trace)).unwrap());
@@ -180,6 +231,34 @@ async fn nothing_readable_is_left_of_an_erased_person() {
     let added = operator.run("addMember", "AddMemberInput", input, "__typename").await;
     assert_eq!(added.fault(), Some("NOT_FOUND"));
     assert_eq!(erase(&operator, json!({"userId": nobody_id()})).await.fault(), Some("NOT_FOUND"));
+    pool.close().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contact_address_goes_where_she_was_no_member_and_does_not_come_back_with_a_restored_organization() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (operator, ada, bob) = (server.operator(), server.user(ADA), server.user("bob@example.com"));
+    let id = ada.user_id().await;
+    let create = "createOrganization";
+    let input = json!({"name": "Engines", "slug": "engines", "contactEmail": ADA});
+    let engines = ada.run(create, "CreateOrganizationInput", input, "organization { id }").await;
+    let engines = engines.text("/organization/id");
+    let input = json!({"name": "Acme", "slug": "acme", "contactEmail": ADA.to_uppercase()});
+    assert!(bob.run(create, "CreateOrganizationInput", input, "organization { id }").await.accepted());
+    assert!(ada.organization_command("deleteOrganization", &engines).await.accepted());
+    assert!(erase(&operator, json!({"userId": id})).await.accepted());
+    let pool = database.pool().await;
+    let contacts = "SELECT count(*) FROM organizations_1.organizations WHERE contact_email IS NOT NULL";
+    eventually("no contact address is left", || async {
+        sqlx::query_scalar::<_, i64>(contacts).fetch_one(&pool).await.unwrap() == 0
+    })
+    .await;
+    let input = json!({"organizationId": engines, "reason": "a test"});
+    let restored = operator.run("restoreOrganization", "OrganizationCommandInput", input, "__typename").await;
+    assert!(restored.accepted(), "{restored:?}");
+    assert!(!read_everything(&operator).await.contains(ADA));
     pool.close().await;
     server.stop().await;
 }
@@ -295,22 +374,7 @@ async fn a_crash_after_the_first_commit_only_delays_an_erasure() {
     // Only the append, and then nothing more.
     let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
     core.catch_up().await.unwrap();
-    let caller = Caller {
-        principal: Principal::User(Person {
-            user: operator.parse().unwrap(),
-            email: None,
-            operator: true,
-            organization: None,
-        }),
-        ip: None,
-        user_agent: None,
-        request_id: None,
-        correlation_id: Uuid::new_v4(),
-        meter: None,
-    };
-    let case = EraseSubject { user: Some(id.parse().unwrap()), invitation: None, reason: "a test".into() };
-    let receipt = core.commands.execute(&caller, &case, Conditions::default()).await.unwrap();
-    assert_eq!(receipt.events.len(), 1);
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().events.len(), 1);
     core.close().await.unwrap();
 
     let server = database.serve().await;
@@ -322,14 +386,150 @@ async fn a_crash_after_the_first_commit_only_delays_an_erasure() {
     eventually("the read models are level", || async { !dump(&pool).await.contains(ADA) }).await;
     assert!(std::fs::read_to_string(list_of(&database)).unwrap().contains(&id), "it is on the list");
     // It is looked at again until whatever began before has ended, and then no more.
-    let open = "SELECT count(*) FROM tombstones WHERE finished_at IS NULL";
-    assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&pool).await.unwrap(), 2);
-    let older = "UPDATE tombstones SET erased_at = erased_at - interval '2 minutes', next_look_at = now()";
-    sqlx::query(older).execute(&pool).await.unwrap();
+    assert_eq!(unfinished(&pool).await, 2);
+    execute(&pool, OLDER).await;
     server.service().core().commands.carry_on_erasures().await.unwrap();
-    assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&pool).await.unwrap(), 0);
+    assert_eq!(unfinished(&pool).await, 0);
     pool.close().await;
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_read_models_leave_out_lets_nobody_be_erased_and_nothing_be_finished() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob) = (server.user(ADA), server.user("bob@example.com"));
+    let (id, acme) = (ada.user_id().await, server.organization("acme", &bob).await);
+    let membership = bob.bring_in(&acme, &ada, ADA, &["member"]).await;
+    let operator = server.operator().user_id().await;
+    server.stop().await;
+    let pool = database.pool().await;
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    set_hold(&core, &operator, &acme, true).await;
+    execute(&pool, EMPTY).await;
+    let refused = append_erasure(&core, &operator, &id).await;
+    assert!(matches!(refused, Err(Fault::Unavailable(_))), "{refused:?}");
+    core.catch_up().await.unwrap();
+    let parked = format!(
+        r#"DELETE FROM members_1.members;
+           INSERT INTO parked (projection, version, shadow, aggregate_type, aggregate_id, owner, partition, "offset", failure, retry_at)
+           SELECT 'members', 1, false, aggregate_type, aggregate_id, organization_id, partition, "offset", 'a test', now() + interval '1 hour'
+           FROM events WHERE aggregate_id = '{membership}' AND sequence = 1"#
+    );
+    execute(&pool, &parked).await;
+    let refused = append_erasure(&core, &operator, &id).await;
+    assert!(matches!(refused, Err(Fault::Unavailable(_))), "{refused:?}");
+    execute(&pool, "DELETE FROM parked").await;
+    execute(&pool, EMPTY).await;
+    core.catch_up().await.unwrap();
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().rejections.len(), 1, "the hold is seen");
+
+    set_hold(&core, &operator, &acme, false).await;
+    core.catch_up().await.unwrap();
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().events.len(), 1);
+    execute(&pool, EMPTY).await;
+    execute(&pool, OLDER).await;
+    core.commands.carry_on_erasures().await.unwrap();
+    assert_eq!(unfinished(&pool).await, 1, "who knows where she is");
+    for _ in 0..2 {
+        core.catch_up().await.unwrap();
+        execute(&pool, OLDER).await;
+        core.commands.carry_on_erasures().await.unwrap();
+    }
+    let state = "SELECT state FROM members_1.members WHERE user_id = $1";
+    let state: String = sqlx::query_scalar(state).bind(&id).fetch_one(&pool).await.unwrap();
+    assert_eq!((state.as_str(), unfinished(&pool).await), ("REMOVED", 0));
+    core.close().await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_a_broken_organization_nor_a_hold_that_came_later_keeps_an_erasure_from_the_rest() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob) = (server.user(ADA), server.user("bob@example.com"));
+    let id = ada.user_id().await;
+    let mut members = vec![];
+    for slug in ["acme", "other"] {
+        let organization = server.organization(slug, &bob).await;
+        members.push((bob.bring_in(&organization, &ada, ADA, &["member"]).await, organization));
+    }
+    // The first one that is looked at.
+    members.sort();
+    let (broken, held) = (members[0].0.clone(), members[1].1.clone());
+    let operator = server.operator().user_id().await;
+    server.stop().await;
+    let pool = database.pool().await;
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    core.catch_up().await.unwrap();
+    assert_eq!(append_erasure(&core, &operator, &id).await.unwrap().events.len(), 1);
+    set_hold(&core, &operator, &held, true).await;
+    core.catch_up().await.unwrap();
+    let unreadable = format!(
+        r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition,
+               "offset", organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+           SELECT 'Membership', aggregate_id, (SELECT max(sequence) + 1 FROM events WHERE aggregate_id = '{broken}'),
+               'MemberExploded', '1.0', '{{"MemberExploded": {{}}}}', partition,
+               (SELECT max("offset") + 1 FROM events WHERE partition = e.partition), organization_id,
+               (SELECT max(audit_sequence) + 1 FROM events WHERE organization_id = e.organization_id),
+               'evt_01h455vb4pex5vsknk084sn02q', gen_random_uuid(), 'system', gen_random_uuid(), now()
+           FROM events e WHERE aggregate_id = '{broken}' AND sequence = 1"#
+    );
+    execute(&pool, &unreadable).await;
+    let look = async || {
+        execute(&pool, OLDER).await;
+        core.commands.carry_on_erasures().await.unwrap();
+        core.catch_up().await.unwrap();
+    };
+    look().await;
+    let ended = "SELECT state FROM members_1.members WHERE user_id = $1 AND organization_id = $2";
+    let ended: String = sqlx::query_scalar(ended).bind(&id).bind(&held).fetch_one(&pool).await.unwrap();
+    assert_eq!(ended, "REMOVED");
+    let left = "SELECT organization_id FROM invitations_1.invitations WHERE email IS NOT NULL";
+    let left = async || sqlx::query_scalar::<_, String>(left).fetch_all(&pool).await.unwrap();
+    assert_eq!(left().await, [held.clone()], "what is held stays, and nothing else");
+    set_hold(&core, &operator, &held, false).await;
+    core.catch_up().await.unwrap();
+    look().await;
+    assert_eq!(left().await, [""; 0]);
+    look().await;
+    assert!(unfinished(&pool).await > 0, "what is broken is not done");
+    core.close().await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_destroyed_without_a_record_is_recorded_and_a_list_from_elsewhere_hides_no_tombstone() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bob) = (server.user(ADA), server.user("bob@example.com"));
+    let (id, acme) = (ada.user_id().await, server.organization("acme", &bob).await);
+    bob.bring_in(&acme, &ada, ADA, &["member"]).await;
+    server.stop().await;
+    let pool = database.pool().await;
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    core.catch_up().await.unwrap();
+    core.commands.log().destroy_keys(&[&id]).await.unwrap();
+    execute(&pool, OLDER).await;
+    // On a data directory that knows nothing yet, somebody is added whose erasure is newer.
+    let elsewhere = nobody_id();
+    core.commands.erase_again(std::slice::from_ref(&elsewhere)).await.unwrap();
+    core.close().await.unwrap();
+    let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
+    for _ in 0..4 {
+        core.commands.carry_on_erasures().await.unwrap();
+        core.catch_up().await.unwrap();
+        execute(&pool, OLDER).await;
+    }
+    let list = std::fs::read_to_string(list_of(&database)).unwrap();
+    assert!(list.contains(&id) && list.contains(&elsewhere), "{list}");
+    let recorded = "SELECT count(*) FROM events WHERE aggregate_id = $1 AND event_type = 'UserErased'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(recorded).bind(&id).fetch_one(&pool).await.unwrap(), 1);
+    let state = "SELECT state FROM members_1.members WHERE user_id = $1";
+    let state: String = sqlx::query_scalar(state).bind(&id).fetch_one(&pool).await.unwrap();
+    assert_eq!((state.as_str(), unfinished(&pool).await), ("REMOVED", 0));
+    core.close().await.unwrap();
+    pool.close().await;
 }
 
 async fn run(database: &Database, arguments: &[&str]) -> std::process::Output {
