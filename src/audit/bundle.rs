@@ -23,7 +23,7 @@ pub enum Line {
     /// The second one.
     Checkpoint(Signed),
     /// An event.
-    Event(Event),
+    Event(Box<Event>),
     /// The hashes of the events before it, as they were sealed.
     Hashes(Hashes),
     /// The last one.

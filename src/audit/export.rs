@@ -248,11 +248,11 @@ impl Export {
         for (number, ((event, metadata), personal)) in events.iter().zip(metadata).zip(personal).enumerate() {
             let disclosed =
                 |datum: crate::log::Datum| (datum.place, Disclosed { value: datum.value, key: Text(datum.key) });
-            text += &line(&Line::Event(Event {
+            text += &line(&Line::Event(Box::new(Event {
                 columns: Leaf::new(event, &metadata),
                 personal: personal.into_iter().map(disclosed).collect(),
                 proof: proof(number).map(|path| path.into_iter().map(Text).collect()),
-            }))?;
+            })))?;
         }
         Ok(text)
     }

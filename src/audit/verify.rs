@@ -191,7 +191,7 @@ impl Verification {
             (_, Line::Header(_) | Line::Checkpoint(_)) => {
                 self.report.found(format!("line {number} begins a bundle again: added"))
             }
-            (_, Line::Event(event)) => self.event(number, event),
+            (_, Line::Event(event)) => self.event(number, *event),
             (_, Line::Hashes(hashes)) => self.hashes(number, &hashes),
             (_, Line::End {}) => self.ended = true,
         }

@@ -274,7 +274,7 @@ fn open(recorded: &mut Recorded, keys: &Keys) {
     let id = recorded.id.clone();
     recorded.event.visit_personal(&mut |field, personal| keys.open_field(&place(&id, field), personal));
     let origin = &mut recorded.origin;
-    let subject = subject_of_origin(&origin).map(str::to_owned);
+    let subject = subject_of_origin(origin).map(str::to_owned);
     let open = |column: &str, sealed: Option<String>| {
         keys.open(subject.as_deref()?, &format!("{}/{column}", origin.command_id), &sealed?)
     };

@@ -487,7 +487,7 @@ async fn neither_a_broken_organization_nor_a_hold_that_came_later_keeps_an_erasu
     assert_eq!(ended, "REMOVED");
     let left = "SELECT organization_id FROM invitations_1.invitations WHERE email IS NOT NULL";
     let left = async || sqlx::query_scalar::<_, String>(left).fetch_all(&pool).await.unwrap();
-    assert_eq!(left().await, [held.clone()], "what is held stays, and nothing else");
+    assert_eq!(left().await, std::slice::from_ref(&held), "what is held stays, and nothing else");
     set_hold(&core, &operator, &held, false).await;
     core.catch_up().await.unwrap();
     look().await;
