@@ -197,8 +197,18 @@ impl Sealer {
 
     async fn try_step(&self, partition: Option<i16>) -> Result<bool, LogError> {
         let mut transaction = self.pool.begin().await?;
-        let cursors = lease(&mut transaction, partition).await?;
-        let rows = read(&mut transaction, &cursors).await?;
+        let sealed = self.seal(&mut transaction, partition).await;
+        // At once: what is only dropped keeps its locks until the connection is used again.
+        match sealed {
+            Ok(_) => transaction.commit().await?,
+            Err(_) => transaction.rollback().await?,
+        }
+        sealed
+    }
+
+    async fn seal(&self, connection: &mut PgConnection, partition: Option<i16>) -> Result<bool, LogError> {
+        let cursors = lease(connection, partition).await?;
+        let rows = read(connection, &cursors).await?;
         let mut reached: HashMap<i16, (i64, i64)> = cursors.iter().map(|(number, at)| (*number, (*at, 0))).collect();
         let mut organizations: Vec<&str> = vec![];
         for Row { event, .. } in &rows {
@@ -217,7 +227,7 @@ impl Sealer {
         }
         organizations.sort_unstable();
         organizations.dedup();
-        let mut trees = self.trees(&mut transaction, &organizations).await?;
+        let mut trees = self.trees(connection, &organizations).await?;
         for Row { event, metadata } in &rows {
             let Some(organization) = &event.organization_id else { continue };
             let tree = trees.entry(organization.clone()).or_insert_with(|| Tree::new(event.partition));
@@ -227,7 +237,7 @@ impl Sealer {
                 tracing::error!(%organization, %failure, "the audit trail is not sealed any further");
             }
         }
-        self.save(&mut transaction, &trees).await?;
+        self.save(connection, &trees).await?;
         let more = reached.values().any(|(_, count)| *count == EVENTS_MAX) || cursors.len() as i64 == PARTITIONS_MAX;
         let (partitions, offsets): (Vec<i16>, Vec<i64>) =
             reached.into_iter().map(|(number, (at, _))| (number, at)).unzip();
@@ -237,9 +247,8 @@ impl Sealer {
             &partitions,
             &offsets
         )
-        .execute(&mut *transaction)
+        .execute(connection)
         .await?;
-        transaction.commit().await?;
         Ok(more)
     }
 
