@@ -138,6 +138,7 @@ impl Database {
             ("TENANCY_ACCESS__BUILTIN_ISSUER", "true"),
             ("TENANCY_ORGANIZATIONS__VERIFICATION_REQUIRED", "false"),
             ("TENANCY_SECRETS__MASTER_KEY", MASTER_KEY),
+            ("TENANCY_SECRETS__AUDIT_KEYS", MASTER_KEY),
             ("TENANCY_DATA_DIR", &self.data_dir.display().to_string()),
             ("TENANCY_LOG", "warn"),
             // One caller at one address is the load here.

@@ -111,6 +111,7 @@ impl Replica {
             ("TENANCY_LISTEN", format!("127.0.0.1:{}", self.port)),
             // A key for tests: 32 bytes of zeros.
             ("TENANCY_SECRETS__MASTER_KEY", format!("{}=", "A".repeat(43))),
+            ("TENANCY_SECRETS__AUDIT_KEYS", format!("{}=", "A".repeat(43))),
             ("TENANCY_ACCESS__BUILTIN_ISSUER", "true".to_owned()),
             ("TENANCY_DATABASE__PARTITIONS", "4".to_owned()),
             ("TENANCY_DATABASE__CONNECTIONS_MAX", "24".to_owned()),
