@@ -8,13 +8,12 @@ use futures_util::StreamExt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tenancy::audit::bundle::Line;
 use tenancy::audit::note::{Checkpoint, Signer, VerifierKey};
 use tenancy::audit::verify::{Report, older, verify};
 use tenancy::service::audit_signers;
 
-use crate::support::{Client, Database, Server};
+use crate::support::{Client, Database, Server, tamper};
 
 fn keys(database: &Database) -> Vec<VerifierKey> {
     let signers = audit_signers(&database.config(&[])).unwrap();
@@ -354,15 +353,6 @@ async fn run(database: &Database, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancy"));
     command.args(arguments).envs(database.variables(&[])).env_remove("TENANCY_LOG");
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-}
-
-/// Changes the log as only its owner can.
-async fn tamper(pool: &PgPool, statement: &str) {
-    let mut transaction = pool.begin().await.unwrap();
-    sqlx::raw_sql("ALTER TABLE events DISABLE TRIGGER USER").execute(&mut *transaction).await.unwrap();
-    sqlx::raw_sql(statement).execute(&mut *transaction).await.unwrap();
-    sqlx::raw_sql("ALTER TABLE events ENABLE TRIGGER USER").execute(&mut *transaction).await.unwrap();
-    transaction.commit().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use tenancy::audit::merkle::{Frontier, Hash, leaf_hash, verify_consistency, veri
 use tenancy::audit::note::{Checkpoint, VerifierKey, open};
 use tenancy::service::audit_signers;
 
-use crate::support::{Client, Database, eventually};
+use crate::support::{Client, Database, eventually, tamper};
 
 fn keys(database: &Database) -> Vec<VerifierKey> {
     let signers = audit_signers(&database.config(&[])).unwrap();
@@ -162,15 +162,6 @@ async fn numbers_that_do_not_fit_are_told_apart() {
         assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
     }
     server.stop().await;
-}
-
-/// Changes the log as only its owner can.
-async fn tamper(pool: &PgPool, statement: &str) {
-    let mut transaction = pool.begin().await.unwrap();
-    sqlx::raw_sql("ALTER TABLE events DISABLE TRIGGER USER").execute(&mut *transaction).await.unwrap();
-    sqlx::raw_sql(statement).execute(&mut *transaction).await.unwrap();
-    sqlx::raw_sql("ALTER TABLE events ENABLE TRIGGER USER").execute(&mut *transaction).await.unwrap();
-    transaction.commit().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

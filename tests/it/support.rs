@@ -432,6 +432,15 @@ pub async fn check_log(pool: &PgPool) {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// Changes the log as only its owner can.
+pub async fn tamper(pool: &PgPool, statement: &str) {
+    let mut transaction = pool.begin().await.unwrap();
+    sqlx::raw_sql("ALTER TABLE events DISABLE TRIGGER USER").execute(&mut *transaction).await.unwrap();
+    sqlx::raw_sql(statement).execute(&mut *transaction).await.unwrap();
+    sqlx::raw_sql("ALTER TABLE events ENABLE TRIGGER USER").execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
 /// Waits until `condition` holds, for at most ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(10);
