@@ -15,6 +15,7 @@ pub mod import;
 pub mod log;
 pub mod private_file;
 pub mod service;
+pub mod webhooks;
 
 /// A third of the processor's time of a command went into allocating, with several threads freeing what others made.
 #[global_allocator]

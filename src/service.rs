@@ -35,6 +35,7 @@ use crate::graphql::{App, schema};
 use crate::http::{self, Health, Shared};
 use crate::log::{CHANNEL, Log, LogError, MasterKeys, Pools, Sizes};
 use crate::private_file;
+use crate::webhooks::{self, Deliverer, Schedule, Sender, Targets};
 
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
 const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
@@ -56,8 +57,8 @@ pub enum Error {
     /// The built-in issuer.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
-    /// What asks OpenID providers.
-    #[error("cannot prepare to ask an OpenID provider: {0}")]
+    /// What asks OpenID providers, or sends webhooks.
+    #[error("cannot prepare to call others over HTTP: {0}")]
     Provider(#[from] reqwest::Error),
     /// A private file.
     #[error(transparent)]
@@ -264,6 +265,7 @@ impl Service {
         let sweeper = core.commands.clone();
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
+        run_webhooks(config, &core, &stopping, &mut tasks)?;
         let sealer = core.sealer(config).await?;
         let until = stopping.clone();
         tasks.spawn(async move { sealer.run(until).await });
@@ -425,6 +427,37 @@ async fn wait_until_filled(
     Ok(wait)
 }
 
+/// Sends webhooks, where this replica does, and forgets what is done of them.
+fn run_webhooks(
+    config: &Config,
+    core: &Core,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), Error> {
+    let (settings, pool, written) = (&config.webhooks, &core.database.deliveries, core.runtime.written());
+    let retention_days = i32::try_from(settings.retention_days).unwrap_or(i32::MAX);
+    tasks.spawn(webhooks::sweep::run(pool.clone(), core.commands.clone(), retention_days, stopping.clone()));
+    tasks.spawn(webhooks::backfill::run(pool.clone(), written.clone(), stopping.clone()));
+    if !settings.send {
+        return Ok(());
+    }
+    let whole_max = Duration::from_millis(settings.timeout_ms);
+    let connect_max = Duration::from_millis(settings.connect_timeout_ms);
+    let sender = Sender::new(core.commands.rules().webhook_targets.clone(), connect_max, whole_max)?;
+    let terms = webhooks::Terms {
+        in_flight_max: settings.in_flight_max as usize,
+        endpoint_in_flight_max: settings.endpoint_in_flight_max,
+        endpoint_rate_per_second: settings.endpoint_rate_per_second,
+        whole_max,
+        schedule: Schedule(settings.retry_seconds.iter().map(|pause| Duration::from_secs((*pause).into())).collect()),
+        warn_after: chrono::Duration::hours(settings.warn_after_hours.into()),
+        disable_after: chrono::Duration::hours(settings.disable_after_hours.into()),
+    };
+    let deliverer = Arc::new(Deliverer::new(pool.clone(), core.commands.clone(), sender, terms));
+    tasks.spawn(deliverer.run(written, stopping.clone()));
+    Ok(())
+}
+
 fn feeds(config: &Config, core: &Core, stopping: &watch::Receiver<bool>) -> Arc<Feeds> {
     let sizes = feed::Sizes { events: config.feed.buffer_events, bytes: config.feed.buffer_bytes };
     let heartbeat = Duration::from_secs(config.feed.heartbeat_seconds.into());
@@ -584,6 +617,11 @@ fn rules(config: &Config) -> Rules {
         invitation_hours_default: i64::from(organizations.invitation_hours_default),
         invitation_hours_max: i64::from(organizations.invitation_hours_max),
         default_plan: organizations.default_plan.as_str().to_owned(),
+        webhook_targets: Arc::new(Targets {
+            http_allowed: config.webhooks.http_allowed,
+            ports: config.webhooks.ports.iter().map(|ports| ports.0.clone()).collect(),
+            allowed: config.webhooks.addresses_allowed.iter().map(|network| network.0).collect(),
+        }),
         access_trail_days: i32::try_from(config.access.trail_days).unwrap_or(i32::MAX),
         plans: plans.collect(),
     }

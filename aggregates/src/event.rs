@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::ids::{InvitationId, MembershipId, UserId};
+use crate::ids::{EventId, InvitationId, MembershipId, UserId};
 use crate::personal::{Digest, Personal};
 
 /// What an event looks like from outside, for everything that is generated from declarations.
@@ -118,6 +118,7 @@ fields! {
     UserId => "ID";
     MembershipId => "ID";
     InvitationId => "ID";
+    EventId => "ID";
 }
 
 impl Field for Vec<String> {

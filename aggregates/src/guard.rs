@@ -74,6 +74,8 @@ pub const MEMBERS: &str = "members";
 pub const PROJECTS: &str = "projects";
 /// Living API tokens.
 pub const TOKENS: &str = "tokens";
+/// Webhook endpoints.
+pub const WEBHOOKS: &str = "webhooks";
 /// Active owners.
 pub const OWNERS: &str = "owners";
 

@@ -110,6 +110,10 @@ ids! {
     ProjectId = "prj";
     /// An API token of an organization.
     ApiTokenId = "tok";
+    /// A webhook endpoint.
+    WebhookEndpointId = "whk";
+    /// An event on its way to a webhook endpoint.
+    WebhookDeliveryId = "dlv";
     /// An event of the log.
     EventId = "evt";
 }
@@ -118,6 +122,16 @@ impl MembershipId {
     /// The one membership that `user` has in `organization`: leaving and coming back is one history.
     pub fn of(organization: &OrganizationId, user: &UserId) -> Self {
         Self::derived(&["membership", organization.as_ref(), user.as_ref()])
+    }
+}
+
+impl WebhookDeliveryId {
+    /// The one delivery of an event to an endpoint: sent again, it is the same. Sortable by the time of the event.
+    pub fn of(endpoint: &WebhookEndpointId, event: &EventId) -> Self {
+        let mut bytes = Self::derived(&["delivery", endpoint.as_ref(), event.as_ref()]).uuid().into_bytes();
+        // The time of a UUIDv7 stands first.
+        bytes[..6].copy_from_slice(&event.uuid().as_bytes()[..6]);
+        Self::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The domain of tenancy.
 //!
-//! Six aggregates: [`Organization`], [`Membership`], [`Invitation`], [`Project`], [`ApiToken`] and the [`User`]'s
-//! small stream.
+//! Seven aggregates: [`Organization`], [`Membership`], [`Invitation`], [`Project`], [`ApiToken`], [`WebhookEndpoint`]
+//! and the [`User`]'s small stream.
 //! Each is one file, in this order: events, state, commands, `decide`, `apply`. Deciding is pure and synchronous:
 //! time, ids and the caller's rights come in with the command.
 //!
@@ -29,6 +29,7 @@ pub mod status;
 mod stream;
 pub mod text;
 pub mod user;
+pub mod webhook;
 
 pub use actor::Actor;
 pub use api_token::ApiToken;
@@ -41,8 +42,9 @@ pub use organization::Organization;
 pub use personal::{Digest, Personal};
 pub use project::Project;
 pub use recorded::{Origin, Recorded};
-pub use stream::{Event, StreamId, UnreadableEvent, descriptors, upcasters};
+pub use stream::{Event, StreamId, UnreadableEvent, descriptors, descriptors_of_organizations, upcasters};
 pub use user::User;
+pub use webhook::WebhookEndpoint;
 
 /// Makes a type with `decide` and `apply` an aggregate of cqrs-es.
 macro_rules! aggregate {

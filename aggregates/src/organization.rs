@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::actor::Actor;
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
-use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope, TOKENS};
+use crate::guard::{Effect, MEMBERS, OWNERS, PROJECTS, Scope, TOKENS, WEBHOOKS};
 use crate::ids::{MembershipId, OrganizationId, UserId};
 use crate::membership::Membership;
 use crate::ownership::OwnershipOffer;
@@ -26,14 +26,21 @@ impl Field for Limits {
 }
 
 /// The limits that an organization may have, and that its plan may set.
-pub const LIMITS: [&str; 3] = [MEMBERS, PROJECTS, TOKENS];
+pub const LIMITS: [&str; 4] = [MEMBERS, PROJECTS, TOKENS, WEBHOOKS];
 
 /// How many living API tokens an organization may have where neither its plan nor an operator says otherwise.
 pub const TOKENS_MAX_DEFAULT: u64 = 100;
 
+/// How many webhook endpoints an organization may have where neither its plan nor an operator says otherwise.
+pub const WEBHOOKS_MAX_DEFAULT: u64 = 100;
+
 /// The maximum that the limits of a plan, or those in force, set.
 fn maximum_in(limits: &Limits, name: &str) -> Option<u64> {
-    let default = (name == TOKENS).then_some(TOKENS_MAX_DEFAULT);
+    let default = match name {
+        TOKENS => Some(TOKENS_MAX_DEFAULT),
+        WEBHOOKS => Some(WEBHOOKS_MAX_DEFAULT),
+        _ => None,
+    };
     limits.get(name).copied().unwrap_or(default)
 }
 

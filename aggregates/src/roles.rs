@@ -70,6 +70,11 @@ permissions! {
     TokenRead = "token:read",
     /// Create and revoke API tokens.
     TokenManage = "token:manage",
+    /// See webhook endpoints; never their secrets.
+    WebhookRead = "webhook:read",
+    /// Create, change, test and delete webhook endpoints. They receive what `audit:read` lets one read, so what they are
+    /// sent, and where, is for whoever has that too.
+    WebhookManage = "webhook:manage",
 }
 
 impl Permission {
@@ -209,6 +214,7 @@ pub const ROLES: &[Role] = &[
             Permission::ProjectRead,
             Permission::AuditRead,
             Permission::TokenRead,
+            Permission::WebhookRead,
         ]),
     },
     Role {
@@ -321,7 +327,7 @@ mod tests {
             ("owner", Permission::ALL.len()),
             ("admin", Permission::ALL.len() - 1),
             ("billing", 2),
-            ("auditor", 6),
+            ("auditor", 7),
             ("member", 5),
             ("guest", 2),
         ];

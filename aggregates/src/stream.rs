@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::api_token::ApiTokenEvent;
 use crate::event::{Declared, Descriptor, PersonalVisitor};
 use crate::guard::Effect;
-use crate::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use crate::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId};
 use crate::invitation::InvitationEvent;
 use crate::membership::MembershipEvent;
 use crate::organization::OrganizationEvent;
 use crate::project::ProjectEvent;
 use crate::user::UserEvent;
+use crate::webhook::WebhookEndpointEvent;
 
 /// A stored event that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,12 @@ streams! {
     Project(ProjectId, ProjectEvent);
     User(UserId, UserEvent);
     ApiToken(ApiTokenId, ApiTokenEvent);
+    WebhookEndpoint(WebhookEndpointId, WebhookEndpointEvent);
+}
+
+/// The declarations of the events that belong to an organization, in order.
+pub fn descriptors_of_organizations() -> impl Iterator<Item = &'static Descriptor> {
+    descriptors().filter(|event| !UserEvent::DESCRIPTORS.iter().any(|own| own.name == event.name))
 }
 
 /// What turns older shapes of events into today's, in order. An event whose shape changes gets a new version in

@@ -13,16 +13,17 @@ use std::path::PathBuf;
 
 use aggregates::api_token::ApiTokenEvent;
 use aggregates::event::{FieldDescriptor, Kind};
-use aggregates::ids::{ApiTokenId, Id, ProjectId};
+use aggregates::ids::{ApiTokenId, EventId, Id, ProjectId, WebhookEndpointId};
 use aggregates::invitation::InvitationEvent;
 use aggregates::membership::{MembershipEvent, MembershipSource, MembershipState};
 use aggregates::organization::{Limits, OrganizationEvent};
 use aggregates::project::{ProjectEvent, ProjectState};
 use aggregates::status::{Lifecycle, Verification};
 use aggregates::user::{UserEvent, UserState};
+use aggregates::webhook::{WebhookContent, WebhookEndpointEvent, WebhookOrdering};
 use aggregates::{
     Actor, ApiToken, Declared, Descriptor, Event, Invitation, Membership, Organization, Personal, Project, Snapshot,
-    StreamId, User, descriptors, upcasters,
+    StreamId, User, WebhookEndpoint, descriptors, upcasters,
 };
 use common::{at, digest, invitation, membership, organization, roles, user};
 use cqrs_es::persist::{EventUpcaster, SemanticVersionEventUpcaster};
@@ -64,6 +65,8 @@ fn samples() -> Vec<(StreamId, Event)> {
     samples.extend(of_projects().into_iter().map(|event| (project.clone().into(), event.into())));
     let token = ApiTokenId::derived(&["deploy"]);
     samples.extend(of_api_tokens().into_iter().map(|event| (token.clone().into(), event.into())));
+    let webhook = WebhookEndpointId::derived(&["books"]);
+    samples.extend(of_webhooks().into_iter().map(|event| (webhook.clone().into(), event.into())));
     samples.extend(of_users().into_iter().map(|event| (user("ada").into(), event.into())));
     samples
 }
@@ -345,6 +348,52 @@ fn of_api_tokens() -> Vec<ApiTokenEvent> {
     ]
 }
 
+fn of_webhooks() -> Vec<WebhookEndpointEvent> {
+    use WebhookEndpointEvent as E;
+    vec![
+        E::WebhookCreated {
+            url: "https://books.example/hook".into(),
+            about: Some("Feeds the books.".into()),
+            event_patterns: vec!["org.*".into(), "member.invited".into()],
+            ordering: WebhookOrdering::Parallel,
+            content: WebhookContent::Full,
+            rate_per_second: Some(50),
+            secret_number: 1,
+            created_at: at(0),
+            reason: why(),
+        },
+        E::WebhookChanged {
+            url: "https://books.example/new".into(),
+            previous_url: "https://books.example/hook".into(),
+            about: Some("Feeds the new books.".into()),
+            previous_about: Some("Feeds the books.".into()),
+            event_patterns: vec!["*".into()],
+            previous_event_patterns: vec!["org.*".into(), "member.invited".into()],
+            ordering: WebhookOrdering::PerSubject,
+            previous_ordering: WebhookOrdering::Parallel,
+            content: WebhookContent::Thin,
+            previous_content: WebhookContent::Full,
+            rate_per_second: Some(10),
+            previous_rate_per_second: Some(50),
+            reason: why(),
+        },
+        E::WebhookSecretRotated { secret_number: 2, previous_secret_until: at(25), reason: why() },
+        E::WebhookFailing { failing_since: at(2), disabled_from: at(74) },
+        E::WebhookDisabled { automatic: true, reason: why() },
+        E::WebhookEnabled { reason: why() },
+        E::WebhookTested { reason: why() },
+        E::WebhookRedelivered { redelivered_event_id: EventId::derived(&["earlier"]), reason: why() },
+        E::WebhookReplayed {
+            replayed_after: 7,
+            replayed_until: 70,
+            event_patterns: vec!["member.*".into()],
+            failed_only: true,
+            reason: why(),
+        },
+        E::WebhookDeleted { url: "https://books.example/new".into(), reason: why() },
+    ]
+}
+
 // ---------------------------------------------------------------- golden files
 
 /// A golden file: an event as it stands in the log, and with its personal data opened.
@@ -591,6 +640,7 @@ fn a_declaration_belongs_to_its_event() {
             Event::Project(event) => (event.event_type(), event.event_version()),
             Event::User(event) => (event.event_type(), event.event_version()),
             Event::ApiToken(event) => (event.event_type(), event.event_version()),
+            Event::WebhookEndpoint(event) => (event.event_type(), event.event_version()),
         };
         assert_eq!((name.as_str(), version.as_str()), (event.descriptor().name, event.descriptor().version));
     }
@@ -696,7 +746,7 @@ fn personal_fields() -> BTreeSet<(&'static str, &'static str)> {
 }
 
 /// Texts that say nothing of a person. A new field of text is personal, or is added here after a thought.
-const NOBODYS: [&str; 27] = [
+const NOBODYS: [&str; 33] = [
     "hint",
     "created_by",
     "responsible",
@@ -724,6 +774,12 @@ const NOBODYS: [&str; 27] = [
     "permissions",
     "previous_permissions",
     "scope",
+    "url",
+    "previous_url",
+    "about",
+    "previous_about",
+    "event_patterns",
+    "previous_event_patterns",
 ];
 
 #[test]
@@ -775,9 +831,11 @@ fn personal_data_belong_to_the_person_that_the_event_is_about() {
             StreamId::Membership(_) | StreamId::User(_) => user("ada").to_string(),
             // Who gets the ownership.
             StreamId::Organization(_) if event.descriptor().name.starts_with("Ownership") => user("ada").to_string(),
-            StreamId::Organization(_) | StreamId::Invitation(_) | StreamId::Project(_) | StreamId::ApiToken(_) => {
-                stream.id().to_owned()
-            }
+            StreamId::Organization(_)
+            | StreamId::Invitation(_)
+            | StreamId::Project(_)
+            | StreamId::ApiToken(_)
+            | StreamId::WebhookEndpoint(_) => stream.id().to_owned(),
         };
         event.visit_personal(&mut |field, personal| assert_eq!(personal.of(), owner, "{field}"));
     }
@@ -825,6 +883,7 @@ fn nothing_personal_is_readable_in_a_sealed_snapshot() {
     keeps_to_itself::<Project>(of_projects(), &[]);
     keeps_to_itself::<User>(of_users(), &["email", "display_name"]);
     keeps_to_itself::<ApiToken>(of_api_tokens(), &[]);
+    keeps_to_itself::<WebhookEndpoint>(of_webhooks(), &[]);
 }
 
 // ---------------------------------------------------------------- older shapes

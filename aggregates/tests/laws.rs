@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use aggregates::api_token::{ApiTokenCommand, Creator};
 use aggregates::guard::{MEMBERS, OWNERS, PROJECTS};
-use aggregates::ids::{ApiTokenId, Id, ProjectId};
+use aggregates::ids::{ApiTokenId, EventId, Id, ProjectId, WebhookEndpointId};
 use aggregates::invitation::{InvitationCommand, InvitationState, Recipient};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource, MembershipState};
 use aggregates::organization::{LIMITS, LimitChange, Limits, OrganizationCommand, OrganizationEvent};
@@ -19,9 +19,12 @@ use aggregates::project::{ProjectCommand, ProjectState};
 use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::{Lifecycle, Review};
 use aggregates::user::{Profile, UserCommand};
+use aggregates::webhook::{
+    Changes, RATE_PER_SECOND_MAX, Terms, WebhookContent, WebhookEndpointCommand, WebhookEndpointEvent, WebhookOrdering,
+};
 use aggregates::{
     Actor, ApiToken, Declared, Effect, Event, Invitation, Membership, Organization, Project, Refusal, Scope, StreamId,
-    User, upcasters,
+    User, WebhookEndpoint, upcasters,
 };
 use chrono::{DateTime, Utc};
 use common::{at, digest, fold, invitation, organization, user};
@@ -338,6 +341,72 @@ fn api_token_command() -> impl Strategy<Value = ApiTokenCommand> {
     ]
 }
 
+fn url() -> impl Strategy<Value = String> {
+    text_like(&["https://books.example/hook", "https://desk.example/hook"])
+}
+
+fn patterns() -> impl Strategy<Value = Vec<String>> {
+    let right = select(&["*", "org.*", " org.* ", "member.invited", "webhook.tested"][..]).prop_map(str::to_owned);
+    prop_oneof![9 => vec(right, 1..4), 1 => vec(text_like(&["user.*", "mem*", ""]), 0..3)]
+}
+
+fn ordering() -> impl Strategy<Value = WebhookOrdering> {
+    select(&[WebhookOrdering::Parallel, WebhookOrdering::PerSubject][..])
+}
+
+fn content() -> impl Strategy<Value = WebhookContent> {
+    select(&[WebhookContent::Full, WebhookContent::Thin][..])
+}
+
+fn rate() -> impl Strategy<Value = Option<u64>> {
+    optional(prop_oneof![9 => 1..=RATE_PER_SECOND_MAX, 1 => any::<u64>()])
+}
+
+fn webhook_command() -> impl Strategy<Value = WebhookEndpointCommand> {
+    use WebhookEndpointCommand as C;
+    let terms = (url(), reason(), patterns(), ordering(), content(), rate()).prop_map(
+        |(url, about, patterns, ordering, content, rate_per_second)| Terms {
+            url,
+            about,
+            patterns,
+            ordering,
+            content,
+            rate_per_second,
+        },
+    );
+    let changes = (
+        optional(url()),
+        optional(reason()),
+        optional(patterns()),
+        optional(ordering()),
+        optional(content()),
+        optional(rate()),
+    )
+        .prop_map(|(url, about, patterns, ordering, content, rate_per_second)| Changes {
+            url,
+            about,
+            patterns,
+            ordering,
+            content,
+            rate_per_second,
+        });
+    let replay = (0..9u64, 0..9u64, optional(patterns()), any::<bool>(), reason()).prop_map(
+        |(after, until, patterns, failed_only, reason)| C::Replay { after, until, patterns, failed_only, reason },
+    );
+    prop_oneof![
+        4 => (terms, reason(), hour()).prop_map(|(terms, reason, at)| C::Create { terms, reason, at }),
+        4 => (changes, reason()).prop_map(|(changes, reason)| C::Change { changes, reason }),
+        6 => (reason(), hour()).prop_map(|(reason, at)| C::RotateSecret { reason, at }),
+        2 => (any::<bool>(), reason()).prop_map(|(automatic, reason)| C::Disable { automatic, reason }),
+        3 => reason().prop_map(|reason| C::Enable { reason }),
+        2 => (hour(), hour()).prop_map(|(failing_since, disabled_from)| C::Warn { failing_since, disabled_from }),
+        2 => reason().prop_map(|reason| C::Test { reason }),
+        2 => reason().prop_map(|reason| C::Redeliver { event: EventId::derived(&["earlier"]), reason }),
+        2 => replay,
+        1 => reason().prop_map(|reason| C::Delete { reason }),
+    ]
+}
+
 // ---------------------------------------------------------------- the laws of each aggregate
 
 /// Gives `command` to an aggregate as cqrs-es does; also what it is after, and what it emitted.
@@ -438,6 +507,31 @@ proptest! {
     }
 
     #[test]
+    fn a_webhook_endpoint_obeys_the_laws(commands in vec(webhook_command(), 0..40)) {
+        obey::<WebhookEndpoint>(&WebhookEndpointId::derived(&["books"]).into(), commands);
+    }
+
+    #[test]
+    fn a_webhook_endpoint_is_counted_while_it_is_there(commands in vec(webhook_command(), 0..40)) {
+        let history = accepted::<WebhookEndpoint>(commands);
+        let counted: i64 = history.iter().flat_map(WebhookEndpointEvent::effects).map(tallied).sum();
+        prop_assert_eq!(counted, i64::from(fold::<WebhookEndpoint>(&history).is_present()));
+    }
+
+    #[test]
+    fn the_newest_secret_signs_at_any_time_and_no_number_comes_back(
+        commands in vec(webhook_command(), 0..40),
+        now in hour(),
+    ) {
+        let history = accepted::<WebhookEndpoint>(commands);
+        let numbers: Vec<u64> = history.iter().filter_map(numbered).collect();
+        prop_assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{:?}", numbers);
+        let signing: Vec<u64> = fold::<WebhookEndpoint>(&history).signing_at(now).collect();
+        prop_assert_eq!(signing.first(), numbers.last());
+        prop_assert!(signing.is_sorted_by(|newer, older| newer > older) && signing.len() <= 5, "{:?}", signing);
+    }
+
+    #[test]
     fn a_membership_obeys_the_laws(commands in vec(membership_command(), 0..40)) {
         obey::<Membership>(&common::membership("ada").into(), commands);
     }
@@ -513,6 +607,21 @@ fn organization_created() -> Vec<OrganizationEvent> {
     Organization::default().decide(founding()).unwrap()
 }
 
+/// By how much an effect of an event that only counts changes the tally.
+fn tallied(effect: Effect) -> i64 {
+    let Effect::Tally { by, .. } = effect else { panic!("{effect:?} counts nothing") };
+    by
+}
+
+/// The number of the secret that signs from this event on.
+fn numbered(event: &WebhookEndpointEvent) -> Option<u64> {
+    use WebhookEndpointEvent as E;
+    match event {
+        E::WebhookCreated { secret_number, .. } | E::WebhookSecretRotated { secret_number, .. } => Some(*secret_number),
+        _ => None,
+    }
+}
+
 /// The names of the events that random sequences of commands make.
 fn reached<A>(commands: impl Strategy<Value = A::Command>) -> BTreeSet<String>
 where
@@ -534,6 +643,7 @@ fn the_random_commands_reach_every_event() {
         reached::<Project>(project_command()),
         reached::<User>(user_command()),
         reached::<ApiToken>(api_token_command()),
+        reached::<WebhookEndpoint>(webhook_command()),
     ]
     .into_iter()
     .flatten()

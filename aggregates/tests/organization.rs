@@ -6,10 +6,10 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aggregates::guard::{MEMBERS, OWNERS, PROJECTS, TOKENS};
+use aggregates::guard::{MEMBERS, OWNERS, PROJECTS, TOKENS, WEBHOOKS};
 use aggregates::organization::{
     LimitChange, Limits, OrganizationCommand as Command, OrganizationEvent as Event, SETTINGS_NAMESPACES_MAX,
-    TOKENS_MAX_DEFAULT,
+    TOKENS_MAX_DEFAULT, WEBHOOKS_MAX_DEFAULT,
 };
 use aggregates::roles::{Permission, Permissions};
 use aggregates::status::{Lifecycle, Review, Verification};
@@ -37,10 +37,11 @@ fn limits(members: Option<u64>, projects: Option<u64>) -> Limits {
     BTreeMap::from([(MEMBERS.to_owned(), members), (PROJECTS.to_owned(), projects)])
 }
 
-/// What is in force by such limits: tokens have a maximum where nobody names one.
+/// What is in force by such limits: tokens and webhook endpoints have a maximum where nobody names one.
 fn in_force(members: Option<u64>, projects: Option<u64>) -> Limits {
     let tokens = (TOKENS.to_owned(), Some(TOKENS_MAX_DEFAULT));
-    limits(members, projects).into_iter().chain([tokens]).collect()
+    let webhooks = (WEBHOOKS.to_owned(), Some(WEBHOOKS_MAX_DEFAULT));
+    limits(members, projects).into_iter().chain([tokens, webhooks]).collect()
 }
 
 fn contact(address: &str) -> Option<Personal> {
@@ -732,7 +733,7 @@ fn a_plan_change_carries_the_figures_and_keeps_what_operators_set() {
 }
 
 #[test]
-fn a_limit_that_the_new_plan_does_not_name_is_none_but_for_tokens() {
+fn a_limit_that_the_new_plan_does_not_name_is_none_but_for_tokens_and_webhooks() {
     let nothing = Limits::new();
     given::<Organization>(&[created()]).when(change_plan("free", nothing.clone())).then_expect_events(vec![
         Event::OrgPlanChanged {
@@ -851,6 +852,7 @@ fn effects() -> Vec<(Event, Vec<Effect>)> {
                 maximum(MEMBERS, Some(5)),
                 maximum(PROJECTS, None),
                 maximum(TOKENS, Some(TOKENS_MAX_DEFAULT)),
+                maximum(WEBHOOKS, Some(WEBHOOKS_MAX_DEFAULT)),
                 floor(1),
             ],
         ),
@@ -860,7 +862,15 @@ fn effects() -> Vec<(Event, Vec<Effect>)> {
         (restored(), vec![floor(1)]),
         (purged(), vec![release(OrganizationSlug, "acme"), release(ExternalId, "crm-7")]),
         (limit_set(Some(9), Some(5), false), vec![maximum(MEMBERS, Some(9))]),
-        (plan, vec![maximum(MEMBERS, None), maximum(PROJECTS, Some(10)), maximum(TOKENS, Some(TOKENS_MAX_DEFAULT))]),
+        (
+            plan,
+            vec![
+                maximum(MEMBERS, None),
+                maximum(PROJECTS, Some(10)),
+                maximum(TOKENS, Some(TOKENS_MAX_DEFAULT)),
+                maximum(WEBHOOKS, Some(WEBHOOKS_MAX_DEFAULT)),
+            ],
+        ),
         (reached, vec![Effect::Reached { name: PROJECTS.into() }]),
         (role_removed(), vec![Effect::Vacant { name: "role/reader".into() }]),
     ]

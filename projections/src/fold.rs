@@ -4,7 +4,7 @@
 //! everything else goes on. To find the one among many that is to blame, a batch is halved until it stands alone.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aggregates::Recorded;
 use sqlx::{Connection, PgConnection};
@@ -19,6 +19,62 @@ pub(crate) struct Parking {
     known: HashMap<String, (i16, i64)>,
     /// Those that were parked just now.
     pub fresh: Vec<Parked>,
+}
+
+/// What applying events may leave beside the tables that it fills. That is kept nowhere else, so it comes of each event
+/// once: not of a copy of the tables, and not of what is applied a second time.
+#[derive(Debug)]
+pub(crate) struct Outbox<'a> {
+    open: Open<'a>,
+    noted: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Open<'a> {
+    Never,
+    Always,
+    LeftOut(&'a Parking),
+}
+
+impl<'a> Outbox<'a> {
+    /// For tables that are a copy.
+    pub const fn closed() -> Self {
+        Self { open: Open::Never, noted: AtomicBool::new(false) }
+    }
+
+    /// For events that are applied for the first time.
+    pub const fn open() -> Self {
+        Self { open: Open::Always, noted: AtomicBool::new(false) }
+    }
+
+    /// For events that are applied again, where some were left out until now.
+    pub const fn of_left_out(parked: &'a Parking) -> Self {
+        Self { open: Open::LeftOut(parked), noted: AtomicBool::new(false) }
+    }
+
+    /// Whether nothing is left beside the tables, whatever the events are.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.open, Open::Never)
+    }
+
+    /// Whether what comes of this event is to be left.
+    pub fn takes(&self, event: &Recorded) -> bool {
+        match self.open {
+            Open::Never => false,
+            Open::Always => true,
+            Open::LeftOut(parked) => parked.leaves_out(event.stream.id(), event.offset),
+        }
+    }
+
+    /// Something was left.
+    pub fn note(&self) {
+        self.noted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was left.
+    pub fn is_noted(&self) -> bool {
+        self.noted.load(Ordering::Relaxed)
+    }
 }
 
 /// A stream that is left out, from the first event on that could not be applied.
@@ -43,7 +99,11 @@ impl Parking {
     }
 
     fn holds(&self, entry: &Entry) -> bool {
-        self.known.get(entry.aggregate_id()).is_some_and(|(_, from)| entry.offset() >= *from)
+        self.leaves_out(entry.aggregate_id(), entry.offset())
+    }
+
+    fn leaves_out(&self, stream: &str, offset: i64) -> bool {
+        self.known.get(stream).is_some_and(|(_, from)| offset >= *from)
     }
 
     fn park(&mut self, entry: &Entry, failure: String) {
@@ -83,12 +143,13 @@ pub(crate) async fn apply_together<'a>(
     projection: Projection,
     entries: impl Iterator<Item = &'a Entry>,
     parking: &mut Parking,
+    outbox: &Outbox<'_>,
 ) -> Result<(), sqlx::Error> {
     let events = events(&readable(projection, entries, parking));
     if events.is_empty() {
         return Ok(());
     }
-    projection.apply(connection, &events).await
+    projection.apply(connection, &events, outbox).await
 }
 
 /// Applies what concerns the projection of `entries`, and parks the streams of those that cannot be applied.
@@ -97,6 +158,7 @@ pub(crate) async fn apply_apart<'a>(
     projection: Projection,
     entries: impl Iterator<Item = &'a Entry>,
     parking: &mut Parking,
+    outbox: &Outbox<'_>,
 ) -> Result<(), sqlx::Error> {
     let mut parts = vec![readable(projection, entries, parking)];
     while let Some(mut part) = parts.pop() {
@@ -105,7 +167,7 @@ pub(crate) async fn apply_apart<'a>(
             continue;
         }
         let mut attempt = connection.begin().await?;
-        match projection.apply(&mut attempt, &events(&part)).await {
+        match projection.apply(&mut attempt, &events(&part), outbox).await {
             Ok(()) => attempt.commit().await?,
             Err(error) if blames_events(&error) => {
                 attempt.rollback().await?;
@@ -156,8 +218,8 @@ pub(crate) fn cursor_after(partition: i16, cursor: i64, entries: &[Entry]) -> Re
     })
 }
 
-/// Applies a whole range to the tables of a projection that `connection` finds, and says how far that came: less than
-/// asked for where the log ends before.
+/// Applies a whole range to a copy of the tables of a projection, which `connection` finds, and says how far that came:
+/// less than asked for where the log ends before.
 pub(crate) async fn fold<S: Source>(
     connection: &mut PgConnection,
     source: &S,
@@ -172,7 +234,7 @@ pub(crate) async fn fold<S: Source>(
             break;
         }
         range.after = cursor_after(range.partition, range.after, &page)?;
-        apply_apart(connection, projection, page.iter(), parking).await?;
+        apply_apart(connection, projection, page.iter(), parking, &Outbox::closed()).await?;
         done.fetch_add(page.len() as u64, Ordering::Relaxed);
     }
     Ok(range.after)

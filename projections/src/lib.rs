@@ -26,10 +26,13 @@ mod status;
 mod tables;
 mod users;
 mod verify;
+mod webhooks;
 
 use aggregates::organization::OrganizationEvent;
 use aggregates::{Event, Recorded};
 use sqlx::PgConnection;
+
+use fold::Outbox;
 
 pub use audit::{Term, actor_id};
 pub use checkpoints::{Reach, complete, reached};
@@ -39,6 +42,7 @@ pub use source::{Entry, Failure, Range, Source, Unreadable};
 pub use status::{ParkedStream, PartitionStatus, RebuildStatus, Status, status};
 pub use tables::Difference;
 pub use verify::{Verified, verify};
+pub use webhooks::{ENDPOINT_LOCKS, lock_endpoints};
 
 /// The most events in one transaction.
 const BATCH_EVENTS_MAX: i64 = 4_000;
@@ -60,11 +64,13 @@ pub enum Projection {
     ApiTokens,
     /// By what events are found.
     Audit,
+    /// Webhook endpoints; it writes what is to be sent to them besides.
+    Webhooks,
 }
 
 impl Projection {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Organizations,
         Self::Members,
         Self::Invitations,
@@ -72,11 +78,19 @@ impl Projection {
         Self::Users,
         Self::ApiTokens,
         Self::Audit,
+        Self::Webhooks,
     ];
 
     /// Those that lists are read from. The audit trail is complete without its index, so nobody waits for that.
-    pub const SHOWN: [Self; 6] =
-        [Self::Organizations, Self::Members, Self::Invitations, Self::Projects, Self::Users, Self::ApiTokens];
+    pub const SHOWN: [Self; 7] = [
+        Self::Organizations,
+        Self::Members,
+        Self::Invitations,
+        Self::Projects,
+        Self::Users,
+        Self::ApiTokens,
+        Self::Webhooks,
+    ];
 
     /// The name, as operators and the database know it.
     pub const fn name(self) -> &'static str {
@@ -87,6 +101,7 @@ impl Projection {
             Self::Projects => "projects",
             Self::Users => "users",
             Self::ApiTokens => "api_tokens",
+            Self::Webhooks => "webhooks",
             Self::Audit => "audit",
         }
     }
@@ -100,6 +115,7 @@ impl Projection {
             | Self::Projects
             | Self::Users
             | Self::ApiTokens
+            | Self::Webhooks
             | Self::Audit => 1,
         }
     }
@@ -119,6 +135,8 @@ impl Projection {
             Self::Projects => ["Organization", "Project"].contains(&aggregate_type),
             Self::Users => aggregate_type == "User",
             Self::ApiTokens => ["Organization", "ApiToken"].contains(&aggregate_type),
+            // Any event of an organization may be wanted.
+            Self::Webhooks => aggregate_type != "User",
             Self::Audit => true,
         }
     }
@@ -128,8 +146,14 @@ impl Projection {
         format!("{}_{}", self.name(), self.version())
     }
 
-    /// Applies events of any partitions, those of a partition in order, to the tables.
-    async fn apply(self, connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
+    /// Applies events of any partitions, those of a partition in order, to the tables; what else comes of them is for
+    /// the outbox to say.
+    async fn apply(
+        self,
+        connection: &mut PgConnection,
+        events: &[&Recorded],
+        outbox: &Outbox<'_>,
+    ) -> Result<(), sqlx::Error> {
         match self {
             Self::Organizations => organizations::apply(connection, events).await,
             Self::Members => members::apply(connection, events).await,
@@ -137,6 +161,7 @@ impl Projection {
             Self::Projects => projects::apply(connection, events).await,
             Self::Users => users::apply(connection, events).await,
             Self::ApiTokens => api_tokens::apply(connection, events).await,
+            Self::Webhooks => webhooks::apply(connection, events, outbox).await,
             Self::Audit => audit::apply(connection, events).await,
         }
     }
@@ -152,6 +177,7 @@ impl Projection {
             Self::Projects => projects::forget(connection, &[owner]).await,
             Self::Users => users::forget(connection, &[owner]).await,
             Self::ApiTokens => api_tokens::forget(connection, &[owner]).await,
+            Self::Webhooks => webhooks::forget(connection, &[owner]).await,
             // The rows are as true as the log, and making them again changes nothing.
             Self::Audit => Ok(()),
         }
@@ -174,7 +200,7 @@ fn name(state: impl serde::Serialize) -> String {
     }
 }
 
-/// Names of roles or permissions as the text of an array. They hold no quotes, commas or braces.
+/// Names of roles, permissions or events as the text of an array. They hold no quotes, commas or braces.
 fn list(roles: &[String]) -> String {
     let quoted: Vec<String> = roles.iter().map(|role| format!("\"{role}\"")).collect();
     format!("{{{}}}", quoted.join(","))

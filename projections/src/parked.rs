@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use sqlx::{Connection, PgConnection};
 
 use crate::checkpoints::{Role, names};
-use crate::fold::{Parked, Parking, apply_apart};
+use crate::fold::{Outbox, Parked, Parking, apply_apart};
 use crate::source::{Failure, Range, Source};
 use crate::{BATCH_EVENTS_MAX, Projection};
 
@@ -169,7 +169,8 @@ pub(crate) async fn retry<S: Source>(
     }
     let range = Range { partition, after: 0, until: cursor };
     let mut attempt = transaction.begin().await?;
-    let parking = refold(&mut attempt, source, projection, owner, range).await?;
+    let left_out = load(&mut attempt, projection, Role::Serving, &[partition]).await?;
+    let parking = refold(&mut attempt, source, projection, owner, range, &Outbox::of_left_out(&left_out)).await?;
     // Making it worse than it is would be no help: then what is shown, and what is parked, stays as it is.
     if !parking.fresh.iter().all(|parked| before.contains(&parked.aggregate_id)) {
         attempt.rollback().await?;
@@ -215,6 +216,7 @@ async fn refold<S: Source>(
     projection: Projection,
     owner: &str,
     mut range: Range,
+    outbox: &Outbox<'_>,
 ) -> Result<Parking, Failure> {
     projection.forget(connection, owner).await?;
     let mut parking = Parking::default();
@@ -222,6 +224,6 @@ async fn refold<S: Source>(
         let entries = source.read_owner(connection, owner, range, BATCH_EVENTS_MAX).await?;
         let Some(last) = entries.last() else { return Ok(parking) };
         range.after = last.offset();
-        apply_apart(connection, projection, entries.iter(), &mut parking).await?;
+        apply_apart(connection, projection, entries.iter(), &mut parking, outbox).await?;
     }
 }

@@ -14,7 +14,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 
 use crate::checkpoints::{self, Lease, Role};
-use crate::fold::{self, Parking, apply_apart, apply_together, blames_events, cursor_after};
+use crate::fold::{self, Outbox, Parking, apply_apart, apply_together, blames_events, cursor_after};
 use crate::parked::{self, Retried};
 use crate::source::{Entry, Failure, Range, Source};
 use crate::{BATCH_EVENTS_MAX, Projection};
@@ -53,6 +53,8 @@ pub struct Runtime<S> {
     batch_events_max: i64,
     /// Whether the last step left something: then others should have their share.
     backlog: watch::Sender<bool>,
+    /// A change whenever something was written that somebody has to carry out.
+    written: watch::Sender<()>,
 }
 
 impl<S: Source> Runtime<S> {
@@ -84,12 +86,18 @@ impl<S: Source> Runtime<S> {
             batch_events: AtomicI64::new(batch_events_max),
             batch_events_max,
             backlog: watch::channel(false).0,
+            written: watch::channel(()).0,
         }
     }
 
     /// How far the projections are, and a change for each step.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// A change whenever webhooks were written that are to be delivered.
+    pub fn written(&self) -> watch::Receiver<()> {
+        self.written.subscribe()
     }
 
     /// Forgets how far they are: the database went back to an earlier point.
@@ -232,7 +240,9 @@ impl<S: Source> Runtime<S> {
                 continue;
             }
             let mut parking = parked.remove(projection).unwrap_or_default();
-            self.apply_one(connection, *projection, &leases, &pages, &mut parking, care).await?;
+            let outbox = if self.role == Role::Serving { Outbox::open() } else { Outbox::closed() };
+            self.apply_one(connection, *projection, &leases, &pages, &mut parking, (care, &outbox)).await?;
+            applied.written |= outbox.is_noted();
             for lease in leases {
                 let to = reached[&lease.range()];
                 applied.reached.push((*projection, lease.partition, to));
@@ -251,13 +261,13 @@ impl<S: Source> Runtime<S> {
         leases: &[&Lease],
         pages: &HashMap<Range, &Vec<Entry>>,
         parking: &mut Parking,
-        care: Care,
+        (care, outbox): (Care, &Outbox<'_>),
     ) -> Result<(), Failure> {
         let entries = leases.iter().flat_map(|lease| pages[&lease.range()].iter());
         let count = leases.iter().map(|lease| pages[&lease.range()].len()).sum::<usize>();
         match care {
-            Care::Together => apply_together(connection, projection, entries, parking).await?,
-            Care::Apart => apply_apart(connection, projection, entries, parking).await?,
+            Care::Together => apply_together(connection, projection, entries, parking, outbox).await?,
+            Care::Apart => apply_apart(connection, projection, entries, parking, outbox).await?,
         }
         parked::keep(connection, projection, self.role, &parking.fresh).await?;
         metrics::counter!("tenancy_projection_events_total", "projection" => projection.name()).increment(count as u64);
@@ -278,6 +288,9 @@ impl<S: Source> Runtime<S> {
             }
             changed
         });
+        if applied.written {
+            self.written.send_replace(());
+        }
         if applied.more { Step::More } else { Step::Level }
     }
 
@@ -346,6 +359,8 @@ struct Applied {
     /// Up to where everything is shown; less than the checkpoint where a stream is parked.
     shown: Vec<(Projection, i16, i64)>,
     more: bool,
+    /// Whether something was written that somebody has to carry out.
+    written: bool,
 }
 
 impl Lease {

@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::checkpoints::{self, Role};
-use crate::fold::{Parking, apply_apart, fold};
+use crate::fold::{Outbox, Parking, apply_apart, fold};
 use crate::rebuild::REBUILD_LOCKS;
 use crate::source::{Failure, Range, Source};
 use crate::tables::{Difference, Rows, copy_layout, difference, tables};
@@ -118,7 +118,7 @@ async fn fold_owner<S: Source>(
         let page = source.read_owner(snapshot, owner, range, BATCH_EVENTS_MAX).await?;
         let Some(last) = page.last() else { return Ok(()) };
         range.after = last.offset();
-        apply_apart(snapshot, projection, page.iter(), parking).await?;
+        apply_apart(snapshot, projection, page.iter(), parking, &Outbox::closed()).await?;
         done.fetch_add(page.len() as u64, Ordering::Relaxed);
     }
 }

@@ -130,8 +130,8 @@ impl Fold {
                     self.projects.remove(&id);
                 }
             }
-            // Of tokens a snapshot says how many there were.
-            (_, Event::ApiToken(_)) => {}
+            // Of tokens and endpoints a snapshot says how many there were.
+            (_, Event::ApiToken(_) | Event::WebhookEndpoint(_)) => {}
             (_, Event::User(_)) => return Err(corrupt("a user's event in an organization".to_owned())),
         }
         Ok(())

@@ -171,7 +171,8 @@ fn known_of(history: Vec<Recorded>, version: u64) -> Known {
             | Event::Membership(_)
             | Event::Invitation(_)
             | Event::Project(_)
-            | Event::ApiToken(_) => {}
+            | Event::ApiToken(_)
+            | Event::WebhookEndpoint(_) => {}
         }
     }
     known
@@ -483,7 +484,10 @@ impl Commands {
                 self.log().forget_invitees(&id).await?;
                 return Ok(true);
             }
-            Some(StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_)) | None => return Ok(true),
+            Some(
+                StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_) | StreamId::WebhookEndpoint(_),
+            )
+            | None => return Ok(true),
         };
         Ok(left == Step::Nothing && unfinished.erased_at + SETTLED_AFTER < Utc::now())
     }
@@ -518,6 +522,8 @@ impl Commands {
                 steps.push(self.step(&cause, &EndMembership { organization, user: id.clone() }).await);
             }
         }
+        let places: Vec<&str> = contacts.iter().map(AsRef::as_ref).collect();
+        self.forget_answers(&places).await?;
         for organization in contacts {
             let contact = ClearContact { organization, user: id.clone(), email_claims: claims.clone() };
             steps.push(self.step(&cause, &contact).await);
@@ -537,6 +543,21 @@ impl Commands {
         if !tokens.is_empty() {
             self.log().destroy_keys(&tokens.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         }
+        Ok(())
+    }
+
+    /// Forgets what receivers of these organizations' webhooks answered: they may have repeated what they were sent.
+    async fn forget_answers(&self, organizations: &[&str]) -> Result<(), LogError> {
+        sqlx::query!(
+            "UPDATE webhook_deliveries d SET attempts = (
+                 SELECT json_agg(a.value::jsonb - 'responseExcerpt') FROM json_array_elements(d.attempts) a
+             )
+             FROM webhook_endpoints e
+             WHERE e.organization_id = ANY($1) AND d.endpoint_id = e.id AND d.attempts::text LIKE '%\"responseExcerpt\":\"%'",
+            organizations as &[&str]
+        )
+        .execute(self.log().pool())
+        .await?;
         Ok(())
     }
 
@@ -582,6 +603,16 @@ impl Commands {
         .fetch_all(self.log().pool())
         .await
         .map_err(LogError::from)?;
+        let places = sqlx::query_scalar!(
+            r#"SELECT organization_id AS "organization_id!" FROM invitations WHERE email_claim = ANY($2)
+               UNION SELECT organization_id FROM invitations WHERE accepted_by = $1"#,
+            user.map(AsRef::as_ref),
+            &claims as &[&str]
+        )
+        .fetch_all(self.log().pool())
+        .await
+        .map_err(LogError::from)?;
+        self.forget_answers(&places.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         let mut steps = vec![];
         for row in rows {
             if let Ok(invitation) = row.parse() {
@@ -700,7 +731,11 @@ impl Commands {
                     self.settle(None, &EraseInvitee { invitation, again: true }).await?
                 }
                 Some(
-                    StreamId::Organization(_) | StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_),
+                    StreamId::Organization(_)
+                    | StreamId::Membership(_)
+                    | StreamId::Project(_)
+                    | StreamId::ApiToken(_)
+                    | StreamId::WebhookEndpoint(_),
                 )
                 | None => Step::Nothing,
             };

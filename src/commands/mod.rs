@@ -24,6 +24,7 @@ pub mod sweep;
 pub mod token_secret;
 pub mod tokens;
 pub mod users;
+pub mod webhooks;
 mod work;
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -82,6 +83,8 @@ pub struct Rules {
     pub invitation_hours_max: i64,
     /// The plan of new organizations.
     pub default_plan: String,
+    /// Where webhooks may be sent to.
+    pub webhook_targets: Arc<crate::webhooks::Targets>,
     /// For how many days the access trail is kept.
     pub access_trail_days: i32,
     /// Plans and their limits.
@@ -574,7 +577,9 @@ impl<'a> Execution<'a> {
                     person.email.as_deref().map(|email| invitations::email_claim(self.commands.log.keys(), email));
                 claim.zip(invitation.state.email_claim.as_ref()).is_some_and(|(own, invited)| own.matches(invited))
             }
-            Entity::Organization(..) | Entity::Project(..) | Entity::ApiToken(..) => false,
+            Entity::Organization(..) | Entity::Project(..) | Entity::ApiToken(..) | Entity::WebhookEndpoint(..) => {
+                false
+            }
         }
     }
 
@@ -616,7 +621,7 @@ impl<'a> Execution<'a> {
 /// The id by which a command names what it is for.
 fn target<U: UseCase>(case: &U) -> Option<String> {
     let input = serde_json::to_value(case).ok()?;
-    let named = ["membership", "invitation", "project", "token", "organization", "user"];
+    let named = ["membership", "invitation", "project", "token", "endpoint", "delivery", "organization", "user"];
     named.iter().find_map(|name| input.get(name)?.as_str()).map(str::to_owned)
 }
 

@@ -129,7 +129,11 @@ impl Commands {
                     Err(_) => Ok(()),
                 }
             }
-            StreamId::Organization(_) | StreamId::Membership(_) | StreamId::Project(_) | StreamId::User(_) => Ok(()),
+            StreamId::Organization(_)
+            | StreamId::Membership(_)
+            | StreamId::Project(_)
+            | StreamId::User(_)
+            | StreamId::WebhookEndpoint(_) => Ok(()),
         }
     }
 

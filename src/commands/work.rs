@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use aggregates::ids::{ApiTokenId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
-use aggregates::{ApiToken, Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, text};
+use aggregates::ids::{
+    ApiTokenId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId,
+};
+use aggregates::{
+    ApiToken, Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, WebhookEndpoint, text,
+};
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
@@ -54,6 +58,8 @@ pub enum Entity {
     User(UserId, Loaded<User>),
     /// An API token.
     ApiToken(ApiTokenId, Loaded<ApiToken>),
+    /// A webhook endpoint.
+    WebhookEndpoint(WebhookEndpointId, Loaded<WebhookEndpoint>),
 }
 
 impl Entity {
@@ -66,6 +72,7 @@ impl Entity {
             Self::Project(id, _) => id.clone().into(),
             Self::User(id, _) => id.clone().into(),
             Self::ApiToken(id, _) => id.clone().into(),
+            Self::WebhookEndpoint(id, _) => id.clone().into(),
         }
     }
 
@@ -77,6 +84,7 @@ impl Entity {
             Self::Invitation(_, loaded) => loaded.organization.clone(),
             Self::Project(_, loaded) => loaded.organization.clone(),
             Self::ApiToken(_, loaded) => loaded.organization.clone(),
+            Self::WebhookEndpoint(_, loaded) => loaded.organization.clone(),
             Self::User(..) => None,
         }
     }
@@ -90,6 +98,7 @@ impl Entity {
             Self::Project(_, loaded) => loaded.version,
             Self::User(_, loaded) => loaded.version,
             Self::ApiToken(_, loaded) => loaded.version,
+            Self::WebhookEndpoint(_, loaded) => loaded.version,
         }
     }
 
@@ -119,6 +128,10 @@ impl Entity {
             Some(StreamId::ApiToken(id)) => {
                 let loaded = log.load_at(&id, version).await?;
                 Some(Self::ApiToken(id, loaded))
+            }
+            Some(StreamId::WebhookEndpoint(id)) => {
+                let loaded = log.load_at(&id, version).await?;
+                Some(Self::WebhookEndpoint(id, loaded))
             }
             None => None,
         })

@@ -26,16 +26,20 @@ use std::path::{Path, PathBuf};
 pub use providers::{OrganizationClaim, Provider, Providers};
 pub(crate) use providers::{is_loopback as is_loopback_url, web_address};
 pub use reference::reference;
-pub use settings::{Access, Config, Database, Feed, Http, Limits, Organizations, RateLimits, Secrets};
+pub use settings::{Access, Config, Database, Feed, Http, Limits, Organizations, RateLimits, Secrets, Webhooks};
 pub use sources::{Error, Flags, Source, Surroundings};
-pub use values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Operator, Plan, PlanName};
+pub use values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, Plan, PlanName, Ports};
 
 use sources::Layers;
 
 /// The limits that a plan may set, with the smallest and largest maximum of each. An organization always has an
 /// owner, so no plan allows fewer than one member.
-pub const PLAN_LIMITS: &[(&str, u64, u64)] =
-    &[("members", 1, values::LONG_MAX), ("projects", 0, values::LONG_MAX), ("tokens", 0, values::LONG_MAX)];
+pub const PLAN_LIMITS: &[(&str, u64, u64)] = &[
+    ("members", 1, values::LONG_MAX),
+    ("projects", 0, values::LONG_MAX),
+    ("tokens", 0, values::LONG_MAX),
+    ("webhooks", 0, values::LONG_MAX),
+];
 
 /// The configuration in force, and where each value of it comes from.
 #[derive(Debug, Clone)]

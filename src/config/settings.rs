@@ -13,7 +13,9 @@ use std::path::PathBuf;
 
 use super::providers::Providers;
 use super::sources::{Error, Layers};
-use super::values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Operator, Plan, PlanName, Setting};
+use super::values::{
+    DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, Plan, PlanName, Ports, Setting,
+};
 
 /// What is known of a key without a value.
 pub(super) struct Key {
@@ -307,6 +309,39 @@ settings! {
         organization_invite_burst: u32 = 150, 1..=1_000_000;
     }
 
+    /// Sending webhooks.
+    webhooks: Webhooks {
+        /// Whether this replica sends them. They are written by all, whether anybody sends them or not.
+        send: bool = true;
+        /// Whether endpoints may be plain http. For development, and for networks of one's own.
+        http_allowed: bool = false;
+        /// Ports that may be connected to: numbers, or ranges such as "1024-65535".
+        ports: Vec<Ports> = Ports::usual(), 1..=100;
+        /// Blocks of addresses that are not public and may be sent to all the same, such as "10.1.0.0/16".
+        /// Without them nothing is sent to private, loopback, link-local, metadata and other special addresses.
+        addresses_allowed: Vec<Network> = Vec::new(), 0..=100;
+        /// Longest time until there is a connection, in milliseconds.
+        connect_timeout_ms: u64 = 5_000, 100..=60_000;
+        /// Longest time of one attempt, from looking up the name to the answer, in milliseconds.
+        timeout_ms: u64 = 15_000, 100..=120_000;
+        /// Most attempts at once, of this replica. Each takes a connection, and with it a file descriptor.
+        in_flight_max: u32 = 512, 1..=100_000;
+        /// Most attempts at once to one endpoint, of all replicas together. One that is down gets one at a time.
+        endpoint_in_flight_max: u32 = 16, 1..=1_000;
+        /// Most events a second to one endpoint that asks for no other rate itself. 0 is no limit.
+        endpoint_rate_per_second: u32 = 0, 0..=10_000;
+        /// Pauses after each failed attempt, in seconds, each a tenth more or less; when they are used up the delivery has
+        /// failed. As it stands that is after three days.
+        retry_seconds: Vec<u32> = retries(), 0..=50;
+        /// After how many hours of nothing but failures an organization is warned of its endpoint (`webhook.failing`).
+        warn_after_hours: u32 = 12, 1..=8_760;
+        /// After how many hours of nothing but failures an endpoint is disabled. Before deliveries fail for good: so all
+        /// of them are sent when it is enabled again.
+        disable_after_hours: u32 = 60, 1..=8_760;
+        /// How long deliveries that are done are kept, in days.
+        retention_days: u32 = 30, 1..=3_650;
+    }
+
     /// Who may call, and as what.
     access: Access {
         /// Operators of the service: verified e-mail addresses, or "issuer|subject".
@@ -397,6 +432,11 @@ settings! {
         /// them sign. Not set: the files audit*.pem in data_dir, of which the first is made at the first start.
         audit_keys: Vec<MasterKey> = Vec::new(), 0..=8;
     }
+}
+
+/// Seconds first, then minutes, then hours: 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 4 h, 8 h, 12 h, 20 h, 24 h.
+fn retries() -> Vec<u32> {
+    vec![5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 72_000, 86_400]
 }
 
 /// Names that a product is likely to need for itself, or that could deceive people.

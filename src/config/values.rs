@@ -3,12 +3,14 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
 use toml::Value;
 
 use super::providers::WrongPart;
@@ -308,6 +310,59 @@ impl Setting for FetchUrl {
 
     fn shown(&self) -> Shown {
         Some(Value::String(self.0.clone()))
+    }
+}
+
+/// Ports that may be connected to: one, or those from one to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports(pub RangeInclusive<u16>);
+
+impl Ports {
+    /// Those of the web, and those that nothing old listens on: mail servers and the like are not to be spoken to.
+    pub fn usual() -> Vec<Self> {
+        vec![Self(80..=80), Self(443..=443), Self(1_024..=65_535)]
+    }
+}
+
+impl Setting for Ports {
+    fn of_text(text: &str) -> Value {
+        text.trim().parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer)
+    }
+
+    fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        let ports = match value {
+            Value::Integer(number) => port(&number.to_string()).map(|port| port..=port),
+            Value::String(text) => match text.split_once('-') {
+                Some((first, last)) => port(first).zip(port(last)).map(|(first, last)| first..=last),
+                None => port(text).map(|port| port..=port),
+            },
+            _ => None,
+        };
+        let right = "a port such as 443, or ports such as \"1024-65535\"";
+        ports.filter(|ports| !ports.is_empty()).map(Self).ok_or_else(|| right.to_owned())
+    }
+
+    fn shown(&self) -> Shown {
+        let (first, last) = (self.0.start(), self.0.end());
+        Some(if first == last { Value::Integer((*first).into()) } else { Value::String(format!("{first}-{last}")) })
+    }
+}
+
+/// A block of network addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+impl Setting for Network {
+    fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
+        let right = "a block of addresses such as \"10.1.0.0/16\", \"192.0.2.7\" or \"fd12::/16\"";
+        let text = value.as_str().map(str::trim).unwrap_or_default();
+        let block = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        block.map(Self).map_err(|_| right.to_owned())
+    }
+
+    fn shown(&self) -> Shown {
+        Some(Value::String(self.0.to_string()))
     }
 }
 

@@ -24,6 +24,7 @@ const PING_AFTER: Duration = Duration::from_secs(1);
 const ACQUIRE_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the projections: one a projection, and some for looking.
 const PROJECTION_CONNECTIONS: u32 = 8;
+const DELIVERY_CONNECTIONS: u32 = 4;
 /// The login of the service in the private database; its superuser only migrates.
 const EMBEDDED_LOGIN: &str = "tenancy_service";
 
@@ -81,6 +82,8 @@ pub struct Database {
     pub operators: PgPool,
     /// For projections, so that neither can starve the other.
     pub projections: PgPool,
+    /// For whoever delivers webhooks, for the same reason.
+    pub deliveries: PgPool,
 }
 
 impl Database {
@@ -150,6 +153,7 @@ impl Database {
             readers: pool(readers, Role::Reader, &configured),
             operators: pool(operators, Role::Operator, &configured),
             projections: pool(PROJECTION_CONNECTIONS, Role::Projector, &made_again),
+            deliveries: pool(DELIVERY_CONNECTIONS, Role::Projector, &made_again),
             options,
             owner,
         })
@@ -216,7 +220,7 @@ impl Database {
 
     /// Closes the pools, and stops the private server if nobody else uses it.
     pub async fn close(self) -> Result<(), Error> {
-        for pool in [&self.projections, &self.readers, &self.operators, &self.pool] {
+        for pool in [&self.deliveries, &self.projections, &self.readers, &self.operators, &self.pool] {
             pool.close().await;
         }
         if let Some(embedded) = self.embedded {

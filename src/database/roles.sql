@@ -61,6 +61,8 @@ BEGIN
         ('tenancy_writer', 'checkpoints', '{SELECT}'),
         ('tenancy_writer', 'parked', '{SELECT}'),
         ('tenancy_writer', 'rebuilds', '{SELECT}'),
+        ('tenancy_writer', 'webhook_deliveries', '{SELECT,UPDATE}'),
+        ('tenancy_writer', 'webhook_receivers', '{SELECT}'),
         ('tenancy_writer', '_sqlx_migrations', '{SELECT}'),
         ('tenancy_projector', 'events', '{SELECT}'),
         ('tenancy_projector', 'checkpoints', '{SELECT,INSERT,UPDATE,DELETE}'),
@@ -69,12 +71,17 @@ BEGIN
         ('tenancy_projector', 'seals', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_projector', 'sealed_trees', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_projector', 'sealed_hashes', '{SELECT,INSERT}'),
+        ('tenancy_projector', 'webhook_deliveries', '{SELECT,INSERT,UPDATE,DELETE}'),
+        ('tenancy_projector', 'webhook_backfills', '{SELECT,INSERT,UPDATE,DELETE}'),
+        ('tenancy_projector', 'webhook_receivers', '{SELECT,INSERT,UPDATE,DELETE}'),
         ('tenancy_reader', 'events', '{SELECT}'),
+        ('tenancy_reader', 'webhook_deliveries', '{SELECT}'),
         ('tenancy_reader', 'access_trail', '{SELECT}'),
         ('tenancy_reader', 'access_repeats', '{SELECT}'),
         ('tenancy_operator', 'events', '{SELECT}'),
         ('tenancy_operator', 'access_trail', '{SELECT}'),
         ('tenancy_operator', 'access_repeats', '{SELECT}'),
+        ('tenancy_operator', 'webhook_deliveries', '{SELECT}'),
         ('tenancy_operator', 'checkpoints', '{SELECT}'),
         ('tenancy_operator', 'parked', '{SELECT}'),
         ('tenancy_operator', 'rebuilds', '{SELECT}')
@@ -96,6 +103,18 @@ BEGIN
         CREATE POLICY everything ON events FOR SELECT TO tenancy_writer, tenancy_projector, tenancy_operator USING (true);
         CREATE POLICY append ON events FOR INSERT TO tenancy_writer WITH CHECK (true);
         CREATE POLICY in_scope ON events FOR SELECT TO tenancy_reader
+            USING (organization_id IN (SELECT unnest(string_to_array(current_setting('tenancy.scope', true), ','))));
+    END IF;
+    IF 4 > (SELECT count(*) FROM pg_policy WHERE polrelid = 'webhook_deliveries'::regclass) THEN
+        DROP POLICY IF EXISTS everything ON webhook_deliveries;
+        DROP POLICY IF EXISTS delivery ON webhook_deliveries;
+        DROP POLICY IF EXISTS erasure ON webhook_deliveries;
+        DROP POLICY IF EXISTS in_scope ON webhook_deliveries;
+        ALTER TABLE webhook_deliveries ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY everything ON webhook_deliveries FOR SELECT TO tenancy_writer, tenancy_operator USING (true);
+        CREATE POLICY delivery ON webhook_deliveries TO tenancy_projector USING (true) WITH CHECK (true);
+        CREATE POLICY erasure ON webhook_deliveries FOR UPDATE TO tenancy_writer USING (true) WITH CHECK (true);
+        CREATE POLICY in_scope ON webhook_deliveries FOR SELECT TO tenancy_reader
             USING (organization_id IN (SELECT unnest(string_to_array(current_setting('tenancy.scope', true), ','))));
     END IF;
     IF 3 > (SELECT count(*) FROM pg_policy WHERE polrelid = 'access_trail'::regclass) THEN

@@ -193,7 +193,8 @@ payloads! {
             | Entity::Membership(..)
             | Entity::Invitation(..)
             | Entity::Project(..)
-            | Entity::User(..) => None,
+            | Entity::User(..)
+            | Entity::WebhookEndpoint(..) => None,
         }),
         /// The secret of a new token, shown this once: send it as `Authorization: Bearer <secret>`.
         secret: Option<String> = |receipt: &Receipt| receipt.secret.clone(),

@@ -26,7 +26,7 @@ use super::connection::{Cursor, Opaque, Page, PageArguments};
 use super::errors::log_fault;
 use super::scalars::{
     Long, MembershipSource, MembershipState, OrganizationLifecycle, OrganizationVerification, PositionText,
-    ProjectState, Time, UserState, int,
+    ProjectState, Time, UserState, WebhookContent, WebhookOrdering, int,
 };
 use super::session::{Session, id};
 use super::user::Actor;
@@ -203,6 +203,8 @@ impl OutputType for AuditEvent {
             <OrganizationVerification as OutputType>::create_type_info(registry);
             <OrganizationLifecycle as OutputType>::create_type_info(registry);
             <ProjectState as OutputType>::create_type_info(registry);
+            <WebhookOrdering as OutputType>::create_type_info(registry);
+            <WebhookContent as OutputType>::create_type_info(registry);
             for descriptor in descriptors() {
                 registry.types.insert(descriptor.object_type(), meta_object(descriptor, &own));
                 registry.add_implements(&descriptor.object_type(), INTERFACE);

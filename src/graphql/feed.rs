@@ -351,7 +351,7 @@ fn decides(event: &StoredEvent, organization: &OrganizationId, own: &[StreamId])
     match Reader::stream(event) {
         Ok(StreamId::Organization(id)) => id == *organization,
         Ok(stream @ (StreamId::Membership(_) | StreamId::ApiToken(_))) => own.contains(&stream),
-        Ok(StreamId::Invitation(_) | StreamId::Project(_) | StreamId::User(_)) => false,
+        Ok(StreamId::Invitation(_) | StreamId::Project(_) | StreamId::User(_) | StreamId::WebhookEndpoint(_)) => false,
         Err(_) => true,
     }
 }

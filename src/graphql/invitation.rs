@@ -226,7 +226,8 @@ fn of(entities: &[Entity]) -> Option<Invitation> {
         | Entity::Membership(..)
         | Entity::Project(..)
         | Entity::User(..)
-        | Entity::ApiToken(..) => None,
+        | Entity::ApiToken(..)
+        | Entity::WebhookEndpoint(..) => None,
     })
 }
 

@@ -20,6 +20,7 @@ use super::membership::MemberFilter;
 use super::project::ProjectFilter;
 use super::session::App;
 use super::user::UserRow;
+use super::webhook::{DeliveryFilter, DeliveryLoader, EndpointFilter, EventLoader};
 use crate::access::trail::SealedAddress;
 use crate::commands::{Insider, Principal};
 use crate::log::{Loaded, Log, NamedTally, scope};
@@ -61,6 +62,14 @@ pub struct Loaders {
     pub token_uses: Batcher<String, TokenUseLoader>,
     /// How API tokens are called.
     pub token_names: Batcher<ApiTokenId, TokenNameLoader>,
+    /// Lists of webhook endpoints.
+    pub webhook_endpoints: Lists<EndpointFilter>,
+    /// Lists of webhook deliveries.
+    pub webhook_deliveries: Lists<DeliveryFilter>,
+    /// Webhook deliveries by their ids.
+    pub deliveries: Batcher<String, DeliveryLoader>,
+    /// Events by their ids.
+    pub events: Batcher<String, EventLoader>,
     /// Access trails.
     pub accesses: Lists<AccessFilter>,
     /// Addresses of the access trail.
@@ -84,7 +93,11 @@ impl Loaders {
             invitations: Batcher::new(lists()),
             projects: Batcher::new(lists()),
             api_tokens: Batcher::new(lists()),
-            token_uses: Batcher::new(TokenUseLoader { pool }),
+            token_uses: Batcher::new(TokenUseLoader { pool: pool.clone() }),
+            webhook_endpoints: Batcher::new(lists()),
+            webhook_deliveries: Batcher::new(lists()),
+            deliveries: Batcher::new(DeliveryLoader { pool }),
+            events: Batcher::new(EventLoader { log: log.clone() }),
             accesses: Batcher::new(lists()),
         }
     }

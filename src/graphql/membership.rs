@@ -165,7 +165,8 @@ pub fn among(entities: &[Entity]) -> Option<Membership> {
         | Entity::Invitation(..)
         | Entity::Project(..)
         | Entity::User(..)
-        | Entity::ApiToken(..) => None,
+        | Entity::ApiToken(..)
+        | Entity::WebhookEndpoint(..) => None,
     })
 }
 

@@ -29,6 +29,7 @@ mod role;
 mod scalars;
 mod session;
 mod user;
+mod webhook;
 
 use async_graphql::{Schema, SchemaBuilder};
 

@@ -11,6 +11,7 @@ use super::ownership::OwnershipMutation;
 use super::project::ProjectMutation;
 use super::role::RoleMutation;
 use super::user::UserMutation;
+use super::webhook::WebhookMutation;
 
 /// Commands. Each takes one input and answers with the entity after it, the events that it recorded, the position
 /// to read at, and the refusals.
@@ -25,4 +26,5 @@ pub struct Mutation(
     OwnershipMutation,
     ApiTokenMutation,
     ErasureMutation,
+    WebhookMutation,
 );

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use aggregates::ids::{ApiTokenId, EventId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
+use aggregates::ids::{
+    ApiTokenId, EventId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookDeliveryId,
+    WebhookEndpointId,
+};
 use aggregates::roles::Permission;
 use aggregates::{StreamId, descriptors};
 use async_graphql::parser::types::Field;
@@ -20,6 +23,7 @@ use super::organization::Organization;
 use super::project::Project;
 use super::session::Session;
 use super::user::User;
+use super::webhook::{WebhookDelivery, WebhookEndpoint, WebhookRow};
 use crate::commands::invitations::email_claim;
 use crate::commands::members::sees_user;
 
@@ -41,6 +45,10 @@ pub enum Node {
     Project(Project),
     /// An API token.
     ApiToken(ApiToken),
+    /// A webhook endpoint.
+    WebhookEndpoint(WebhookEndpoint),
+    /// An event on its way to one.
+    WebhookDelivery(WebhookDelivery),
     /// An event.
     Event(AuditEvent),
 }
@@ -54,6 +62,8 @@ macro_rules! each {
             Node::Invitation($inner) => $answer,
             Node::Project($inner) => $answer,
             Node::ApiToken($inner) => $answer,
+            Node::WebhookEndpoint($inner) => $answer,
+            Node::WebhookDelivery($inner) => $answer,
             Node::Event($inner) => $answer,
         }
     };
@@ -76,8 +86,20 @@ impl OutputType for Node {
             <Invitation as OutputType>::create_type_info(registry);
             <Project as OutputType>::create_type_info(registry);
             <ApiToken as OutputType>::create_type_info(registry);
+            <WebhookEndpoint as OutputType>::create_type_info(registry);
+            <WebhookDelivery as OutputType>::create_type_info(registry);
             <AuditEvent as OutputType>::create_type_info(registry);
-            let own = ["Organization", "User", "Membership", "Invitation", "Project", "ApiToken"].map(str::to_owned);
+            let own = [
+                "Organization",
+                "User",
+                "Membership",
+                "Invitation",
+                "Project",
+                "ApiToken",
+                "WebhookEndpoint",
+                "WebhookDelivery",
+            ]
+            .map(str::to_owned);
             own.iter().for_each(|name| registry.add_implements(name, INTERFACE));
             let id = super::audit::id_field();
             let possible = own.into_iter().chain(descriptors().map(|descriptor| descriptor.object_type())).collect();
@@ -112,6 +134,9 @@ pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
     if id.starts_with("evt_") {
         return Ok(event(session, id).await?.map(Node::Event));
     }
+    if let Ok(id) = id.parse::<WebhookDeliveryId>() {
+        return webhook_delivery(session, &id).await;
+    }
     match StreamId::from_id(id) {
         Some(StreamId::Organization(id)) => organization(session, &id).await,
         Some(StreamId::Membership(id)) => membership(session, id).await,
@@ -119,6 +144,7 @@ pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
         Some(StreamId::Project(id)) => Ok(project(session, id).await?.map(Node::Project)),
         Some(StreamId::User(id)) => user(session, id).await,
         Some(StreamId::ApiToken(id)) => api_token(session, &id).await,
+        Some(StreamId::WebhookEndpoint(id)) => webhook_endpoint(session, &id).await,
         None => {
             let kinds = [
                 OrganizationId::PREFIX,
@@ -127,6 +153,8 @@ pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
                 InvitationId::PREFIX,
                 ProjectId::PREFIX,
                 ApiTokenId::PREFIX,
+                WebhookEndpointId::PREFIX,
+                WebhookDeliveryId::PREFIX,
                 EventId::PREFIX,
             ];
             let shown: String = id.chars().take(40).collect();
@@ -207,6 +235,29 @@ async fn api_token(session: &Session, id: &ApiTokenId) -> Result<Option<Node>, E
         session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
     }
     Ok(visible.then(|| Node::ApiToken(ApiToken::new(id, &loaded))))
+}
+
+async fn webhook_endpoint(session: &Session, id: &WebhookEndpointId) -> Result<Option<Node>, Error> {
+    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
+    let loaded = now.get::<aggregates::WebhookEndpoint>(id);
+    let seen = seen(session, loaded.organization.as_ref()).await?;
+    let visible = loaded.state.is_present() && seen.is_some_and(|seen| seen.may(Permission::WebhookRead));
+    if !visible {
+        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
+    }
+    Ok(WebhookEndpoint::new(id, &loaded).filter(|_| visible).map(Node::WebhookEndpoint))
+}
+
+async fn webhook_delivery(session: &Session, id: &WebhookDeliveryId) -> Result<Option<Node>, Error> {
+    let row = session.loaders().deliveries.load_one(id.to_string()).await?;
+    let organization = row.as_ref().and_then(|row: &WebhookRow| row.organization());
+    let seen = seen(session, organization.as_ref()).await?;
+    // What was sent is what the audit trail says.
+    let visible = seen.is_some_and(|seen| seen.may(Permission::WebhookRead) && seen.may(Permission::AuditRead));
+    if !visible {
+        session.note_reach(organization.as_ref(), Some(id.as_ref()));
+    }
+    Ok(row.filter(|_| visible).map(|row| Node::WebhookDelivery(row.into())))
 }
 
 async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {

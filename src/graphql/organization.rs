@@ -30,6 +30,7 @@ use super::scalars::{
 };
 use super::session::{Session, id};
 use super::user::connection;
+use super::webhook::{EndpointFilter, WebhookEndpoint};
 use crate::commands::home::EnsureHomeOrganization;
 use crate::commands::organizations as cases;
 use crate::commands::{Entity, Receipt};
@@ -233,7 +234,7 @@ impl Organization {
     async fn plan(&self) -> &str {
         &self.plan
     }
-    /// What it may have and what it uses; always holds members, projects and tokens.
+    /// What it may have and what it uses; always holds members, projects, tokens and webhooks.
     async fn limits(&self, ctx: &Context<'_>) -> async_graphql::Result<Vec<Limit>> {
         // What is counted is of now, also where the rest is of an earlier outcome.
         if Session::of(ctx).see(&self.id).await?.is_none() {
@@ -343,6 +344,20 @@ impl Organization {
         Some(self.list(ctx, Permission::TokenRead, ApiTokenFilter, page).await.map(ApiToken::connection))
     }
 
+    /// Webhook endpoints, by creation.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn webhook_endpoints(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, WebhookEndpoint>>> {
+        let page = PageArguments { first, after, last, before };
+        Some(self.list(ctx, Permission::WebhookRead, EndpointFilter, page).await.map(WebhookEndpoint::connection))
+    }
+
     /// The audit trail, straight from the log; the newest through `last`.
     #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn audit_trail(
@@ -418,7 +433,8 @@ pub(super) fn among(entities: &[Entity]) -> Option<Organization> {
         | Entity::Invitation(..)
         | Entity::Project(..)
         | Entity::User(..)
-        | Entity::ApiToken(..) => None,
+        | Entity::ApiToken(..)
+        | Entity::WebhookEndpoint(..) => None,
     })
 }
 

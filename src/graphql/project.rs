@@ -161,7 +161,8 @@ fn among(entities: &[Entity]) -> Option<Project> {
         | Entity::Membership(..)
         | Entity::Invitation(..)
         | Entity::User(..)
-        | Entity::ApiToken(..) => None,
+        | Entity::ApiToken(..)
+        | Entity::WebhookEndpoint(..) => None,
     })
 }
 

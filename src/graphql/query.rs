@@ -21,6 +21,7 @@ use super::role::{PermissionDescription, Role, catalogue, permissions, roles};
 use super::scalars::{Long, OrganizationLifecycle, OrganizationVerification, PositionText};
 use super::session::{Session, id};
 use super::user::Viewer;
+use super::webhook::{WebhookEventType, event_types};
 
 /// By what an organization is named.
 #[derive(OneofObject)]
@@ -205,6 +206,12 @@ impl Query {
         ctx: &Context<'_>,
     ) -> Option<async_graphql::Result<Vec<PermissionDescription>>> {
         Some(Session::of(ctx).caller().map(|_| catalogue()))
+    }
+
+    /// Every type of event that webhooks are sent, with the JSON Schema of its body; also at /webhooks/catalog.
+    #[graphql(complexity = "1 + 100 * child_complexity")]
+    async fn webhook_event_types(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Vec<WebhookEventType>>> {
+        Some(Session::of(ctx).caller().map(|_| event_types()))
     }
 
     /// What the holder of an invitation's token may know. Needs no authentication and never changes anything.

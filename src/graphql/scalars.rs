@@ -140,6 +140,34 @@ pub enum MembershipState {
     Removed,
 }
 
+/// Whether a webhook endpoint is sent anything.
+#[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
+#[graphql(remote = "aggregates::webhook::WebhookEndpointState")]
+#[allow(missing_docs)]
+pub enum WebhookEndpointState {
+    Enabled,
+    Disabled,
+}
+
+/// In which order a webhook endpoint is sent events: as fast as it takes them, or those of one subject one after the
+/// other.
+#[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
+#[graphql(remote = "aggregates::webhook::WebhookOrdering")]
+#[allow(missing_docs)]
+pub enum WebhookOrdering {
+    Parallel,
+    PerSubject,
+}
+
+/// How much a webhook endpoint is sent of an event: all, or only what it was and what it was about, by ids.
+#[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
+#[graphql(remote = "aggregates::webhook::WebhookContent")]
+#[allow(missing_docs)]
+pub enum WebhookContent {
+    Full,
+    Thin,
+}
+
 /// How a member came in.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::membership::MembershipSource")]

@@ -250,7 +250,12 @@ payloads! {
         /// The user.
         user: Option<User> = |receipt: &Receipt| receipt.entities.iter().find_map(|entity| match entity {
             Entity::User(id, loaded) => Some(User { id: id.clone(), row: Some(UserRow::new(id, &loaded.state)) }),
-            Entity::Organization(..) | Entity::Membership(..) | Entity::Invitation(..) | Entity::Project(..) | Entity::ApiToken(..) => None,
+            Entity::Organization(..)
+            | Entity::Membership(..)
+            | Entity::Invitation(..)
+            | Entity::Project(..)
+            | Entity::ApiToken(..)
+            | Entity::WebhookEndpoint(..) => None,
         }),
     }
 }

@@ -19,7 +19,7 @@ use crate::access::rate_limits::Meter;
 use crate::access::trail::Kind;
 use crate::audit::export::{Export, Format, Request as Wanted, sequence_at};
 use crate::audit::proofs::NoProof;
-use crate::commands::Caller;
+use crate::commands::{Caller, Principal};
 use crate::graphql::Session;
 use crate::log::AuditFilter;
 
@@ -49,7 +49,7 @@ pub struct Parameters {
 pub(super) struct Refusal(StatusCode, &'static str, String, Option<u64>);
 
 impl Refusal {
-    fn bad(message: impl Into<String>) -> Self {
+    pub(super) fn bad(message: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, code::BAD_USER_INPUT, message.into(), None)
     }
 
@@ -128,14 +128,14 @@ pub(super) async fn admit(
     }
     let reader = Reader { shared: shared.clone(), caller };
     let organization: OrganizationId =
-        organization.parse().map_err(|_| Refusal::bad("the path names no organization: /audit/org_…"))?;
+        organization.parse().map_err(|_| Refusal::bad("the address names no organization: give its id, org_…"))?;
     match reader.may(&organization, Some(kind)).await? {
         true => Ok((reader, organization)),
         false => Err(not_found()),
     }
 }
 
-fn not_found() -> Refusal {
+pub(super) fn not_found() -> Refusal {
     Refusal::of("NOT_FOUND", "there is no such organization".to_owned())
 }
 
@@ -177,8 +177,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// Who it is, if he has shown that.
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.caller.as_ref().map(|caller| &caller.principal)
+    }
+
     /// Whether he may, as the log has it now.
-    async fn may(&self, organization: &OrganizationId, kind: Option<Kind>) -> Result<bool, Refusal> {
+    pub(super) async fn may(&self, organization: &OrganizationId, kind: Option<Kind>) -> Result<bool, Refusal> {
         let Some(caller) = &self.caller else {
             return Err(Refusal::of(code::UNAUTHENTICATED, "an export needs a token".to_owned()));
         };

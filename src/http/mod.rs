@@ -1,5 +1,6 @@
-//! What is served over HTTP: GraphQL, GraphiQL, health and metrics.
+//! What is served over HTTP: GraphQL, GraphiQL, exports, the pull feed, health and metrics.
 
+mod events;
 mod export;
 mod feed;
 mod graphiql;
@@ -71,6 +72,8 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool) -> Router {
         .route("/audit/{organization}/export", get(export::export))
         .route("/audit/{organization}/log/checkpoint", get(tiles::checkpoint))
         .route("/audit/{organization}/log/tile/{*path}", get(tiles::tile))
+        .route("/events", get(events::events))
+        .route("/webhooks/catalog", get(events::webhook_catalog))
         .route("/graphql/ws", get(feed::websocket))
         .route("/graphql/sse", any(feed::sse))
         .route("/health/live", get(operation::live))

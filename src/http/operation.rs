@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 
 use super::Shared;
+use crate::webhooks;
 
 /// How long the database may take to answer before the service is not ready.
 const DATABASE_WAIT: Duration = Duration::from_secs(2);
@@ -103,6 +104,11 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
             }
             metrics::gauge!("tenancy_projection_parked_streams", "projection" => name).set(status.parked.len() as f64);
         }
+    }
+    if let Ok(Ok(webhooks)) = tokio::time::timeout(DATABASE_WAIT, webhooks::standing(&shared.health.pool)).await {
+        metrics::gauge!("tenancy_webhook_oldest_due_seconds").set(webhooks.oldest_due_seconds);
+        metrics::gauge!("tenancy_webhook_endpoints_disabled").set(webhooks.endpoints_disabled as f64);
+        metrics::gauge!("tenancy_webhook_endpoints_failing").set(webhooks.endpoints_failing as f64);
     }
     metrics::gauge!("tenancy_database_connections").set(f64::from(shared.health.pool.size()));
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

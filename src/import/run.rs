@@ -254,7 +254,8 @@ impl Import<'_> {
                     | Entity::Invitation(..)
                     | Entity::Project(..)
                     | Entity::User(..)
-                    | Entity::ApiToken(..) => None,
+                    | Entity::ApiToken(..)
+                    | Entity::WebhookEndpoint(..) => None,
                 });
                 if let Some(id) = &id {
                     self.verify(wanted, id).await?;

@@ -160,7 +160,11 @@ pub fn partition_of(id: &str, partitions: i16) -> i16 {
 pub(super) fn own_partition(stream: &StreamId, partitions: i16) -> Option<i16> {
     match stream {
         StreamId::Organization(_) | StreamId::User(_) => Some(partition_of(stream.id(), partitions)),
-        StreamId::Membership(_) | StreamId::Invitation(_) | StreamId::Project(_) | StreamId::ApiToken(_) => None,
+        StreamId::Membership(_)
+        | StreamId::Invitation(_)
+        | StreamId::Project(_)
+        | StreamId::ApiToken(_)
+        | StreamId::WebhookEndpoint(_) => None,
     }
 }
 

@@ -244,6 +244,24 @@ impl KeyRing {
         Ok(PersonKey(key.try_into().map_err(|_| LogError::Cipher)?))
     }
 
+    /// Destroys keys of what is no person, and so leaves no tombstone: a database that is restored may have them back.
+    pub async fn retire(&self, names: &[&str]) -> Result<(), LogError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            "WITH destroyed AS (
+                 UPDATE subject_keys SET wrapped = NULL, wrapped_by = NULL, erased_at = now()
+                 WHERE wrapped IS NOT NULL AND subject_id = ANY($1) RETURNING subject_id
+             )
+             UPDATE installation SET keys_revision = keys_revision + 1 WHERE EXISTS (SELECT FROM destroyed)",
+            names as &[&str]
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Wraps up to a thousand keys anew that another master key wraps, and says how many it did; none when all are
     /// under the current one, and then the others are not in use any more. Harmless beside a running service, and
     /// beside itself.

@@ -8,8 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aggregates::event::PersonalVisitor;
-use aggregates::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId};
-use aggregates::{ApiToken, Event, Invitation, Membership, Organization, Project, Recorded, Snapshot, StreamId, User};
+use aggregates::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId};
+use aggregates::{
+    ApiToken, Event, Invitation, Membership, Organization, Project, Recorded, Snapshot, StreamId, User, WebhookEndpoint,
+};
 use cqrs_es::Aggregate;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -35,7 +37,11 @@ impl Weighter<StreamId, Cached> for Weight {
         let documents = match &cached.state {
             State::Organization(state) => state.settings.values().map(|value| value.to_string().len()).sum(),
             State::Project(state) => state.metadata.to_string().len(),
-            State::Membership(_) | State::Invitation(_) | State::User(_) | State::ApiToken(_) => 0,
+            State::Membership(_)
+            | State::Invitation(_)
+            | State::User(_)
+            | State::ApiToken(_)
+            | State::WebhookEndpoint(_) => 0,
         };
         STATE_BYTES + documents as u64
     }
@@ -73,6 +79,7 @@ enum State {
     Project(Arc<Project>),
     User(Arc<User>),
     ApiToken(Arc<ApiToken>),
+    WebhookEndpoint(Arc<WebhookEndpoint>),
 }
 
 /// A state in memory, with its version.
@@ -160,6 +167,7 @@ loadable! {
     Project(ProjectId);
     User(UserId);
     ApiToken(ApiTokenId);
+    WebhookEndpoint(WebhookEndpointId);
 }
 
 /// Whether so much of a stream is new that a state may have been kept beside the log.

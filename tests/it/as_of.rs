@@ -20,7 +20,7 @@ use crate::support::{Client, Database, Server, check_log};
 /// What a plan says of a limit; of tokens there are a hundred where it says nothing.
 fn maximum_of(limits: &Value, name: &str) -> Value {
     match limits.get(name) {
-        None if name == "tokens" => json!(100),
+        None if ["tokens", "webhooks"].contains(&name) => json!(100),
         maximum => maximum.cloned().unwrap_or_default(),
     }
 }
@@ -64,9 +64,14 @@ fn time(value: &Value) -> DateTime<Utc> {
 /// What the first events of a trail make of an organization, by what they say and nothing else.
 fn plain(id: &str, events: &[Value]) -> Value {
     let mut organization = Map::new();
-    let (mut settings, mut maxima) =
-        (Map::new(), BTreeMap::from([("members", Value::Null), ("projects", Value::Null), ("tokens", json!(100))]));
-    let mut used = BTreeMap::from([("members", 0), ("projects", 0), ("tokens", 0)]);
+    let mut settings = Map::new();
+    let mut maxima = BTreeMap::from([
+        ("members", Value::Null),
+        ("projects", Value::Null),
+        ("tokens", json!(100)),
+        ("webhooks", json!(100)),
+    ]);
+    let mut used = BTreeMap::from([("members", 0), ("projects", 0), ("tokens", 0), ("webhooks", 0)]);
     let (mut members, mut invitations, mut projects): (Vec<Value>, Vec<Value>, Vec<Value>) = (vec![], vec![], vec![]);
     for event in events {
         let (action, data) = (event["action"].as_str().unwrap(), &event["data"]);
@@ -166,7 +171,7 @@ fn plain(id: &str, events: &[Value]) -> Value {
         }
     }
     let last = events.last().unwrap();
-    let limits: Vec<Value> = ["members", "projects", "tokens"]
+    let limits: Vec<Value> = ["members", "projects", "tokens", "webhooks"]
         .map(|name| json!({"name": name, "maximum": maxima[name], "used": used[name]}))
         .to_vec();
     let mut all = json!({"id": id, "auditSequence": last["auditSequence"], "recordedAt": last["recordedAt"],

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aggregates::ids::{Id, ProjectId};
+use aggregates::ids::{Id, ProjectId, WebhookDeliveryId};
 use aggregates::roles::{Permission, role};
 use chrono::TimeDelta;
 use futures_util::StreamExt;
@@ -112,6 +112,8 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Query.node", "an invitation", Part::Stocked),
     ("Query.node", "a project", Part::Stocked),
     ("Query.node", "an API token", Part::Stocked),
+    ("Query.node", "a webhook endpoint", Part::Stocked),
+    ("Query.node", "a webhook delivery", Part::Stocked),
     ("Query.node", "an event", Part::Stocked),
     ("Query.node", "a user", Part::Stocked),
     ("Query.nodes", "", Part::Stocked),
@@ -125,6 +127,7 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Query.permissions", "of another user", Part::Stocked),
     ("Query.roles", "", Part::Stocked),
     ("Query.permissionCatalogue", "", Part::Stocked),
+    ("Query.webhookEventTypes", "", Part::Stocked),
     ("Query.invitationPreview", "", Part::Stocked),
     ("Query.projections", "", Part::Stocked),
     ("Query.auditTrail", "", Part::Stocked),
@@ -139,6 +142,7 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Organization.invitations", "", Part::Stocked),
     ("Organization.projects", "", Part::Stocked),
     ("Organization.apiTokens", "", Part::Stocked),
+    ("Organization.webhookEndpoints", "", Part::Stocked),
     ("Organization.auditTrail", "", Part::Stocked),
     ("Organization.accessTrail", "", Part::Stocked),
     ("Organization.settings", "", Part::Stocked),
@@ -195,6 +199,16 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Mutation.restoreProject", "", Part::Stocked),
     ("Mutation.createApiToken", "", Part::Stocked),
     ("Mutation.revokeApiToken", "", Part::Stocked),
+    ("Mutation.createWebhookEndpoint", "", Part::Stocked),
+    ("Mutation.updateWebhookEndpoint", "", Part::Stocked),
+    ("Mutation.rotateWebhookSecret", "", Part::Stocked),
+    ("Mutation.enableWebhookEndpoint", "", Part::Stocked),
+    ("Mutation.disableWebhookEndpoint", "", Part::Stocked),
+    ("Mutation.deleteWebhookEndpoint", "", Part::Stocked),
+    ("Mutation.sendTestWebhook", "", Part::Stocked),
+    ("Mutation.redeliverWebhook", "", Part::Stocked),
+    ("Mutation.replayWebhooks", "", Part::Stocked),
+    ("Mutation.redriveWebhooks", "", Part::Stocked),
     ("Mutation.approveUser", "", Part::Stocked),
     ("Mutation.revokeUser", "", Part::Stocked),
     ("Mutation.reinstateUser", "", Part::Stocked),
@@ -366,6 +380,7 @@ impl Cast {
             own: BTreeMap::new(),
             stock: BTreeMap::new(),
             event: String::new(),
+            position: created.text("/position"),
             tokens: BTreeMap::new(),
         };
         world.members.insert("owner", String::new());
@@ -496,6 +511,19 @@ impl Cast {
             tokens.push(owner.create_token(&world.id, &["organization:read"]).await.text("/token/id"));
         }
         world.stock.insert("api token", tokens);
+        for (kind, before) in [("webhook", ""), ("enable", "disableWebhookEndpoint"), ("disable", ""), ("erode", "")] {
+            let mut endpoints = vec![];
+            for _ in 0..STOCK {
+                let created = owner.create_webhook(&world.id, "https://example.com/hook").await;
+                let endpoint = created.text("/endpoint/id");
+                if !before.is_empty() {
+                    let input = json!({"endpointId": endpoint});
+                    accepted(owner, before, "WebhookEndpointCommandInput", input, "__typename").await;
+                }
+                endpoints.push(endpoint);
+            }
+            world.stock.insert(kind, endpoints);
+        }
         let input = json!({"organizationId": world.id, "namespace": "theme", "value": {"a": 1}});
         let set =
             accepted(owner, "updateOrganizationSettings", "UpdateOrganizationSettingsInput", input, "__typename").await;
@@ -515,6 +543,8 @@ struct World {
     /// What is used up by an `ok`, by use.
     stock: BTreeMap<&'static str, Vec<String>>,
     event: String,
+    /// Where it began.
+    position: String,
     /// The principals that are API tokens: of each organization others.
     tokens: BTreeMap<&'static str, Client>,
 }
@@ -523,6 +553,14 @@ impl World {
     /// Something of this use; another one after every `ok`.
     fn take(&self, kind: &str, used: usize) -> &str {
         self.stock.get(kind).map_or("none", |things| &things[used.min(things.len() - 1)])
+    }
+}
+
+impl World {
+    /// The delivery of its event to one of its webhook endpoints.
+    fn delivery(&self) -> String {
+        let endpoint = self.take("webhook", 0).parse().unwrap();
+        WebhookDeliveryId::of(&endpoint, &self.event.parse().unwrap()).to_string()
     }
 }
 
@@ -648,6 +686,18 @@ impl Matrix {
                 json!({"organizationId": id, "name": word, "permissions": ["organization:read"]})
             }
             ("revokeApiToken", _) => json!({"tokenId": take("api token")}),
+            ("createWebhookEndpoint", _) => {
+                json!({"organizationId": id, "url": format!("https://example.com/{word}"), "events": ["*"]})
+            }
+            ("updateWebhookEndpoint", _) => json!({"endpointId": take("webhook"), "description": word}),
+            ("rotateWebhookSecret" | "sendTestWebhook", _) => json!({"endpointId": take("webhook")}),
+            ("enableWebhookEndpoint", _) => json!({"endpointId": take("enable")}),
+            ("disableWebhookEndpoint", _) => json!({"endpointId": take("disable")}),
+            ("deleteWebhookEndpoint", _) => json!({"endpointId": take("erode")}),
+            ("redeliverWebhook", _) => json!({"deliveryId": world.delivery()}),
+            ("replayWebhooks" | "redriveWebhooks", _) => {
+                json!({"endpointId": world.take("webhook", 0), "after": world.position})
+            }
             ("createProject", _) => json!({"organizationId": id, "name": word, "slug": word}),
             ("updateProject", _) => json!({"projectId": take("update"), "name": word}),
             ("archiveProject", _) => json!({"projectId": take("archive")}),
@@ -677,6 +727,8 @@ fn query(cast: &Cast, world: &World, field: &str, variant: &str) -> (String, Val
         ("node", "an invitation") => node(world.take("resend", 0)),
         ("node", "a project") => node(world.take("update", 0)),
         ("node", "an API token") => node(world.take("api token", 0)),
+        ("node", "a webhook endpoint") => node(world.take("webhook", 0)),
+        ("node", "a webhook delivery") => node(&world.delivery()),
         ("node", "an event") => node(&world.event),
         ("node", _) => node(&cast.residents[world.status]),
         ("nodes", _) => of("query($id: ID!) { nodes(ids: [$id]) { id } }", json!({"id": world.take("update", 0)})),
@@ -693,6 +745,7 @@ fn query(cast: &Cast, world: &World, field: &str, variant: &str) -> (String, Val
         ),
         ("roles", _) => of("query($id: ID!) { roles(organizationId: $id) { name } }", json!({"id": world.id})),
         ("permissionCatalogue", _) => of("{ permissionCatalogue { name } }", json!({})),
+        ("webhookEventTypes", _) => of("{ webhookEventTypes { name } }", json!({})),
         ("invitationPreview", _) => of(
             "query($token: String!) { invitationPreview(token: $token) { state } }",
             json!({"token": world.stock["tokens"][STOCK - 1]}),

@@ -125,6 +125,18 @@ async fn tenant(server: &Server, slug: &str) -> Tenant {
         ids.push(token.clone());
         named.insert("tokenId", token);
     }
+    let endpoint = owner.create_webhook(&id, "https://example.com/hook").await.text("/endpoint/id");
+    let input = json!({"endpointId": endpoint});
+    let sent = accepted(&owner, "sendTestWebhook", "WebhookEndpointCommandInput", input, "delivery { id }").await;
+    ids.extend([endpoint.clone(), sent.text("/delivery/id")]);
+    named.insert("endpointId", endpoint);
+    named.insert("deliveryId", sent.text("/delivery/id"));
+    named.insert("after", sent.text("/position"));
+    let node = "query($id: ID!) { node(id: $id) { id } }";
+    eventually("the delivery is there", async || {
+        owner.send(node, json!({"id": sent.text("/delivery/id")})).await["data"]["node"].is_object()
+    })
+    .await;
     let trail = "query($id: ID!) { organization(by: {id: $id}) {
         auditTrail(last: 100) { nodes { id action correlationId subjectId } }
         invitations(first: 100) { nodes { id } } } }";
@@ -226,6 +238,7 @@ impl Builder<'_> {
             "LimitValue" => json!({"maximum": 1000}),
             "AsOfInput" => json!({"auditSequence": 1}),
             "JSON" => json!({}),
+            "Position" => json!(self.own.named["after"]),
             "Long" => json!(1),
             "String" => json!(match place.name.as_str() {
                 "email" => "somebody@example.com",
@@ -233,6 +246,8 @@ impl Builder<'_> {
                 "plan" => "free",
                 "limit" => "projects",
                 "permissions" => "organization:read",
+                "url" => "https://example.com/hook",
+                "events" => "*",
                 _ => "word",
             }),
             input => {

@@ -32,3 +32,4 @@ mod secrets;
 mod sole;
 mod tokens;
 mod tour;
+mod webhooks;

@@ -186,7 +186,10 @@ async fn a_rebuild_serves_all_the_while_and_says_where_the_old_one_was_wrong() {
     let text = succeeds(&database, &["projections", "rebuild", "projects"]).await;
     assert!(text.contains("the old one was different: projects prj_") && text.contains("name is another"), "{text}");
     let text = succeeds(&database, &["projections", "rebuild", "--all"]).await;
-    assert!(text.contains("rebuilt organizations, members, invitations, projects, users, api_tokens"), "{text}");
+    assert!(
+        text.contains("rebuilt organizations, members, invitations, projects, users, api_tokens, audit, webhooks"),
+        "{text}"
+    );
     assert!(!text.contains("different"), "{text}");
     stop.send_replace(true);
     assert!(load.await.unwrap() > 0);
@@ -267,13 +270,14 @@ async fn a_rebuild_of_all_waits_for_the_one_that_is_under_way_and_leaves_none_ou
     let child = command.stderr(Stdio::null()).spawn().unwrap();
     eventually("all are asked for", || async {
         let asked: i64 = sqlx::query_scalar("SELECT count(*) FROM rebuilds").fetch_one(&pool).await.unwrap();
-        asked == 7
+        asked == 8
     })
     .await;
     sqlx::query("SELECT pg_advisory_unlock(32411, 1)").execute(&mut *other).await.unwrap();
     let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     assert!(
-        said(&output).contains("rebuilt organizations, members, invitations, projects, users, api_tokens"),
+        said(&output)
+            .contains("rebuilt organizations, members, invitations, projects, users, api_tokens, audit, webhooks"),
         "{output:?}"
     );
 }
@@ -451,10 +455,10 @@ async fn status_is_for_people_and_for_programs() {
     populate(&server, "acme").await;
     level(&database.pool().await).await;
     let text = succeeds(&database, &["projections", "status"]).await;
-    assert_eq!(text.lines().count(), 8, "{text}");
+    assert_eq!(text.lines().count(), 9, "{text}");
     let json = succeeds(&database, &["projections", "status", "--json"]).await;
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 7);
+    assert_eq!(lines.len(), 8);
     assert_eq!(
         (&lines[1]["name"], &lines[1]["state"], &lines[1]["lagEvents"]),
         (&json!("members"), &json!("ok"), &json!(0))

@@ -11,7 +11,9 @@ use crate::support::{Database, eventually};
 
 async fn tables(pool: &PgPool) -> Vec<String> {
     let mut all = vec![];
-    for table in ["organizations", "settings", "members", "invitations", "projects", "users", "api_tokens"] {
+    for table in
+        ["organizations", "settings", "members", "invitations", "projects", "users", "api_tokens", "webhook_endpoints"]
+    {
         let rows: Vec<String> =
             sqlx::query_scalar(&format!("SELECT t::text FROM {table} t ORDER BY 1")).fetch_all(pool).await.unwrap();
         assert!(!rows.is_empty(), "{table}");
@@ -36,6 +38,13 @@ async fn applying_everything_again_changes_nothing() {
     assert!(owner.create_token(&id, &["project:read"]).await.accepted());
     let revoked = owner.create_token(&id, &["organization:read", "project:read"]).await.text("/token/id");
     assert!(owner.revoke_token(&revoked).await.accepted());
+    let endpoint = owner.create_webhook(&id, "https://example.com/a").await.text("/endpoint/id");
+    assert!(owner.create_webhook(&id, "https://example.com/b").await.accepted());
+    for command in ["disableWebhookEndpoint", "enableWebhookEndpoint", "rotateWebhookSecret", "deleteWebhookEndpoint"] {
+        let done =
+            owner.run(command, "WebhookEndpointCommandInput", json!({"endpointId": endpoint}), "__typename").await;
+        assert!(done.accepted(), "{done:?}");
+    }
     let settings = json!({"organizationId": id, "namespace": "branding", "value": {"color": "red"}});
     let written =
         owner.run("updateOrganizationSettings", "UpdateOrganizationSettingsInput", settings, "__typename").await;
@@ -51,7 +60,9 @@ async fn applying_everything_again_changes_nothing() {
     assert_eq!(tables(&pool).await, once);
 
     // And from nothing, in other batches than the first time: the same.
-    for table in ["organizations", "settings", "members", "invitations", "projects", "users", "api_tokens"] {
+    for table in
+        ["organizations", "settings", "members", "invitations", "projects", "users", "api_tokens", "webhook_endpoints"]
+    {
         sqlx::query(&format!("TRUNCATE {table}")).execute(&pool).await.unwrap();
     }
     sqlx::query(r#"UPDATE checkpoints SET "offset" = 0"#).execute(&pool).await.unwrap();
@@ -61,7 +72,7 @@ async fn applying_everything_again_changes_nothing() {
 }
 
 /// Puts an event at the end of an organization's partition that no program can read, in the stream of `project`.
-async fn poison(pool: &PgPool, organization: &str, project: &str, partition: i16) {
+pub async fn poison(pool: &PgPool, organization: &str, project: &str, partition: i16) {
     let inserted = sqlx::query(
         r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
                 organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
@@ -100,7 +111,7 @@ async fn an_event_that_cannot_be_applied_parks_its_stream_and_nothing_else() {
     eventually("the projections that read projects park the stream", || async {
         let status = ::projections::status(&pool).await.unwrap();
         let parked: Vec<_> = status.iter().filter(|s| !s.parked.is_empty()).map(|s| s.projection.name()).collect();
-        parked == ["projects", "audit"]
+        parked == ["projects", "audit", "webhooks"]
     })
     .await;
 
@@ -140,8 +151,10 @@ async fn an_event_that_cannot_be_applied_parks_its_stream_and_nothing_else() {
     )
     .await;
     let runtime = server.service().core().runtime.clone();
-    let retried = runtime.retry(::projections::Projection::Projects).await.unwrap();
-    assert_eq!(retried, ::projections::Retried { level: 1, parked: 0 });
+    for projection in [::projections::Projection::Projects, ::projections::Projection::Webhooks] {
+        let retried = runtime.retry(projection).await.unwrap();
+        assert_eq!(retried, ::projections::Retried { level: 1, parked: 0 });
+    }
     let read = owner.query(query, json!({"id": id, "at": [beside]})).await;
     let names: Vec<&str> = read
         .at("/organization/projects/nodes")

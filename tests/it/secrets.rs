@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::support::{Database, eventually};
+use crate::webhooks::Receiver;
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -115,6 +116,17 @@ impl Caller<'_> {
         let answer: Value = request.send().await.unwrap().json().await.unwrap();
         answer["data"]["inviteMember"]["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
+
+    /// The same for a webhook endpoint: its id, and the secret.
+    async fn webhook(&self, token: &str, mutation: &str, of: &str, input: Value) -> (String, String) {
+        let query = format!("mutation($i: {of}!) {{ {mutation}(input: $i) {{ endpoint {{ id }} secret }} }}");
+        let body = json!({"query": query, "variables": {"i": input}});
+        let request = self.http.post(format!("{}/graphql", self.program.url)).bearer_auth(token).json(&body);
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        let text = |name: &str| answer["data"][mutation].pointer(name).and_then(Value::as_str).map(str::to_owned);
+        let secret = text("/secret").unwrap_or_else(|| panic!("{answer}"));
+        (text("/endpoint/id").unwrap(), secret.trim_start_matches("whsec_").to_owned())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,6 +136,9 @@ async fn secrets_are_in_no_log_no_answer_no_event_and_no_table() {
     let mut variables = database.variables(&[
         ("TENANCY_SECRETS__MASTER_KEY", master_key.as_str()),
         ("TENANCY_LOG", "trace"),
+        ("TENANCY_WEBHOOKS__SEND", "true"),
+        ("TENANCY_WEBHOOKS__HTTP_ALLOWED", "true"),
+        ("TENANCY_WEBHOOKS__ADDRESSES_ALLOWED", "127.0.0.1"),
         ("RUST_BACKTRACE", "1"),
     ]);
     let url = if database.url.contains("password=") || database.url.matches('@').count() != 1 {
@@ -166,6 +181,19 @@ async fn secrets_are_in_no_log_no_answer_no_event_and_no_table() {
     let verify =
         "mutation($o: ID!) { verifyOrganization(input: {organizationId: $o, reason: \"ok\"}) { errors { message } } }";
     caller.ask(&operator, verify, json!({"o": acme})).await;
+    let receiver = Receiver::start().await;
+    let (endpoint, signing) = caller
+        .webhook(
+            &ada,
+            "createWebhookEndpoint",
+            "CreateWebhookEndpointInput",
+            json!({
+                "organizationId": acme, "url": receiver.url("hook"), "events": ["*"],
+            }),
+        )
+        .await;
+    let input = json!({"endpointId": endpoint});
+    let (_, rotated) = caller.webhook(&ada, "rotateWebhookSecret", "WebhookEndpointCommandInput", input).await;
     let invitation = caller.invite(&ada, &acme, "bob@example.com", "key-1").await;
     let other = caller.invite(&ada, &acme, "eve@example.com", "key-2").await;
     let secret = |token: &str| token.rsplit_once('_').map(|(_, secret)| secret.to_owned()).unwrap();
@@ -246,10 +274,13 @@ async fn secrets_are_in_no_log_no_answer_no_event_and_no_table() {
         ("an operator's token", signature(&operator)),
         ("an accepted invitation's token", secret(&invitation)),
         ("an open invitation's token", secret(&other)),
+        ("a webhook's secret", rotated),
+        ("a webhook's secret that was replaced", signing),
         ("the issuer's key", signing_key),
         ("the master key", master_key.clone()),
         ("the database's password", PASSWORD.to_owned()),
     ];
+    receiver.wait("hook", 2).await;
     let stored = everything_stored(&pool).await;
     let digests: Vec<String> = sqlx::query_scalar(
         "SELECT DISTINCT m[1] FROM events, regexp_matches(payload::text, '_(?:digest|claim)\\\\?\": ?\\\\?\"([^\"\\\\]+)', 'g') AS m",

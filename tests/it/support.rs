@@ -113,6 +113,8 @@ impl Database {
             ("TENANCY_DATABASE__PARTITIONS", "4"),
             // Tests call faster than people; those of the quotas switch them on.
             ("TENANCY_RATE_LIMITS__ENABLED", "false"),
+            // Nothing leaves this machine; those of webhooks have a receiver on it.
+            ("TENANCY_WEBHOOKS__SEND", "false"),
         ];
         let mut all: BTreeMap<String, String> =
             fixed.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -362,6 +364,11 @@ impl Client {
         self.run("revokeApiToken", "ApiTokenCommandInput", input, "token { id revokedAt }").await
     }
 
+    pub async fn create_webhook(&self, id: &str, url: &str) -> Answer {
+        let input = json!({"organizationId": id, "url": url, "events": ["*"]});
+        self.run("createWebhookEndpoint", "CreateWebhookEndpointInput", input, "endpoint { id version } secret").await
+    }
+
     pub async fn user_id(&self) -> String {
         self.query("{ viewer { user { id } } }", json!({})).await.text("/viewer/user/id")
     }
@@ -411,9 +418,10 @@ pub async fn check_log(pool: &PgPool) {
     let members = "
         WITH last_state AS (
             SELECT DISTINCT ON (aggregate_id) organization_id, aggregate_type, event_type FROM events
-            WHERE aggregate_type IN ('Membership', 'Invitation', 'Project', 'ApiToken')
+            WHERE aggregate_type IN ('Membership', 'Invitation', 'Project', 'ApiToken', 'WebhookEndpoint')
               AND event_type NOT IN ('MemberBound', 'MemberRolesChanged', 'InvitationResent', 'ProjectRenamed', 'ProjectSlugChanged',
                                      'ProjectMetadataChanged', 'ProjectArchived', 'ProjectUnarchived')
+              AND (event_type NOT LIKE 'Webhook%' OR event_type IN ('WebhookCreated', 'WebhookDeleted'))
             ORDER BY aggregate_id, sequence DESC
         ), counted AS (
             SELECT organization_id, 'members' AS name,
@@ -425,6 +433,9 @@ pub async fn check_log(pool: &PgPool) {
             UNION ALL
             SELECT organization_id, 'tokens', count(*) FILTER (WHERE event_type = 'TokenCreated')
             FROM last_state WHERE aggregate_type = 'ApiToken' GROUP BY 1
+            UNION ALL
+            SELECT organization_id, 'webhooks', count(*) FILTER (WHERE event_type = 'WebhookCreated')
+            FROM last_state WHERE aggregate_type = 'WebhookEndpoint' GROUP BY 1
         )
         SELECT format('%s %s: %s, counted %s', c.organization_id, c.name, t.used, c.used)
         FROM counted c LEFT JOIN tallies t USING (organization_id, name) WHERE t.used IS DISTINCT FROM c.used";

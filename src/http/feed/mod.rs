@@ -62,7 +62,7 @@ struct Threshold {
 }
 
 /// One connection among those that are open.
-struct Place {
+pub(super) struct Place {
     shared: Arc<Shared>,
     caller: Option<Actor>,
 }
@@ -100,6 +100,13 @@ impl Place {
         open.all += 1;
         metrics::gauge!("tenancy_feed_connections").increment(1.0);
         Ok(Self { shared: shared.clone(), caller: None })
+    }
+
+    /// Of this caller.
+    pub(super) fn for_caller(shared: &Arc<Shared>, caller: &Actor) -> Result<Self, ServerError> {
+        let mut place = Self::take(shared)?;
+        place.of(caller)?;
+        Ok(place)
     }
 
     /// Counts it for this caller; RATE_LIMITED where that is too much.

@@ -1,0 +1,404 @@
+//! Webhook endpoints, and what is to be sent to them.
+//!
+//! An endpoint wants events as it was when they happened; both stand in one partition, in order. So one walk over the
+//! events does both: it changes the endpoints, and writes a delivery for each event and each endpoint that wants it at
+//! that place. Deliveries are no read model: whoever sends them changes them, and they are forgotten when they are done.
+//! So they are written once, by whom the [`Outbox`] says, and by no copy of the tables.
+//!
+//! A later version of this projection has to begin where this one stands, with copies of its checkpoints and tables:
+//! from the beginning of the log it would send everything again.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use aggregates::ids::{OrganizationId, WebhookDeliveryId, WebhookEndpointId};
+use aggregates::webhook::{
+    Secret, WebhookContent, WebhookEndpointEvent, WebhookEndpointState, WebhookOrdering, rotated, wants,
+};
+use aggregates::{Event, Recorded};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use crate::fold::Outbox;
+use crate::{column, list, name};
+
+/// The first half of the advisory lock of an endpoint that wants events in order; the second is the hash of its id.
+///
+/// Whoever writes or finishes one of its deliveries holds it, so that one of the two sees the other: the one behind
+/// becomes due when the one before it is done.
+pub const ENDPOINT_LOCKS: i32 = 0x7eb0;
+
+/// Takes the locks of endpoints that want events in order, for the transaction.
+pub async fn lock_endpoints(connection: &mut PgConnection, endpoints: &BTreeSet<&str>) -> Result<(), sqlx::Error> {
+    if endpoints.is_empty() {
+        return Ok(());
+    }
+    let endpoints: Vec<&str> = endpoints.iter().copied().collect();
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock($1, hash) FROM (
+             SELECT DISTINCT hashtext(id) AS hash FROM unnest($2::text[]) AS e(id) ORDER BY 1 OFFSET 0
+         ) locks",
+    )
+    .bind(ENDPOINT_LOCKS)
+    .bind(endpoints)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Row {
+    id: String,
+    organization_id: String,
+    url: String,
+    about: Option<String>,
+    patterns: Vec<String>,
+    ordering: WebhookOrdering,
+    content: WebhookContent,
+    rate_per_second: Option<u64>,
+    secrets: Vec<Secret>,
+    state: WebhookEndpointState,
+    disabled_reason: Option<String>,
+    stopped_at: Option<i64>,
+    deleted: bool,
+    version: i64,
+    created_at: DateTime<Utc>,
+    partition: i16,
+    offset: i64,
+}
+
+/// A delivery that is to be written.
+struct Delivery<'a> {
+    id: WebhookDeliveryId,
+    endpoint: String,
+    event: &'a Recorded,
+    in_order: bool,
+    /// Whether one before it of the same endpoint and subject is written with it.
+    follows: bool,
+}
+
+/// A part of an audit trail that is to be sent to an endpoint: because it passed while it was disabled, or again.
+struct Backfill<'a> {
+    endpoint: &'a str,
+    organization: &'a str,
+    kind: &'static str,
+    patterns: Option<String>,
+    after: i64,
+    until: i64,
+}
+
+pub async fn apply(
+    connection: &mut PgConnection,
+    events: &[&Recorded],
+    outbox: &Outbox<'_>,
+) -> Result<(), sqlx::Error> {
+    let mut rows = load(connection, events, outbox).await?;
+    let mut changed: HashSet<String> = HashSet::new();
+    let mut deliveries: Vec<Delivery<'_>> = vec![];
+    let mut backfills: Vec<Backfill<'_>> = vec![];
+    let mut again: Vec<String> = vec![];
+    let mut in_line: HashSet<(String, &str)> = HashSet::new();
+    for recorded in events {
+        let Some(organization) = &recorded.organization else { continue };
+        let own = rows.entry(organization.to_string()).or_default();
+        if let Event::WebhookEndpoint(event) = &recorded.event {
+            let row = own.entry(recorded.stream.id().to_owned()).or_default();
+            if outbox.takes(recorded) {
+                backfills.extend(row.backfill(recorded, event));
+                if let WebhookEndpointEvent::WebhookRedelivered { redelivered_event_id: id, .. } = event {
+                    again.extend(recorded.stream.id().parse().ok().map(|e| WebhookDeliveryId::of(&e, id).to_string()));
+                }
+            }
+            if row.offset < recorded.offset {
+                row.organization_id = organization.to_string();
+                row.apply(recorded, event);
+                changed.insert(row.id.clone());
+            }
+        }
+        if !outbox.takes(recorded) {
+            continue;
+        }
+        for row in own.values().filter(|row| row.is_sent(recorded)) {
+            let Some(id) = delivery_id(&row.id, recorded) else { continue };
+            let in_order = row.ordering == WebhookOrdering::PerSubject;
+            let follows = in_order && !in_line.insert((row.id.clone(), recorded.stream.id()));
+            deliveries.push(Delivery { id, endpoint: row.id.clone(), event: recorded, in_order, follows });
+        }
+    }
+    // What still happens in a purged organization has no row to show it.
+    let own = |row: &Row| !row.id.is_empty() && changed.contains(&row.id);
+    save(connection, &rows.into_values().flat_map(HashMap::into_values).filter(own).collect::<Vec<_>>()).await?;
+    let purged = crate::purged(events);
+    if !purged.is_empty() {
+        forget(connection, &purged).await?;
+    }
+    begin(connection, &backfills).await?;
+    write(connection, &deliveries).await?;
+    send_again(connection, &again).await?;
+    if !(deliveries.is_empty() && backfills.is_empty() && again.is_empty()) {
+        outbox.note();
+    }
+    Ok(())
+}
+
+fn delivery_id(endpoint: &str, recorded: &Recorded) -> Option<WebhookDeliveryId> {
+    Some(WebhookDeliveryId::of(&endpoint.parse::<WebhookEndpointId>().ok()?, &recorded.id))
+}
+
+/// Removes what is shown of these organizations.
+pub async fn forget(connection: &mut PgConnection, organizations: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM webhook_endpoints WHERE organization_id = ANY($1)", organizations as &[&str])
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The endpoints that these events are about; and all of their organizations, where something is to be sent.
+async fn load(
+    connection: &mut PgConnection,
+    events: &[&Recorded],
+    outbox: &Outbox<'_>,
+) -> Result<HashMap<String, HashMap<String, Row>>, sqlx::Error> {
+    let organizations: BTreeSet<&str> = match outbox.is_closed() {
+        true => BTreeSet::new(),
+        false => events.iter().filter_map(|event| event.organization.as_ref().map(OrganizationId::as_ref)).collect(),
+    };
+    let own = events.iter().copied().filter(|recorded| matches!(recorded.event, Event::WebhookEndpoint(_)));
+    let ids = crate::begun_before(own);
+    if organizations.is_empty() && ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let organizations: Vec<&str> = organizations.into_iter().collect();
+    let found = sqlx::query_scalar!(
+        r#"SELECT to_json(t) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints WHERE id = w.id) t
+           UNION ALL
+           SELECT to_json(t) FROM unnest($2::text[]) AS w(id)
+           CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints WHERE organization_id = w.id AND NOT deleted) t"#,
+        &ids as &[&str],
+        &organizations as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut rows: HashMap<String, HashMap<String, Row>> = HashMap::new();
+    for Json(row) in found {
+        rows.entry(row.organization_id.clone()).or_default().insert(row.id.clone(), row);
+    }
+    Ok(rows)
+}
+
+async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"INSERT INTO webhook_endpoints
+           SELECT id, organization_id, url, about, patterns::text[], ordering, content, rate_per_second, secrets::json,
+                  state, disabled_reason, stopped_at, deleted, version, created_at, partition, at
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+                       $9::text[], $10::text[], $11::text[], $12::bigint[], $13::boolean[], $14::bigint[],
+                       $15::timestamptz[], $16::smallint[], $17::bigint[])
+                AS r(id, organization_id, url, about, patterns, ordering, content, rate_per_second, secrets, state,
+                     disabled_reason, stopped_at, deleted, version, created_at, partition, at)
+           ON CONFLICT (id) DO UPDATE SET
+               url = EXCLUDED.url, about = EXCLUDED.about, patterns = EXCLUDED.patterns, ordering = EXCLUDED.ordering,
+               content = EXCLUDED.content, rate_per_second = EXCLUDED.rate_per_second, secrets = EXCLUDED.secrets,
+               state = EXCLUDED.state, disabled_reason = EXCLUDED.disabled_reason, stopped_at = EXCLUDED.stopped_at,
+               deleted = EXCLUDED.deleted, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
+           WHERE webhook_endpoints."offset" < EXCLUDED."offset""#,
+        column!(rows, |row| row.id.as_str()) as &[&str],
+        column!(rows, |row| row.organization_id.as_str()) as &[&str],
+        column!(rows, |row| row.url.as_str()) as &[&str],
+        column!(rows, |row| row.about.as_deref()) as &[Option<&str>],
+        column!(rows, |row| list(&row.patterns)),
+        column!(rows, |row| name(row.ordering)),
+        column!(rows, |row| name(row.content)),
+        column!(rows, |row| row.rate_per_second.map(u64::cast_signed)) as &[Option<i64>],
+        column!(rows, |row| serde_json::to_string(&row.secrets).unwrap_or_default()),
+        column!(rows, |row| name(row.state)),
+        column!(rows, |row| row.disabled_reason.as_deref()) as &[Option<&str>],
+        column!(rows, |row| row.stopped_at) as &[Option<i64>],
+        column!(rows, |row| row.deleted),
+        column!(rows, |row| row.version),
+        column!(rows, |row| row.created_at),
+        column!(rows, |row| row.partition),
+        column!(rows, |row| row.offset)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write(connection: &mut PgConnection, deliveries: &[Delivery<'_>]) -> Result<(), sqlx::Error> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    let in_order = deliveries.iter().filter(|delivery| delivery.in_order);
+    lock_endpoints(connection, &in_order.map(|delivery| delivery.endpoint.as_str()).collect()).await?;
+    sqlx::query!(
+        r#"INSERT INTO webhook_deliveries
+               (id, endpoint_id, organization_id, event_id, event_type, audit_sequence, subject_id, created_at, due_at)
+           SELECT r.id, r.endpoint_id, r.organization_id, r.event_id, r.event_type, r.at, r.subject_id, r.created_at,
+                  CASE WHEN r.follows OR r.subject_id IS NOT NULL AND (EXISTS (
+                           SELECT FROM webhook_deliveries d WHERE d.endpoint_id = r.endpoint_id
+                             AND d.subject_id = r.subject_id AND d.due_at IS NOT NULL AND d.audit_sequence < r.at
+                       ) OR EXISTS (
+                           SELECT FROM webhook_backfills b WHERE b.endpoint_id = r.endpoint_id AND b.kind = 'MISSED'
+                       )) THEN 'infinity' ELSE clock_timestamp() END
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+                       $8::timestamptz[], $9::boolean[])
+                AS r(id, endpoint_id, organization_id, event_id, event_type, at, subject_id, created_at, follows)
+           ON CONFLICT (id) DO NOTHING"#,
+        column!(deliveries, |d| d.id.to_string()),
+        column!(deliveries, |d| d.endpoint.as_str()) as &[&str],
+        column!(deliveries, |d| d.event.organization.as_ref().map_or("", AsRef::as_ref)) as &[&str],
+        column!(deliveries, |d| d.event.id.as_ref()) as &[&str],
+        column!(deliveries, |d| d.event.event.descriptor().name) as &[&str],
+        column!(deliveries, |d| sequence(d.event)),
+        column!(deliveries, |d| d.in_order.then(|| d.event.stream.id())) as &[Option<&str>],
+        column!(deliveries, |d| d.event.recorded_at),
+        column!(deliveries, |d| d.follows)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Puts on record what is to be sent besides what happens. Of the receiver of an endpoint that is enabled again nothing
+/// is known any more.
+async fn begin(connection: &mut PgConnection, backfills: &[Backfill<'_>]) -> Result<(), sqlx::Error> {
+    if backfills.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "WITH wanted AS (
+             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
+                 AS w(endpoint_id, organization_id, kind, patterns, after, until)
+         ), forgotten AS (
+             DELETE FROM webhook_receivers r USING wanted w WHERE r.endpoint_id = w.endpoint_id AND w.kind = 'MISSED'
+         )
+         INSERT INTO webhook_backfills (endpoint_id, organization_id, kind, patterns, cursor, until)
+         SELECT endpoint_id, organization_id, kind, patterns::text[], after, until FROM wanted",
+        column!(backfills, |b| b.endpoint) as &[&str],
+        column!(backfills, |b| b.organization) as &[&str],
+        column!(backfills, |b| b.kind) as &[&str],
+        column!(backfills, |b| b.patterns.as_deref()) as &[Option<&str>],
+        column!(backfills, |b| b.after),
+        column!(backfills, |b| b.until)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes these deliveries due, as if they had not been tried yet. Somebody asked for them, so they wait for no other.
+async fn send_again(connection: &mut PgConnection, deliveries: &[String]) -> Result<(), sqlx::Error> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "UPDATE webhook_deliveries SET state = 'PENDING', due_at = clock_timestamp(), tries = 0, finished_at = NULL
+         WHERE id = ANY($1)",
+        deliveries
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn sequence(recorded: &Recorded) -> i64 {
+    recorded.audit_sequence.unwrap_or_default().cast_signed()
+}
+
+impl Row {
+    /// Whether the event is sent to the endpoint. Of its own events only a test is, and that only to itself.
+    fn is_sent(&self, recorded: &Recorded) -> bool {
+        let own = recorded.stream.id() == self.id;
+        let test = matches!(recorded.event, Event::WebhookEndpoint(WebhookEndpointEvent::WebhookTested { .. }));
+        let wanted = match (own, test) {
+            (true, _) => test,
+            (false, true) => false,
+            (false, false) => wants(&self.patterns, &recorded.event.descriptor().action()),
+        };
+        wanted && !self.deleted && self.state == WebhookEndpointState::Enabled
+    }
+
+    /// What is to be sent besides what happens, by an event of the endpoint, whose state this was before.
+    fn backfill<'a>(&self, recorded: &'a Recorded, event: &WebhookEndpointEvent) -> Option<Backfill<'a>> {
+        use WebhookEndpointEvent as E;
+        let (kind, patterns, after, until) = match event {
+            E::WebhookEnabled { .. } => ("MISSED", None, self.stopped_at?, sequence(recorded)),
+            E::WebhookReplayed { replayed_after, replayed_until, event_patterns, failed_only, .. } => {
+                let kind = if *failed_only { "FAILED" } else { "AGAIN" };
+                (kind, Some(list(event_patterns)), replayed_after.cast_signed(), replayed_until.cast_signed())
+            }
+            E::WebhookCreated { .. }
+            | E::WebhookChanged { .. }
+            | E::WebhookSecretRotated { .. }
+            | E::WebhookDisabled { .. }
+            | E::WebhookFailing { .. }
+            | E::WebhookTested { .. }
+            | E::WebhookRedelivered { .. }
+            | E::WebhookDeleted { .. } => return None,
+        };
+        let organization = recorded.organization.as_ref()?.as_ref();
+        Some(Backfill { endpoint: recorded.stream.id(), organization, kind, patterns, after, until })
+    }
+
+    fn apply(&mut self, recorded: &Recorded, event: &WebhookEndpointEvent) {
+        use WebhookEndpointEvent as E;
+        self.offset = recorded.offset;
+        self.version = recorded.sequence.cast_signed();
+        match event {
+            E::WebhookCreated {
+                url,
+                about,
+                event_patterns,
+                ordering,
+                content,
+                rate_per_second,
+                secret_number,
+                created_at,
+                reason: _,
+            } => {
+                self.id = recorded.stream.id().to_owned();
+                self.partition = recorded.partition;
+                self.url = url.clone();
+                self.about = about.clone();
+                self.patterns = event_patterns.clone();
+                self.ordering = *ordering;
+                self.content = *content;
+                self.rate_per_second = *rate_per_second;
+                self.secrets = vec![Secret { number: *secret_number, until: None }];
+                self.created_at = *created_at;
+            }
+            E::WebhookChanged { url, about, event_patterns, ordering, content, rate_per_second, .. } => {
+                self.url = url.clone();
+                self.about = about.clone();
+                self.patterns = event_patterns.clone();
+                self.ordering = *ordering;
+                self.content = *content;
+                self.rate_per_second = *rate_per_second;
+            }
+            E::WebhookSecretRotated { secret_number, previous_secret_until, reason: _ } => {
+                self.secrets = rotated(std::mem::take(&mut self.secrets), *secret_number, *previous_secret_until);
+            }
+            E::WebhookDisabled { automatic: _, reason } => {
+                self.state = WebhookEndpointState::Disabled;
+                self.disabled_reason = reason.clone();
+                self.stopped_at = Some(sequence(recorded));
+            }
+            E::WebhookEnabled { reason: _ } => {
+                self.state = WebhookEndpointState::Enabled;
+                self.disabled_reason = None;
+                self.stopped_at = None;
+            }
+            E::WebhookDeleted { .. } => self.deleted = true,
+            E::WebhookFailing { .. }
+            | E::WebhookTested { .. }
+            | E::WebhookRedelivered { .. }
+            | E::WebhookReplayed { .. } => {}
+        }
+    }
+}

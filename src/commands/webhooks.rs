@@ -1,0 +1,318 @@
+//! Commands of webhook endpoints.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aggregates::ids::{EventId, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
+use aggregates::roles::Permission;
+use aggregates::status::Capability;
+use aggregates::webhook::{Changes, Terms, WebhookEndpointCommand as Command, WebhookEndpointEvent};
+use aggregates::{Refusal, WebhookEndpoint};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::standing::Standing;
+use super::work::{Entity, Stop, Work};
+use super::{Commands, Fault, UseCase};
+use crate::log::{Loaded, LogError, Position};
+use crate::webhooks::{backfill, signature};
+
+/// What of an endpoint its owner chooses; what is `None` is as usual, or stays.
+#[derive(Debug, Default, Serialize)]
+pub struct Wishes {
+    /// Where to.
+    pub url: Option<String>,
+    /// For what it is; null clears it.
+    pub description: Option<Option<String>>,
+    /// Which events.
+    pub events: Option<Vec<String>>,
+    /// In which order.
+    pub ordering: Option<aggregates::webhook::WebhookOrdering>,
+    /// How much of them.
+    pub content: Option<aggregates::webhook::WebhookContent>,
+    /// How many a second at most; null clears it.
+    pub rate_per_second: Option<Option<u64>>,
+}
+
+/// Creates an endpoint.
+#[derive(Debug, Serialize)]
+pub struct CreateWebhookEndpoint {
+    /// Of which organization.
+    pub organization: OrganizationId,
+    /// What its owner chooses.
+    pub wishes: Wishes,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+}
+
+impl UseCase for CreateWebhookEndpoint {
+    const OPERATION: &'static str = "createWebhookEndpoint";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let standing = Standing::of(work, &self.organization).await?;
+        let reason = self.reason.as_deref();
+        standing.require(work, Some(Capability::CreateResources), Permission::WebhookManage, reason)?;
+        require_reading(&standing, work, reason)?;
+        let (id, before) = work.create::<WebhookEndpoint>().await?;
+        let wishes = &self.wishes;
+        let terms = Terms {
+            url: url(work, wishes.url.as_deref().unwrap_or_default())?,
+            about: wishes.description.clone().flatten(),
+            patterns: wishes.events.clone().unwrap_or_default(),
+            ordering: wishes.ordering.unwrap_or_default(),
+            content: wishes.content.unwrap_or_default(),
+            rate_per_second: wishes.rate_per_second.flatten(),
+        };
+        let events = before.state.decide(Command::Create { terms, reason: self.reason.clone(), at: work.now })?;
+        let after = finish(work, id.clone(), &before, events);
+        show_secret(work, &id, &after).await
+    }
+}
+
+/// What is done to an endpoint.
+#[derive(Debug, Serialize)]
+pub enum Act {
+    /// It is changed.
+    Change(Wishes),
+    /// It gets another secret.
+    RotateSecret,
+    /// It is sent nothing any more.
+    Disable,
+    /// It is sent events again.
+    Enable,
+    /// It is sent an event that says nothing else.
+    Test,
+    /// It is sent a part of the audit trail again, given by positions; without an end, up to now.
+    Replay {
+        /// What follows this.
+        after: Position,
+        /// The end.
+        until: Option<Position>,
+        /// Which events.
+        events: Option<Vec<String>>,
+        /// Whether only what could not be delivered.
+        failed_only: bool,
+    },
+    /// It goes.
+    Delete,
+}
+
+/// Does something to an endpoint.
+#[derive(Debug, Serialize)]
+pub struct ActOnWebhookEndpoint {
+    /// Which endpoint.
+    pub endpoint: WebhookEndpointId,
+    /// What is done.
+    pub act: Act,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+    /// How many deliveries a replay makes, once it was decided.
+    #[serde(skip)]
+    pub scheduled: Arc<AtomicU64>,
+}
+
+impl UseCase for ActOnWebhookEndpoint {
+    const OPERATION: &'static str = "actOnWebhookEndpoint";
+
+    fn operation(&self) -> &'static str {
+        match &self.act {
+            Act::Change(_) => "updateWebhookEndpoint",
+            Act::RotateSecret => "rotateWebhookSecret",
+            Act::Disable => "disableWebhookEndpoint",
+            Act::Enable => "enableWebhookEndpoint",
+            Act::Test => "sendTestWebhook",
+            Act::Replay { failed_only: false, .. } => "replayWebhooks",
+            Act::Replay { failed_only: true, .. } => "redriveWebhooks",
+            Act::Delete => "deleteWebhookEndpoint",
+        }
+    }
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let (standing, before) = find(work, &self.endpoint).await?;
+        let reason = self.reason.as_deref();
+        let capability = match &self.act {
+            // What has leaked must be stopped in whatever state the organization is.
+            Act::Disable | Act::Delete => Capability::RemoveMembers,
+            Act::Change(_) | Act::RotateSecret | Act::Enable | Act::Test | Act::Replay { .. } => {
+                Capability::ChangeResources
+            }
+        };
+        standing.require(work, Some(capability), Permission::WebhookManage, reason)?;
+        if let Act::Change(_) | Act::Replay { .. } = &self.act {
+            require_reading(&standing, work, reason)?;
+        }
+        work.expect_version(before.version)?;
+        let reason = self.reason.clone();
+        let command = match &self.act {
+            Act::Change(wishes) => Command::Change { changes: changes(work, wishes)?, reason },
+            Act::RotateSecret => Command::RotateSecret { reason, at: work.now },
+            Act::Disable => Command::Disable { automatic: false, reason },
+            Act::Enable => Command::Enable { reason },
+            Act::Test => Command::Test { reason },
+            Act::Replay { after, until, events, failed_only } => Command::Replay {
+                after: sequence_at(work, &standing.id, "after", Some(after)).await?,
+                until: sequence_at(work, &standing.id, "until", until.as_ref()).await?,
+                patterns: events.clone(),
+                failed_only: *failed_only,
+                reason,
+            },
+            Act::Delete => Command::Delete { reason },
+        };
+        let events = before.state.decide(command)?;
+        // Before it is on record: then what failed is on its way already.
+        if let Some(event) = events.first() {
+            let count = backfill::count(work.log(), &standing.id, &self.endpoint, event).await?;
+            self.scheduled.store(count, Ordering::Relaxed);
+        }
+        let after = finish(work, self.endpoint.clone(), &before, events);
+        match &self.act {
+            Act::RotateSecret => show_secret(work, &self.endpoint, &after).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sends one delivery again.
+#[derive(Debug, Serialize)]
+pub struct RedeliverWebhook {
+    /// Which one.
+    pub delivery: WebhookDeliveryId,
+    /// Why, where an operator does it.
+    pub reason: Option<String>,
+}
+
+impl UseCase for RedeliverWebhook {
+    const OPERATION: &'static str = "redeliverWebhook";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let row =
+            sqlx::query!("SELECT endpoint_id, event_id FROM webhook_deliveries WHERE id = $1", self.delivery.as_ref())
+                .fetch_optional(work.log().pool())
+                .await
+                .map_err(LogError::from)?;
+        let named = row.and_then(|row| Some((row.endpoint_id.parse().ok()?, row.event_id.parse::<EventId>().ok()?)));
+        let Some((endpoint, event)) = named else { return Err(Fault::NotFound.into()) };
+        let (standing, before) = find(work, &endpoint).await?;
+        let reason = self.reason.as_deref();
+        standing.require(work, Some(Capability::ChangeResources), Permission::WebhookManage, reason)?;
+        require_reading(&standing, work, reason)?;
+        let events = before.state.decide(Command::Redeliver { event, reason: self.reason.clone() })?;
+        finish(work, endpoint, &before, events);
+        Ok(())
+    }
+}
+
+/// An endpoint that the caller may see, and how he stands in its organization.
+async fn find(work: &mut Work<'_>, id: &WebhookEndpointId) -> Result<(Standing, Loaded<WebhookEndpoint>), Stop> {
+    let endpoint = work.load::<WebhookEndpoint>(id).await?;
+    let Some(organization) = endpoint.organization.clone().filter(|_| endpoint.state.is_present()) else {
+        return Err(Fault::NotFound.into());
+    };
+    let standing = Standing::of(work, &organization).await?;
+    if !standing.may(Permission::WebhookRead) && !standing.operator {
+        return Err(Fault::NotFound.into());
+    }
+    Ok((standing, endpoint))
+}
+
+/// What an endpoint is sent can be read by whoever has it, so nobody has it sent who may not read it himself.
+fn require_reading(standing: &Standing, work: &mut Work<'_>, reason: Option<&str>) -> Result<(), Stop> {
+    standing.require(work, None, Permission::AuditRead, reason).map(|_| ())
+}
+
+fn url(work: &Work<'_>, text: &str) -> Result<String, Refusal> {
+    let url = work.rules().webhook_targets.url(text).map_err(|message| Refusal::input("url", message))?;
+    Ok(url.to_string())
+}
+
+fn changes(work: &Work<'_>, wishes: &Wishes) -> Result<Changes, Refusal> {
+    Ok(Changes {
+        url: wishes.url.as_deref().map(|text| url(work, text)).transpose()?,
+        about: wishes.description.clone(),
+        patterns: wishes.events.clone(),
+        ordering: wishes.ordering,
+        content: wishes.content,
+        rate_per_second: wishes.rate_per_second,
+    })
+}
+
+/// The audit sequence at a position; the last one, without.
+async fn sequence_at(
+    work: &Work<'_>,
+    organization: &OrganizationId,
+    path: &'static str,
+    position: Option<&Position>,
+) -> Result<u64, Stop> {
+    let log = work.log();
+    let offset = match position {
+        None => i64::MAX,
+        Some(position) => {
+            let offset = position.offsets.get(&log.partition_of(organization.as_ref())).copied();
+            offset.filter(|_| position.epoch == log.epoch()).ok_or_else(|| {
+                let message = format!(
+                    "{path} says nothing of this organization: give the position of one of its events, or of a command on it"
+                );
+                Refusal::input(path, message)
+            })?
+        }
+    };
+    Ok(log.sequence_at(organization, offset).await?.unsigned_abs())
+}
+
+/// The secret of an endpoint is shown this once; it is made before its number is on record.
+async fn show_secret(
+    work: &mut Work<'_>,
+    id: &WebhookEndpointId,
+    endpoint: &Loaded<WebhookEndpoint>,
+) -> Result<(), Stop> {
+    let number = endpoint.state.secrets.first().map_or(1, |secret| secret.number);
+    let secret = signature::make(work.log().keys(), id, number).await?;
+    work.secret_to_show = secret.map(|secret| secret.shown());
+    Ok(())
+}
+
+fn finish(
+    work: &mut Work<'_>,
+    id: WebhookEndpointId,
+    before: &Loaded<WebhookEndpoint>,
+    events: Vec<WebhookEndpointEvent>,
+) -> Loaded<WebhookEndpoint> {
+    let after = work.record(&id, before, events);
+    work.entities = vec![Entity::WebhookEndpoint(id, after.clone())];
+    after
+}
+
+/// What the service itself does to endpoints, because of how their receivers answer.
+impl Commands {
+    /// Disables an endpoint that is there and enabled.
+    pub async fn disable_webhook(&self, endpoint: &str, reason: String) -> Result<(), Fault> {
+        self.settle_webhook(endpoint, Command::Disable { automatic: true, reason: Some(reason) }).await
+    }
+
+    /// Puts on record that every attempt has failed since then, once.
+    pub async fn warn_of_webhook(
+        &self,
+        endpoint: &str,
+        failing_since: DateTime<Utc>,
+        disabled_from: DateTime<Utc>,
+    ) -> Result<(), Fault> {
+        self.settle_webhook(endpoint, Command::Warn { failing_since, disabled_from }).await
+    }
+
+    async fn settle_webhook(&self, endpoint: &str, command: Command) -> Result<(), Fault> {
+        let Ok(id) = endpoint.parse::<WebhookEndpointId>() else { return Ok(()) };
+        let log = self.log();
+        // Mostly it is done already.
+        if log.load::<WebhookEndpoint>(&id).await?.state.decide(command.clone()).is_err() {
+            return Ok(());
+        }
+        log.bring_up_to_date(&[id.clone().into()]).await?;
+        let endpoint = log.load::<WebhookEndpoint>(&id).await?;
+        match (endpoint.organization, endpoint.state.decide(command)) {
+            (Some(organization), Ok(events)) => {
+                self.append_as_system(&organization, id.into(), endpoint.version, events, vec![]).await
+            }
+            (None, _) | (_, Err(_)) => Ok(()),
+        }
+    }
+}

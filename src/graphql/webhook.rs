@@ -1,0 +1,764 @@
+//! Webhook endpoints, and what became of what they were sent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aggregates::ids::{EventId, Id, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
+use aggregates::roles::Permission;
+use aggregates::webhook::WebhookEndpointEvent;
+use aggregates::{Event, Recorded};
+use async_graphql::connection::Connection;
+use async_graphql::{Context, Enum, Error, ID, InputObject, Json, MaybeUndefined, Object, SimpleObject};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+
+use super::audit::AuditEvent;
+use super::batch::Load;
+use super::connection::{Created, Opaque, PageArguments, Slice, cost};
+use super::errors::{UserError, bad_input, coded, database_fault, forbidden, log_fault, not_found};
+use super::loaders::{ListFilter, ListKey, Lists, Loaders};
+use super::payload::{Answer, payloads, run};
+use super::scalars::{Long, PositionText, Time, WebhookContent, WebhookEndpointState, WebhookOrdering, int, stored};
+use super::session::{Session, conditions, id};
+use super::user::connection;
+use crate::commands::webhooks::{self as cases, Act, Wishes};
+use crate::commands::{Entity, Receipt};
+use crate::log::{Loaded, Log, Position};
+use crate::webhooks::{Attempt, catalog};
+
+/// An endpoint as the read model has it.
+#[derive(Debug, Clone, FromRow)]
+pub struct EndpointRow {
+    id: String,
+    organization_id: String,
+    url: String,
+    about: Option<String>,
+    patterns: Vec<String>,
+    ordering: String,
+    content: String,
+    rate_per_second: Option<i64>,
+    state: String,
+    disabled_reason: Option<String>,
+    version: i64,
+    created_at: DateTime<Utc>,
+}
+
+/// Which endpoints: all of an organization's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EndpointFilter;
+
+impl ListFilter for EndpointFilter {
+    type Row = EndpointRow;
+    const PREFIX: &'static str = WebhookEndpointId::PREFIX;
+    const SELECT: &'static str = "id, organization_id, url, about, patterns, ordering, content, rate_per_second, state,
+        disabled_reason, version, created_at FROM webhook_endpoints";
+    fn lists(loaders: &Loaders) -> &Lists<Self> {
+        &loaders.webhook_endpoints
+    }
+
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        query.push(" AND NOT deleted");
+    }
+}
+
+/// Where an organization's events are sent to. The secret is shown once, by `createWebhookEndpoint` and
+/// `rotateWebhookSecret`, and never again.
+#[derive(Debug, Clone)]
+pub struct WebhookEndpoint {
+    id: String,
+    organization: OrganizationId,
+    url: String,
+    description: Option<String>,
+    events: Vec<String>,
+    ordering: aggregates::webhook::WebhookOrdering,
+    content: aggregates::webhook::WebhookContent,
+    rate_per_second: Option<u64>,
+    state: aggregates::webhook::WebhookEndpointState,
+    disabled_reason: Option<String>,
+    version: u64,
+    created_at: DateTime<Utc>,
+}
+
+fn parse<T: for<'de> serde::Deserialize<'de> + Default>(text: &str) -> T {
+    serde_json::from_value(Value::String(text.to_owned())).unwrap_or_default()
+}
+
+impl From<EndpointRow> for WebhookEndpoint {
+    fn from(row: EndpointRow) -> Self {
+        Self {
+            id: row.id,
+            organization: row.organization_id.parse().unwrap_or_else(|_| Id::from_uuid(uuid::Uuid::nil())),
+            url: row.url,
+            description: row.about,
+            events: row.patterns,
+            ordering: parse(&row.ordering),
+            content: parse(&row.content),
+            rate_per_second: row.rate_per_second.map(i64::unsigned_abs),
+            state: parse(&row.state),
+            disabled_reason: row.disabled_reason,
+            version: row.version.unsigned_abs(),
+            created_at: row.created_at,
+        }
+    }
+}
+
+impl WebhookEndpoint {
+    /// From the log's side; `None` where it belongs to nobody.
+    pub fn new(id: &WebhookEndpointId, loaded: &Loaded<aggregates::WebhookEndpoint>) -> Option<Self> {
+        let (state, terms) = (&loaded.state, &loaded.state.terms);
+        Some(Self {
+            id: id.to_string(),
+            organization: loaded.organization.clone()?,
+            url: terms.url.clone(),
+            description: terms.about.clone(),
+            events: terms.patterns.clone(),
+            ordering: terms.ordering,
+            content: terms.content,
+            rate_per_second: terms.rate_per_second,
+            state: state.state,
+            disabled_reason: state.disabled_reason.clone(),
+            version: loaded.version,
+            created_at: state.created_at,
+        })
+    }
+
+    /// A connection of rows.
+    pub fn connection(slice: Slice<EndpointRow>) -> Connection<Opaque, Self> {
+        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
+    }
+}
+
+#[Object]
+impl WebhookEndpoint {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        ID(self.id.clone())
+    }
+    /// Where to.
+    async fn url(&self) -> &str {
+        &self.url
+    }
+    /// For what it is.
+    async fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+    /// Which events: `*`, the beginning of a type (`org.*`), or a type (`member.invited`).
+    async fn events(&self) -> &[String] {
+        &self.events
+    }
+    /// In which order.
+    async fn ordering(&self) -> WebhookOrdering {
+        self.ordering.into()
+    }
+    /// How much of them.
+    async fn content(&self) -> WebhookContent {
+        self.content.into()
+    }
+    /// How many a second at most; null is what the deployment allows.
+    async fn rate_per_second(&self) -> Option<Long> {
+        self.rate_per_second.map(Long::from)
+    }
+    /// Whether it is sent anything.
+    async fn state(&self) -> WebhookEndpointState {
+        self.state.into()
+    }
+    /// Why it is disabled.
+    async fn disabled_reason(&self) -> Option<&str> {
+        self.disabled_reason.as_deref()
+    }
+    /// How often it was changed.
+    async fn version(&self) -> i32 {
+        int(self.version)
+    }
+    /// When it was created.
+    async fn created_at(&self) -> Time {
+        Time(self.created_at)
+    }
+
+    /// What it was and is to be sent, by the time of the events, for whoever may read the audit trail too. What is done is
+    /// forgotten after a while.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    #[allow(clippy::too_many_arguments)]
+    async fn deliveries(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        state: Option<DeliveryState>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, WebhookDelivery>>> {
+        let list = async {
+            let session = Session::of(ctx);
+            let seen = session.see(&self.organization).await?.ok_or_else(not_found)?;
+            for permission in [Permission::WebhookRead, Permission::AuditRead] {
+                if !seen.may(permission) {
+                    session.note_refusal(Some(&self.organization), Some(&self.id));
+                    let message = format!("this needs the permission {permission}, which none of your roles has");
+                    return Err(forbidden(message));
+                }
+                if seen.may_only_as_operator(permission) {
+                    session.note_operator_read(&self.organization);
+                }
+            }
+            let page = PageArguments { first, after, last, before };
+            let page = page.page_of(DeliveryFilter::PREFIX, session.page_size_max())?;
+            let filter = DeliveryFilter { endpoint: self.id.clone(), state };
+            let key = ListKey { organization: self.organization.clone(), filter, page };
+            let slice = session.loaders().webhook_deliveries.load_one(key).await?;
+            Ok(slice.unwrap_or(Slice { rows: vec![], has_previous: false, has_next: false }))
+        };
+        let place = |row: &WebhookRow| Created { at: row.created_at, id: row.id.clone() };
+        Some(list.await.map(|slice| connection(slice, place, WebhookDelivery::from)))
+    }
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash, serde::Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DeliveryState {
+    /// It has not been tried yet.
+    Pending,
+    /// It arrived.
+    Succeeded,
+    /// It has failed so far, and is tried again.
+    Retrying,
+    /// It has failed for good; it can be sent again.
+    Failed,
+}
+
+/// A delivery as it is kept.
+#[derive(Debug, Clone, FromRow)]
+pub struct WebhookRow {
+    id: String,
+    endpoint_id: String,
+    organization_id: String,
+    event_id: String,
+    state: String,
+    next_attempt_at: Option<DateTime<Utc>>,
+    attempts: sqlx::types::Json<Vec<Attempt>>,
+    created_at: DateTime<Utc>,
+}
+
+const DELIVERY: &str =
+    "id, endpoint_id, organization_id, event_id, state, NULLIF(due_at, 'infinity') AS next_attempt_at,
+    attempts, created_at FROM webhook_deliveries";
+
+impl WebhookRow {
+    /// Whose it is.
+    pub fn organization(&self) -> Option<OrganizationId> {
+        self.organization_id.parse().ok()
+    }
+}
+
+/// Which deliveries.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DeliveryFilter {
+    endpoint: String,
+    state: Option<DeliveryState>,
+}
+
+impl ListFilter for DeliveryFilter {
+    type Row = WebhookRow;
+    const PREFIX: &'static str = WebhookDeliveryId::PREFIX;
+    const SELECT: &'static str = DELIVERY;
+    fn lists(loaders: &Loaders) -> &Lists<Self> {
+        &loaders.webhook_deliveries
+    }
+
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        query.push(" AND endpoint_id = ").push_bind(self.endpoint.clone());
+        if let Some(state) = self.state {
+            query.push(" AND state = ").push_bind(stored(state));
+        }
+    }
+}
+
+/// Loads deliveries by their ids.
+pub struct DeliveryLoader {
+    /// Where they are kept.
+    pub pool: PgPool,
+}
+
+impl Load<String> for DeliveryLoader {
+    type Value = WebhookRow;
+
+    async fn load(&self, keys: &[String]) -> Result<HashMap<String, WebhookRow>, Error> {
+        let statement = format!("SELECT {DELIVERY} WHERE id = ANY($1)");
+        let rows: Vec<WebhookRow> =
+            sqlx::query_as(&statement).bind(keys).fetch_all(&self.pool).await.map_err(database_fault)?;
+        Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+    }
+}
+
+/// Loads events by their ids.
+pub struct EventLoader {
+    /// The log.
+    pub log: Arc<Log>,
+}
+
+impl Load<String> for EventLoader {
+    type Value = Recorded;
+
+    async fn load(&self, keys: &[String]) -> Result<HashMap<String, Recorded>, Error> {
+        let events = self.log.events(keys).await.map_err(log_fault)?;
+        Ok(events.into_iter().map(|event| (event.id.to_string(), event)).collect())
+    }
+}
+
+/// An event on its way to an endpoint. Sent again, it is the same.
+#[derive(Debug, Clone)]
+pub struct WebhookDelivery {
+    id: String,
+    endpoint: String,
+    event: String,
+    state: DeliveryState,
+    next_attempt_at: Option<DateTime<Utc>>,
+    /// `None`: as they are kept.
+    attempts: Option<Vec<Attempt>>,
+}
+
+impl From<WebhookRow> for WebhookDelivery {
+    fn from(row: WebhookRow) -> Self {
+        let state = match row.state.as_str() {
+            "SUCCEEDED" => DeliveryState::Succeeded,
+            "RETRYING" => DeliveryState::Retrying,
+            "FAILED" => DeliveryState::Failed,
+            _ => DeliveryState::Pending,
+        };
+        let attempts = Some(row.attempts.0);
+        let (endpoint, event) = (row.endpoint_id, row.event_id);
+        Self { id: row.id, endpoint, event, state, next_attempt_at: row.next_attempt_at, attempts }
+    }
+}
+
+impl WebhookDelivery {
+    /// Of an event that is to be sent by what was just recorded.
+    fn due(endpoint: &WebhookEndpointId, event: &EventId, cause: &Recorded) -> Self {
+        Self {
+            id: WebhookDeliveryId::of(endpoint, event).to_string(),
+            endpoint: endpoint.to_string(),
+            event: event.to_string(),
+            state: DeliveryState::Pending,
+            next_attempt_at: Some(cause.recorded_at),
+            attempts: None,
+        }
+    }
+
+    /// The one that a command asked for.
+    fn among(receipt: &Receipt) -> Option<Self> {
+        let cause = receipt.events.first()?;
+        let endpoint: WebhookEndpointId = cause.stream.id().parse().ok()?;
+        match &cause.event {
+            Event::WebhookEndpoint(WebhookEndpointEvent::WebhookTested { .. }) => {
+                Some(Self::due(&endpoint, &cause.id, cause))
+            }
+            Event::WebhookEndpoint(WebhookEndpointEvent::WebhookRedelivered { redelivered_event_id, .. }) => {
+                Some(Self::due(&endpoint, redelivered_event_id, cause))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[Object]
+impl WebhookDelivery {
+    /// The id.
+    pub async fn id(&self) -> ID {
+        ID(self.id.clone())
+    }
+    /// To which endpoint.
+    async fn endpoint_id(&self) -> ID {
+        ID(self.endpoint.clone())
+    }
+    /// What is sent; its id is the `webhook-id`.
+    async fn event(&self, ctx: &Context<'_>) -> async_graphql::Result<AuditEvent> {
+        let event = Session::of(ctx).loaders().events.load_one(self.event.clone()).await?;
+        event.map(AuditEvent::new).ok_or_else(not_found)
+    }
+    /// Where it stands.
+    async fn state(&self) -> DeliveryState {
+        self.state
+    }
+    /// What was tried, the oldest first; the last twenty.
+    async fn attempts(&self, ctx: &Context<'_>) -> async_graphql::Result<Vec<WebhookAttempt>> {
+        let attempts = match &self.attempts {
+            Some(attempts) => attempts.clone(),
+            None => {
+                let row = Session::of(ctx).loaders().deliveries.load_one(self.id.clone()).await?;
+                row.map(|row| row.attempts.0).unwrap_or_default()
+            }
+        };
+        Ok(attempts.into_iter().map(WebhookAttempt::from).collect())
+    }
+    /// When it is tried next; null when it is done, or while one before it of its subject is not.
+    async fn next_attempt_at(&self) -> Option<Time> {
+        self.next_attempt_at.map(Time)
+    }
+}
+
+/// An attempt to deliver.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct WebhookAttempt {
+    /// When it began.
+    at: Time,
+    /// How long it took.
+    duration_ms: i32,
+    /// What the receiver answered, if it did.
+    status: Option<i32>,
+    /// What went wrong, if something did.
+    error: Option<String>,
+    /// The beginning of what the receiver answered.
+    response_excerpt: Option<String>,
+}
+
+impl From<Attempt> for WebhookAttempt {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            at: Time(attempt.at),
+            duration_ms: i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX),
+            status: attempt.status.map(i32::from),
+            error: attempt.error,
+            response_excerpt: attempt.response_excerpt,
+        }
+    }
+}
+
+/// A type of event that webhooks are sent.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct WebhookEventType {
+    /// For example `member.invited`.
+    name: String,
+    /// What happened.
+    description: String,
+    /// The version of its shape.
+    version: String,
+    /// The JSON Schema (2020-12) of the body.
+    schema: Json<Value>,
+}
+
+/// All of them.
+pub fn event_types() -> Vec<WebhookEventType> {
+    let shown = |event: catalog::EventType| WebhookEventType {
+        name: event.name,
+        description: event.description.to_owned(),
+        version: event.version.to_owned(),
+        schema: Json(event.schema),
+    };
+    catalog::event_types().map(shown).collect()
+}
+
+fn endpoint(receipt: &Receipt) -> Option<WebhookEndpoint> {
+    receipt.entities.iter().find_map(|entity| match entity {
+        Entity::WebhookEndpoint(id, loaded) => WebhookEndpoint::new(id, loaded),
+        Entity::Organization(..)
+        | Entity::Membership(..)
+        | Entity::Invitation(..)
+        | Entity::Project(..)
+        | Entity::User(..)
+        | Entity::ApiToken(..) => None,
+    })
+}
+
+payloads! {
+    /// What became of a command on a webhook endpoint.
+    WebhookEndpointPayload {
+        /// The endpoint after the command.
+        endpoint: Option<WebhookEndpoint> = endpoint,
+        /// The secret of a new endpoint, or its new one, shown this once (`whsec_…`).
+        secret: Option<String> = |receipt: &Receipt| receipt.secret.clone(),
+    }
+    /// What became of a command to send something.
+    WebhookDeliveryPayload {
+        /// The delivery as it is after the command.
+        delivery: Option<WebhookDelivery> = WebhookDelivery::among,
+    }
+}
+
+/// What became of a command to send a part of the audit trail again.
+#[derive(SimpleObject)]
+pub struct ReplayWebhooksPayload {
+    /// How many deliveries that makes; 0 of an earlier outcome.
+    scheduled: i32,
+    /// What was recorded.
+    events: Vec<AuditEvent>,
+    /// Where to read to see it.
+    position: Option<PositionText>,
+    /// Whether this is the outcome of an earlier, equal command.
+    replayed: bool,
+    /// Why nothing was changed.
+    errors: Vec<UserError>,
+}
+
+/// A new webhook endpoint.
+#[derive(InputObject)]
+pub struct CreateWebhookEndpointInput {
+    /// Of which organization.
+    organization_id: ID,
+    /// Where to: https, without a name or a password.
+    url: String,
+    /// Which events: `*`, the beginning of a type (`org.*`), or a type (`member.invited`); see `webhookEventTypes`.
+    events: Vec<String>,
+    /// For what it is.
+    description: Option<String>,
+    /// In which order; PARALLEL, where nothing is said.
+    ordering: Option<WebhookOrdering>,
+    /// How much of them; FULL, where nothing is said.
+    content: Option<WebhookContent>,
+    /// How many a second at most.
+    rate_per_second: Option<Long>,
+    /// Why; operators have to say.
+    reason: Option<String>,
+    /// A repetition with the same key finds the first outcome, without the secret.
+    idempotency_key: Option<String>,
+}
+
+/// Changes to a webhook endpoint. What is left out stays.
+#[derive(InputObject)]
+pub struct UpdateWebhookEndpointInput {
+    /// Which endpoint.
+    endpoint_id: ID,
+    /// Where to.
+    url: Option<String>,
+    /// Which events.
+    events: Option<Vec<String>>,
+    /// For what it is; null clears it.
+    description: MaybeUndefined<String>,
+    /// In which order.
+    ordering: Option<WebhookOrdering>,
+    /// How much of them.
+    content: Option<WebhookContent>,
+    /// How many a second at most; null clears it.
+    rate_per_second: MaybeUndefined<Long>,
+    /// Why; operators have to say.
+    reason: Option<String>,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+    /// The version that the endpoint must have.
+    expected_version: Option<i32>,
+}
+
+/// A command on a webhook endpoint.
+#[derive(InputObject)]
+pub struct WebhookEndpointCommandInput {
+    /// Which endpoint.
+    endpoint_id: ID,
+    /// Why; operators have to say.
+    reason: Option<String>,
+    /// A repetition with the same key finds the first outcome, without a secret.
+    idempotency_key: Option<String>,
+    /// The version that the endpoint must have.
+    expected_version: Option<i32>,
+}
+
+/// Which delivery is sent again.
+#[derive(InputObject)]
+pub struct RedeliverWebhookInput {
+    /// Which delivery.
+    delivery_id: ID,
+    /// Why; operators have to say.
+    reason: Option<String>,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+}
+
+/// Which part of the audit trail is sent again.
+#[derive(InputObject)]
+pub struct ReplayWebhooksInput {
+    /// To which endpoint.
+    endpoint_id: ID,
+    /// Everything after this.
+    after: PositionText,
+    /// Up to here; up to now, where nothing is said.
+    until: Option<PositionText>,
+    /// Only these events, of those that the endpoint wants.
+    events: Option<Vec<String>>,
+    /// Why; operators have to say.
+    reason: Option<String>,
+    /// A repetition with the same key finds the first outcome.
+    idempotency_key: Option<String>,
+}
+
+fn undefined<T, U>(value: MaybeUndefined<T>, of: impl Fn(T) -> U) -> Option<Option<U>> {
+    match value {
+        MaybeUndefined::Undefined => None,
+        MaybeUndefined::Null => Some(None),
+        MaybeUndefined::Value(value) => Some(Some(of(value))),
+    }
+}
+
+fn rate(rate: Long) -> u64 {
+    rate.0.unsigned_abs()
+}
+
+async fn act(ctx: &Context<'_>, input: WebhookEndpointCommandInput, act: Act) -> Answer<WebhookEndpointPayload> {
+    let case = id("endpointId", &input.endpoint_id).map(|endpoint| cases::ActOnWebhookEndpoint {
+        endpoint,
+        act,
+        reason: input.reason,
+        scheduled: Arc::default(),
+    });
+    run(ctx, input.idempotency_key, input.expected_version, case).await
+}
+
+async fn replay(
+    ctx: &Context<'_>,
+    input: ReplayWebhooksInput,
+    failed_only: bool,
+) -> Result<ReplayWebhooksPayload, Error> {
+    let session = Session::of(ctx);
+    session.caller()?;
+    let conditions = conditions(input.idempotency_key, None)?;
+    let position = |text: PositionText| {
+        let position: Position =
+            text.0.parse().map_err(|error: crate::log::InvalidPosition| bad_input(error.to_string()))?;
+        if position.epoch != session.log().epoch() {
+            return Err(coded("POSITION_UNKNOWN", "this position is of another time of this database"));
+        }
+        Ok(position)
+    };
+    let act = Act::Replay {
+        after: position(input.after)?,
+        until: input.until.map(position).transpose()?,
+        events: input.events,
+        failed_only,
+    };
+    let endpoint = id("endpointId", &input.endpoint_id)?;
+    let scheduled = Arc::<AtomicU64>::default();
+    let case = cases::ActOnWebhookEndpoint { endpoint, act, reason: input.reason, scheduled: scheduled.clone() };
+    let receipt = session.execute(case, conditions).await?;
+    Ok(ReplayWebhooksPayload {
+        // Of an earlier outcome it is not known any more.
+        scheduled: if receipt.rejections.is_empty() { int(scheduled.load(Ordering::Relaxed)) } else { 0 },
+        events: receipt.events.into_iter().map(AuditEvent::new).collect(),
+        position: receipt.position.map(Into::into),
+        replayed: receipt.replayed,
+        errors: receipt.rejections.into_iter().map(Into::into).collect(),
+    })
+}
+
+/// Commands on webhook endpoints.
+#[derive(Default)]
+pub struct WebhookMutation;
+
+#[Object]
+impl WebhookMutation {
+    /// Creates a webhook endpoint; returns its secret once. Whoever does needs `audit:read` too: it is sent what that lets
+    /// one read.
+    async fn create_webhook_endpoint(
+        &self,
+        ctx: &Context<'_>,
+        input: CreateWebhookEndpointInput,
+    ) -> Answer<WebhookEndpointPayload> {
+        let case = id("organizationId", &input.organization_id).map(|organization| cases::CreateWebhookEndpoint {
+            organization,
+            wishes: Wishes {
+                url: Some(input.url),
+                description: Some(input.description),
+                events: Some(input.events),
+                ordering: input.ordering.map(Into::into),
+                content: input.content.map(Into::into),
+                rate_per_second: Some(input.rate_per_second.map(rate)),
+            },
+            reason: input.reason,
+        });
+        run(ctx, input.idempotency_key, None, case).await
+    }
+
+    /// Changes where a webhook endpoint is, or what it is sent.
+    async fn update_webhook_endpoint(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateWebhookEndpointInput,
+    ) -> Answer<WebhookEndpointPayload> {
+        let wishes = Wishes {
+            url: input.url,
+            description: undefined(input.description, |text| text),
+            events: input.events,
+            ordering: input.ordering.map(Into::into),
+            content: input.content.map(Into::into),
+            rate_per_second: undefined(input.rate_per_second, rate),
+        };
+        let case = id("endpointId", &input.endpoint_id).map(|endpoint| cases::ActOnWebhookEndpoint {
+            endpoint,
+            act: Act::Change(wishes),
+            reason: input.reason,
+            scheduled: Arc::default(),
+        });
+        run(ctx, input.idempotency_key, input.expected_version, case).await
+    }
+
+    /// Gives a webhook endpoint another secret, and returns it once. The one before signs beside it for 24 hours.
+    async fn rotate_webhook_secret(
+        &self,
+        ctx: &Context<'_>,
+        input: WebhookEndpointCommandInput,
+    ) -> Answer<WebhookEndpointPayload> {
+        act(ctx, input, Act::RotateSecret).await
+    }
+
+    /// Sends a disabled webhook endpoint events again, from where that stopped: nothing is lost.
+    async fn enable_webhook_endpoint(
+        &self,
+        ctx: &Context<'_>,
+        input: WebhookEndpointCommandInput,
+    ) -> Answer<WebhookEndpointPayload> {
+        act(ctx, input, Act::Enable).await
+    }
+
+    /// Sends a webhook endpoint nothing any more, until it is enabled.
+    async fn disable_webhook_endpoint(
+        &self,
+        ctx: &Context<'_>,
+        input: WebhookEndpointCommandInput,
+    ) -> Answer<WebhookEndpointPayload> {
+        act(ctx, input, Act::Disable).await
+    }
+
+    /// Deletes a webhook endpoint, and with it what was not delivered.
+    async fn delete_webhook_endpoint(
+        &self,
+        ctx: &Context<'_>,
+        input: WebhookEndpointCommandInput,
+    ) -> Answer<WebhookEndpointPayload> {
+        act(ctx, input, Act::Delete).await
+    }
+
+    /// Sends a webhook endpoint a test, the same way as everything else.
+    async fn send_test_webhook(
+        &self,
+        ctx: &Context<'_>,
+        input: WebhookEndpointCommandInput,
+    ) -> Answer<WebhookDeliveryPayload> {
+        let case = id("endpointId", &input.endpoint_id).map(|endpoint| cases::ActOnWebhookEndpoint {
+            endpoint,
+            act: Act::Test,
+            reason: input.reason,
+            scheduled: Arc::default(),
+        });
+        run(ctx, input.idempotency_key, input.expected_version, case).await
+    }
+
+    /// Sends one delivery again, now, however often it was sent.
+    async fn redeliver_webhook(
+        &self,
+        ctx: &Context<'_>,
+        input: RedeliverWebhookInput,
+    ) -> Answer<WebhookDeliveryPayload> {
+        let case = id("deliveryId", &input.delivery_id)
+            .map(|delivery| cases::RedeliverWebhook { delivery, reason: input.reason });
+        run(ctx, input.idempotency_key, None, case).await
+    }
+
+    /// Sends a webhook endpoint everything after a position again.
+    async fn replay_webhooks(&self, ctx: &Context<'_>, input: ReplayWebhooksInput) -> Answer<ReplayWebhooksPayload> {
+        Some(replay(ctx, input, false).await)
+    }
+
+    /// Sends a webhook endpoint what could not be delivered after a position again.
+    async fn redrive_webhooks(&self, ctx: &Context<'_>, input: ReplayWebhooksInput) -> Answer<ReplayWebhooksPayload> {
+        Some(replay(ctx, input, true).await)
+    }
+}

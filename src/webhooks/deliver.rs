@@ -1,0 +1,312 @@
+//! Who delivers: takes what is due, sends it, and records what came of it.
+//!
+//! Sending is a task for each delivery, so that none waits for another; recording is done for all that are through by
+//! then, by one statement. A loop of takes is woken by whoever has written something, by whoever is through with
+//! something, and by a clock behind both.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aggregates::Recorded;
+use aggregates::webhook::{WebhookContent, WebhookEndpoint};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::message::Message;
+use super::queue::{ATTEMPTS_MAX, Attempt, Done, Failing, Outcome, Room, Taken, finish, take};
+use super::schedule::Schedule;
+use super::sender::{Answer, Letter, Sender};
+use super::signature::{Secret, key_name};
+use crate::commands::Commands;
+use crate::log::Keys;
+
+/// How often is looked without having been woken.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long to wait for a database that is away.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// How many deliveries are recorded by one statement.
+const FINISHED_MAX: usize = 500;
+/// How long what is under way may take when the service stops.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+/// For how much longer a delivery is leased than sending it may take.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+/// How long a delivery is put off whose event or secret cannot be had now.
+const PUT_OFF: Duration = Duration::from_secs(5);
+/// The answer by which a receiver says that it is gone for good.
+const GONE: u16 = 410;
+/// Answers by which a receiver says that it is too much.
+const BUSY: [u16; 4] = [429, 502, 503, 504];
+
+/// How is delivered.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// How many at once, by this replica.
+    pub in_flight_max: usize,
+    /// How many at once to one endpoint, by all replicas.
+    pub endpoint_in_flight_max: u32,
+    /// How many a second to one endpoint that says nothing itself; 0 is no limit.
+    pub endpoint_rate_per_second: u32,
+    /// How long one may take.
+    pub whole_max: Duration,
+    /// When what failed is tried again.
+    pub schedule: Schedule,
+    /// After how long of nothing but failures an endpoint's organization is warned.
+    pub warn_after: chrono::Duration,
+    /// After how long of nothing but failures an endpoint is disabled.
+    pub disable_after: chrono::Duration,
+}
+
+/// Delivers.
+pub struct Deliverer {
+    pool: PgPool,
+    commands: Arc<Commands>,
+    sender: Sender,
+    terms: Terms,
+    in_flight: AtomicUsize,
+    /// Something is through: there may be room for more.
+    through: Notify,
+}
+
+impl Deliverer {
+    /// Over the database that `pool` leads to.
+    pub fn new(pool: PgPool, commands: Arc<Commands>, sender: Sender, terms: Terms) -> Self {
+        Self { pool, commands, sender, terms, in_flight: AtomicUsize::new(0), through: Notify::new() }
+    }
+
+    /// Delivers until `stop` says so; `written` changes whenever there may be something new.
+    pub async fn run(self: Arc<Self>, mut written: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+        let (done, finished) = mpsc::unbounded_channel();
+        let recorder = tokio::spawn(self.clone().record(finished));
+        let mut letters = JoinSet::new();
+        while !*stop.borrow_and_update() {
+            written.mark_unchanged();
+            let pause = match self.round(&mut letters, &done).await {
+                // There may be more of what was just taken.
+                Ok(true) => continue,
+                Ok(false) => LOOK_EVERY,
+                Err(error) => {
+                    tracing::warn!(%error, "webhooks wait for the database");
+                    BACK_OFF
+                }
+            };
+            while letters.try_join_next().is_some() {}
+            tokio::select! {
+                _ = stop.changed() => {}
+                Ok(()) = written.changed() => {}
+                () = self.through.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        let rest = async { while letters.join_next().await.is_some() {} };
+        // What is cut off here is sent again when its lease is over.
+        let _ = tokio::time::timeout(STOP_WAIT, rest).await;
+        letters.abort_all();
+        drop(done);
+        let _ = recorder.await;
+    }
+
+    /// Takes what there is room for and sends it on its way; whether that was something.
+    async fn round(
+        self: &Arc<Self>,
+        letters: &mut JoinSet<()>,
+        done: &mpsc::UnboundedSender<Done>,
+    ) -> Result<bool, sqlx::Error> {
+        let own = self.terms.in_flight_max.saturating_sub(self.in_flight.load(Ordering::Relaxed));
+        if own == 0 {
+            return Ok(false);
+        }
+        let room = Room {
+            own,
+            endpoint: self.terms.endpoint_in_flight_max,
+            rate_per_second: self.terms.endpoint_rate_per_second,
+            lease: self.terms.whole_max + LEASE_MARGIN,
+        };
+        let taken = take(&self.pool, room).await?;
+        if taken.is_empty() {
+            return Ok(false);
+        }
+        let post = Post::of(&self.commands, &taken).await;
+        for taken in taken {
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            let letter = post.letter(&taken);
+            let (deliverer, done) = (self.clone(), done.clone());
+            letters.spawn(async move {
+                let finished = deliverer.deliver(taken, letter).await;
+                let _ = done.send(finished);
+            });
+        }
+        Ok(true)
+    }
+
+    async fn deliver(&self, mut taken: Taken, letter: Result<Letter, Undeliverable>) -> Done {
+        metrics::histogram!("tenancy_webhook_late_seconds").record(taken.late_seconds.max(0.0));
+        let at = Utc::now();
+        let answer = match letter {
+            Ok(letter) => self.sender.send(&letter, at).await,
+            Err(Undeliverable::Now) => {
+                return Done { taken, outcome: Outcome::PutOff(PUT_OFF) };
+            }
+            Err(Undeliverable::Never(error)) => {
+                let attempt = Attempt { at, duration_ms: 0, status: None, error: Some(error), response_excerpt: None };
+                note(&mut taken, attempt);
+                let outcome = Outcome::Failed { pause: None, busy: false, retry_after: None };
+                return Done { taken, outcome };
+            }
+        };
+        let outcome = self.judge(&mut taken, &answer);
+        let label = match outcome {
+            Outcome::Arrived => "succeeded",
+            Outcome::Failed { pause: Some(_), .. } | Outcome::PutOff(_) => "retrying",
+            Outcome::Failed { pause: None, .. } => "failed",
+        };
+        metrics::counter!("tenancy_webhook_attempts_total", "outcome" => label).increment(1);
+        metrics::histogram!("tenancy_webhook_attempt_seconds").record(answer.took.as_secs_f64());
+        if answer.status == Some(GONE) {
+            self.disable(&taken.endpoint, "the receiver answered 410: it is gone".to_owned()).await;
+        }
+        note(
+            &mut taken,
+            Attempt {
+                at,
+                duration_ms: u32::try_from(answer.took.as_millis()).unwrap_or(u32::MAX),
+                status: answer.status,
+                error: answer.error,
+                response_excerpt: answer.excerpt,
+            },
+        );
+        Done { taken, outcome }
+    }
+
+    fn judge(&self, taken: &mut Taken, answer: &Answer) -> Outcome {
+        if answer.error.is_none() {
+            return Outcome::Arrived;
+        }
+        let failed = usize::try_from(taken.tries).unwrap_or_default();
+        taken.tries = taken.tries.saturating_add(1);
+        let busy = answer.status.is_some_and(|status| BUSY.contains(&status));
+        let retry_after = answer.retry_after.filter(|_| busy);
+        // One that is gone is disabled, and goes on with this one if it is enabled.
+        let pause = match self.terms.schedule.pause(failed, rand::random()) {
+            None if answer.status == Some(GONE) => Some(PUT_OFF),
+            pause => pause.map(|pause| pause.max(retry_after.unwrap_or_default())),
+        };
+        Outcome::Failed { pause, busy, retry_after }
+    }
+
+    /// Records what is through, as much at once as there is.
+    async fn record(self: Arc<Self>, mut finished: mpsc::UnboundedReceiver<Done>) {
+        let mut batch = vec![];
+        while finished.recv_many(&mut batch, FINISHED_MAX).await > 0 {
+            let failing = match finish(&self.pool, &batch).await {
+                Ok(failing) => failing,
+                Err(error) => {
+                    // Their leases run out, and they are sent again.
+                    tracing::warn!(%error, deliveries = batch.len(), "webhooks were sent, and it could not be recorded");
+                    vec![]
+                }
+            };
+            self.in_flight.fetch_sub(batch.len(), Ordering::Relaxed);
+            batch.clear();
+            self.through.notify_one();
+            // What follows from it is decided by the log, and keeps nobody here.
+            for failing in failing {
+                let deliverer = self.clone();
+                tokio::spawn(async move { deliverer.look_after(failing).await });
+            }
+        }
+    }
+
+    /// Warns of a receiver that fails for long, and disables its endpoint if that goes on.
+    async fn look_after(&self, failing: Failing) {
+        let failed_for = Utc::now() - failing.since;
+        if failed_for >= self.terms.disable_after {
+            let reason = format!("every attempt has failed since {}", failing.since.format("%Y-%m-%d %H:%M UTC"));
+            self.disable(&failing.endpoint, reason).await;
+        } else if failed_for >= self.terms.warn_after {
+            let disabled_from = failing.since.checked_add_signed(self.terms.disable_after).unwrap_or(failing.since);
+            if let Err(error) = self.commands.warn_of_webhook(&failing.endpoint, failing.since, disabled_from).await {
+                tracing::warn!(%error, endpoint = failing.endpoint, "a failing webhook could not be put on record");
+            }
+        }
+    }
+
+    async fn disable(&self, endpoint: &str, reason: String) {
+        if let Err(error) = self.commands.disable_webhook(endpoint, reason).await {
+            tracing::warn!(%error, endpoint, "a webhook endpoint could not be disabled");
+        }
+    }
+}
+
+fn note(taken: &mut Taken, attempt: Attempt) {
+    let attempts = &mut taken.attempts.0;
+    attempts.push(attempt);
+    if attempts.len() > ATTEMPTS_MAX {
+        attempts.drain(..attempts.len() - ATTEMPTS_MAX);
+    }
+}
+
+/// Why there is nothing to send.
+#[derive(Debug, Clone)]
+enum Undeliverable {
+    /// It cannot be had at the moment.
+    Now,
+    /// It will never be there.
+    Never(String),
+}
+
+/// What is needed to write the letters of some deliveries: their events, each of which many may want, and secrets.
+struct Post {
+    /// None where they could not be read.
+    events: Option<HashMap<String, Recorded>>,
+    keys: Option<Keys>,
+    epoch: i64,
+    bodies: std::cell::RefCell<HashMap<(String, WebhookContent), Bytes>>,
+    now: DateTime<Utc>,
+}
+
+impl Post {
+    async fn of(commands: &Commands, taken: &[Taken]) -> Self {
+        let (log, now) = (commands.log(), Utc::now());
+        let ids: HashSet<&str> = taken.iter().map(|taken| taken.event.as_str()).collect();
+        let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+        let events = log.events(&ids).await.inspect_err(|error| {
+            tracing::warn!(%error, "events of webhooks cannot be read now");
+        });
+        let names: HashSet<String> = taken.iter().flat_map(|taken| names(taken, now)).collect();
+        let keys = log.keys().find(names.iter().map(String::as_str)).await.inspect_err(|error| {
+            tracing::warn!(%error, "secrets of webhooks cannot be read now");
+        });
+        let by_id = |events: Vec<Recorded>| events.into_iter().map(|event| (event.id.to_string(), event)).collect();
+        Self { events: events.ok().map(by_id), keys: keys.ok(), epoch: log.epoch(), bodies: Default::default(), now }
+    }
+
+    fn letter(&self, taken: &Taken) -> Result<Letter, Undeliverable> {
+        let (Some(events), Some(keys)) = (&self.events, &self.keys) else { return Err(Undeliverable::Now) };
+        let Some(event) = events.get(&taken.event) else {
+            return Err(Undeliverable::Never("the event is not in the log any more".into()));
+        };
+        let content = if taken.content == "THIN" { WebhookContent::Thin } else { WebhookContent::Full };
+        let body = || Bytes::from(Message::of(event, self.epoch, content).to_bytes());
+        let body = self.bodies.borrow_mut().entry((taken.event.clone(), content)).or_insert_with(body).clone();
+        let timestamp = self.now.timestamp();
+        let secrets = names(taken, self.now).filter_map(|name| Secret::among(keys, &name));
+        let signatures: Vec<String> = secrets.map(|secret| secret.sign(&taken.event, timestamp, &body)).collect();
+        if signatures.is_empty() {
+            return Err(Undeliverable::Never("the endpoint has no secret any more: rotate it".into()));
+        }
+        let signatures = signatures.join(" ");
+        Ok(Letter { url: taken.url.clone(), id: taken.event.clone(), timestamp, signatures, body })
+    }
+}
+
+/// Under which names the secrets lie that sign a delivery now.
+fn names(taken: &Taken, now: DateTime<Utc>) -> impl Iterator<Item = String> {
+    let endpoint = WebhookEndpoint { secrets: taken.secrets.0.clone(), ..WebhookEndpoint::default() };
+    let numbers: Vec<u64> = endpoint.signing_at(now).collect();
+    numbers.into_iter().map(|number| key_name(&taken.endpoint, number))
+}
