@@ -50,15 +50,16 @@ CREATE TABLE webhook_deliveries (
     finished_at     timestamptz,
     CHECK ((due_at IS NULL) = (finished_at IS NOT NULL)),
     CHECK ((due_at IS NULL) = (state IN ('SUCCEEDED', 'FAILED')))
-) WITH (fillfactor = 85);
+) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX webhook_deliveries_by_endpoint ON webhook_deliveries (endpoint_id, created_at, id);
 CREATE INDEX webhook_deliveries_open ON webhook_deliveries (endpoint_id, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX webhook_deliveries_of_subject ON webhook_deliveries (endpoint_id, subject_id, audit_sequence)
     WHERE due_at IS NOT NULL AND subject_id IS NOT NULL;
 
 -- Parts of an audit trail that passed while an endpoint was disabled ('MISSED'), or that are to be sent to it again
--- ('AGAIN'; 'FAILED': only what could not be delivered). Done in small steps by whoever is free. While there is one of
--- what was missed, later events wait that have to be in order behind it.
+-- ('AGAIN'; 'FAILED': only what could not be delivered). Done in small steps by whoever is free, of each endpoint the
+-- oldest. While there is one of what was missed that has not come to its events' end, later events wait that have to be in
+-- order behind it.
 CREATE TABLE webhook_backfills (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     endpoint_id     text COLLATE "C" NOT NULL,
@@ -66,12 +67,20 @@ CREATE TABLE webhook_backfills (
     kind            text COLLATE "C" NOT NULL CHECK (kind IN ('MISSED', 'AGAIN', 'FAILED')),
     -- Which events; all that the endpoint wants, where null.
     patterns        text[],
+    -- 'FORGET': what failed before is to be tried as if for the first time. 'EVENTS': they are gone through.
+    -- 'RELEASE': of each subject the first that waits becomes due.
+    stage           text COLLATE "C" NOT NULL CHECK (stage IN ('FORGET', 'EVENTS', 'RELEASE')),
     -- Everything up to this audit sequence is done.
     cursor          bigint           NOT NULL,
     until           bigint           NOT NULL,
+    -- Of 'RELEASE': the last subject that is done.
+    subject         text COLLATE "C" NOT NULL DEFAULT '',
+    -- Not before: it has no room, or something failed.
+    look_at         timestamptz      NOT NULL DEFAULT now(),
     created_at      timestamptz      NOT NULL DEFAULT now()
 );
-CREATE INDEX webhook_backfills_of_endpoint ON webhook_backfills (endpoint_id, kind);
+CREATE INDEX webhook_backfills_of_endpoint ON webhook_backfills (endpoint_id, id);
+CREATE INDEX webhook_backfills_by_time ON webhook_backfills (look_at);
 
 -- How receivers behave, as far as it is worth a row: those that fail, and those that are held to a rate.
 CREATE TABLE webhook_receivers (

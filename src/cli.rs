@@ -369,7 +369,19 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
     }
 }
 
+/// Every connection takes a file descriptor, and many systems allow a process 1,024 of them until it asks for what it may
+/// have.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the number of file descriptors stays as it is");
+    }
+}
+
 async fn serve(config: &Config) -> Result<ExitCode, Failure> {
+    raise_descriptors();
     let interrupted = signal(SignalKind::interrupt()).map_err(|error| failed(error, None))?;
     let terminated = signal(SignalKind::terminate()).map_err(|error| failed(error, None))?;
     let mut signals = [interrupted, terminated];

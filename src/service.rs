@@ -223,6 +223,8 @@ pub fn failure(failure: projections::Failure) -> Error {
         projections::Failure::Database(error) => LogError::Database(error),
         failure @ (projections::Failure::Gap { .. }
         | projections::Failure::Worse { .. }
+        | projections::Failure::Behind(_)
+        | projections::Failure::HeldBack(_)
         | projections::Failure::Superseded(_)) => LogError::Corrupt(failure.to_string()),
     })
 }
@@ -435,25 +437,28 @@ fn run_webhooks(
     tasks: &mut JoinSet<()>,
 ) -> Result<(), Error> {
     let (settings, pool, written) = (&config.webhooks, &core.database.deliveries, core.runtime.written());
-    let retention_days = i32::try_from(settings.retention_days).unwrap_or(i32::MAX);
-    tasks.spawn(webhooks::sweep::run(pool.clone(), core.commands.clone(), retention_days, stopping.clone()));
-    tasks.spawn(webhooks::backfill::run(pool.clone(), written.clone(), stopping.clone()));
+    let terms = webhooks::sweep::Terms {
+        warn_after: chrono::Duration::hours(settings.warn_after_hours.into()),
+        disable_after: chrono::Duration::hours(settings.disable_after_hours.into()),
+        retention_days: settings.retention_days,
+    };
+    let commands = &core.commands;
+    tasks.spawn(webhooks::sweep::run(pool.clone(), commands.clone(), terms, stopping.clone()));
+    tasks.spawn(webhooks::backfill::run(pool.clone(), commands.clone(), written.clone(), stopping.clone()));
     if !settings.send {
         return Ok(());
     }
     let whole_max = Duration::from_millis(settings.timeout_ms);
     let connect_max = Duration::from_millis(settings.connect_timeout_ms);
-    let sender = Sender::new(core.commands.rules().webhook_targets.clone(), connect_max, whole_max)?;
+    let sender = Sender::new(commands.rules().webhook_targets.clone(), connect_max, whole_max)?;
     let terms = webhooks::Terms {
         in_flight_max: settings.in_flight_max as usize,
         endpoint_in_flight_max: settings.endpoint_in_flight_max,
         endpoint_rate_per_second: settings.endpoint_rate_per_second,
         whole_max,
         schedule: Schedule(settings.retry_seconds.iter().map(|pause| Duration::from_secs((*pause).into())).collect()),
-        warn_after: chrono::Duration::hours(settings.warn_after_hours.into()),
-        disable_after: chrono::Duration::hours(settings.disable_after_hours.into()),
     };
-    let deliverer = Arc::new(Deliverer::new(pool.clone(), core.commands.clone(), sender, terms));
+    let deliverer = Arc::new(Deliverer::new(pool.clone(), commands.clone(), sender, terms));
     tasks.spawn(deliverer.run(written, stopping.clone()));
     Ok(())
 }

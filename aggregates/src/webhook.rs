@@ -536,10 +536,11 @@ fn checked(terms: Terms) -> Result<Terms, Refusal> {
     Ok(Terms { about, patterns: patterns(&terms.patterns)?, ..terms })
 }
 
-/// Patterns as they are stored: each names at least one event that an organization can have, and none stands twice.
-fn patterns(given: &[String]) -> Result<Vec<String>, Refusal> {
+/// Patterns as they are stored: 1 to [`PATTERNS_MAX`], each of which names at least one event that an organization can have,
+/// and none stands twice.
+pub fn patterns(given: &[String]) -> Result<Vec<String>, Refusal> {
     if given.is_empty() || given.len() > PATTERNS_MAX {
-        let message = format!("events has {} patterns: give 1 to {PATTERNS_MAX}, such as \"*\"", given.len());
+        let message = format!("{} patterns of events were given: give 1 to {PATTERNS_MAX}, such as \"*\"", given.len());
         return Err(Refusal::input("events", message));
     }
     let mut kept: Vec<String> = vec![];

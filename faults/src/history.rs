@@ -109,9 +109,23 @@ pub struct Followed {
     pub end: i64,
 }
 
+/// A webhook that came to the receiver.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Received {
+    /// Where it came to: by that it is known for which endpoint it was.
+    pub path: String,
+    /// Its id, which is the event's.
+    pub event: String,
+    /// When, in milliseconds of the run.
+    pub at_ms: u64,
+    /// Whether it was answered with success.
+    pub taken: bool,
+}
+
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
 enum Line {
+    Received(Received),
     Command(Command),
     Read(Read),
     Followed(Followed),
@@ -126,6 +140,8 @@ pub struct History {
     pub reads: Vec<Read>,
     /// Followers.
     pub followed: Vec<Followed>,
+    /// Webhooks, in the order in which they came.
+    pub received: Vec<Received>,
 }
 
 /// A history that many write to.
@@ -148,6 +164,11 @@ impl Recorder {
         self.0.lock().unwrap().followed.push(followed);
     }
 
+    /// Adds what webhooks came.
+    pub fn received(&self, received: Vec<Received>) {
+        self.0.lock().unwrap().received.extend(received);
+    }
+
     /// Takes what was recorded.
     pub fn take(&self) -> History {
         std::mem::take(&mut *self.0.lock().unwrap())
@@ -160,7 +181,9 @@ impl History {
         let mut file = BufWriter::new(std::fs::File::create(path)?);
         let commands = self.commands.iter().cloned().map(Line::Command);
         let reads = self.reads.iter().cloned().map(Line::Read);
-        for line in commands.chain(reads).chain(self.followed.iter().cloned().map(Line::Followed)) {
+        let followed = self.followed.iter().cloned().map(Line::Followed);
+        let received = self.received.iter().cloned().map(Line::Received);
+        for line in commands.chain(reads).chain(followed).chain(received) {
             serde_json::to_writer(&mut file, &line)?;
             file.write_all(b"\n")?;
         }
@@ -175,6 +198,7 @@ impl History {
                 Line::Command(command) => history.commands.push(command),
                 Line::Read(read) => history.reads.push(read),
                 Line::Followed(followed) => history.followed.push(followed),
+                Line::Received(received) => history.received.push(received),
             }
         }
         Ok(history)

@@ -18,6 +18,7 @@ mod history;
 mod injector;
 mod proxy;
 mod readers;
+mod receiver;
 mod replica;
 mod run;
 mod seeds;

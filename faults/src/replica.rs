@@ -120,6 +120,11 @@ impl Replica {
             ("TENANCY_PLANS__FREE__LIMITS__PROJECTS", "4".to_owned()),
             ("TENANCY_PLANS__TEAM__LIMITS__MEMBERS", "6".to_owned()),
             ("TENANCY_HTTP__SHUTDOWN_GRACE_SECONDS", "10".to_owned()),
+            // One receiver on this machine, which has everything go wrong with it.
+            ("TENANCY_WEBHOOKS__HTTP_ALLOWED", "true".to_owned()),
+            ("TENANCY_WEBHOOKS__ADDRESSES_ALLOWED", "127.0.0.1".to_owned()),
+            ("TENANCY_WEBHOOKS__TIMEOUT_MS", "1500".to_owned()),
+            ("TENANCY_WEBHOOKS__RETRY_SECONDS", vec!["1"; 50].join(",")),
             // A few callers at one address are the load here.
             ("TENANCY_RATE_LIMITS__ENABLED", "false".to_owned()),
             ("TENANCY_LOG_FORMAT", "json".to_owned()),

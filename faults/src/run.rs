@@ -20,6 +20,7 @@ use crate::history::{History, Outcome};
 use crate::injector::{Injector, Kind};
 use crate::proxy::Proxy;
 use crate::readers::{self, Pace};
+use crate::receiver::{self, Receiver};
 use crate::replica::{self, Common, Replica};
 use crate::seeds;
 use crate::volume::Volume;
@@ -43,6 +44,7 @@ struct Stage {
     office: Arc<Office>,
     supervisors: JoinSet<()>,
     proxies: Vec<Proxy>,
+    receiver: Receiver,
     random_seed: u64,
 }
 
@@ -54,7 +56,7 @@ pub async fn run(options: cli::Run) -> Result<bool, String> {
     println!("faults: seed {seed}, {} s, {} replicas, {} clients", options.seconds, options.replicas, options.clients);
     let mut stage = Stage::set(&options, seed, program, &kinds).await?;
     println!("faults: everything of this run lies in {}", stage.directory.display());
-    people_and_places(&stage.office).await?;
+    people_and_places(&stage.office, stage.receiver.port).await?;
     let counts = act(&mut stage, &options, kinds.clone()).await;
     let (report, history, summary) = settle(&mut stage, &kinds).await?;
     print_summary(&history, &counts, &report, &summary);
@@ -145,7 +147,8 @@ impl Stage {
             supervisors.spawn(async move { replica.supervise().await });
         }
         let office = Arc::new(Office::new(replicas, world, seed));
-        let stage = Self { directory, cluster, office, supervisors, proxies, random_seed: seed };
+        let receiver = Receiver::open(seed, office.began).await.map_err(words)?;
+        let stage = Self { directory, cluster, office, supervisors, proxies, receiver, random_seed: seed };
         stage.all_ready(RECOVERY).await?;
         Ok(stage)
     }
@@ -199,7 +202,7 @@ fn people(replica: &Replica) -> Result<World, String> {
 }
 
 /// Makes everybody known, and the first organizations, each with two owners and verified, before anything goes wrong.
-async fn people_and_places(office: &Arc<Office>) -> Result<(), String> {
+async fn people_and_places(office: &Arc<Office>, receiver: u16) -> Result<(), String> {
     let world = &office.world;
     for user in world.users.iter().chain(&world.operators) {
         let body = json!({"query": "{ viewer { user { id } } }"});
@@ -221,9 +224,26 @@ async fn people_and_places(office: &Arc<Office>) -> Result<(), String> {
         let mut member = by_operator;
         (member["userId"], member["roles"]) = (json!(second.id()), json!(["owner"]));
         first(office, "addMember", operator, member).await?;
+        for ordering in ["PARALLEL", "PER_SUBJECT"] {
+            let url = format!("http://127.0.0.1:{receiver}/{slug}/{ordering}");
+            endpoint(office, owner, json!({"organizationId": id, "url": url, "events": ["*"], "ordering": ordering}))
+                .await?;
+        }
         world.add(&id);
     }
     Ok(())
+}
+
+async fn endpoint(office: &Office, owner: &User, input: Value) -> Result<(), String> {
+    let query =
+        "mutation($i: CreateWebhookEndpointInput!) { createWebhookEndpoint(input: $i) { secret errors { message } } }";
+    let body = json!({"query": query, "variables": {"i": input}});
+    let url = office.replicas[0].url("/graphql");
+    let answer = graphql::send(&office.http, &url, &owner.token, None, &body, Duration::from_secs(20)).await?;
+    match answer.pointer("/data/createWebhookEndpoint/secret") {
+        Some(Value::String(_)) => Ok(()),
+        _ => Err(format!("no webhook endpoint: {answer}")),
+    }
 }
 
 async fn first(office: &Office, operation: &'static str, user: &User, input: Value) -> Result<Value, String> {
@@ -257,6 +277,10 @@ async fn act(stage: &mut Stage, options: &cli::Run, kinds: BTreeSet<Kind>) -> Co
     });
     let finish = Arc::new(AtomicBool::new(false));
     let followers = follow(stage, &finish);
+    let enabling = {
+        let random = seeds::stream(seed, "enabling");
+        tokio::spawn(receiver::keep_enabled(stage.cluster.clone(), office.clone(), random, finish.clone()))
+    };
     let counts = Arc::new(Mutex::new(Counts::new()));
     let injector = Injector {
         cluster: stage.cluster.clone(),
@@ -288,6 +312,7 @@ async fn act(stage: &mut Stage, options: &cli::Run, kinds: BTreeSet<Kind>) -> Co
     }
     finish.store(true, Ordering::Relaxed);
     followers.join_all().await;
+    let _ = enabling.await;
     let mut counts = counts.lock().unwrap().clone();
     counts.insert("(failed batches by the services' metrics)".to_owned(), failed.total());
     counts
@@ -342,6 +367,13 @@ async fn settle(stage: &mut Stage, kinds: &BTreeSet<Kind>) -> Result<(Report, Hi
     }
     let pool = stage.cluster.pool().await.map_err(words)?;
     wait_until_level(&pool).await.map_err(words)?;
+    stage.receiver.leave_in_peace();
+    let mut random = seeds::stream(stage.random_seed, "enabling at the end");
+    if let Err(error) = receiver::enable_all(&stage.cluster, &stage.office, &mut random).await {
+        eprintln!("faults: endpoints could not be enabled: {error}");
+    }
+    wait_until_delivered(&pool).await.map_err(words)?;
+    stage.office.recorder.received(stage.receiver.take());
     for replica in &stage.office.replicas {
         if let Err(error) = replica.stop().await {
             findings.add("a service stops when it is asked to", || error);
@@ -381,6 +413,27 @@ async fn wait_until_level(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Waits until nothing is on its way to endpoints that are enabled, for as long as something still moves.
+async fn wait_until_delivered(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+    let statement =
+        "SELECT (SELECT count(*) FROM webhook_deliveries d JOIN webhooks_1.webhook_endpoints e ON e.id = d.endpoint_id
+                             WHERE d.due_at IS NOT NULL AND e.state = 'ENABLED' AND NOT e.deleted)
+                          + (SELECT COALESCE(sum(until - cursor), 0)::bigint FROM webhook_backfills)";
+    let (mut least, mut since) = (i64::MAX, Instant::now());
+    while since.elapsed() < LEVEL {
+        let open: i64 = sqlx::query_scalar(statement).fetch_one(pool).await?;
+        if open == 0 {
+            return Ok(());
+        }
+        if open < least {
+            (least, since) = (open, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    eprintln!("faults: {least} webhooks do not arrive");
+    Ok(())
+}
+
 fn print_summary(history: &History, counts: &Counts, report: &Report, summary: &Summary) {
     println!("\noperation                          acknowledged   refused   unknown (at the end)");
     let mut operations: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
@@ -414,6 +467,8 @@ fn print_summary(history: &History, counts: &Counts, report: &Report, summary: &
     print_counts("errors in writers' sessions, by the server's log", &summary.states);
     let followed: usize = history.followed.iter().map(|follower| follower.events.len()).sum();
     println!("events: {}; read by {} followers: {followed}", report.events, history.followed.len());
+    let taken = history.received.iter().filter(|received| received.taken).count();
+    println!("webhooks received: {}, of which {taken} were taken", history.received.len());
     println!("atLeast reads checked: {}; not answered: {}", history.reads.len(), summary.unanswered);
     print_counts("events by kind", &report.kinds);
 }

@@ -57,6 +57,11 @@ impl<'a> Outbox<'a> {
         matches!(self.open, Open::Never)
     }
 
+    /// Whether events are applied again, where some were left out until now.
+    pub fn is_retry(&self) -> bool {
+        matches!(self.open, Open::LeftOut(_))
+    }
+
     /// Whether what comes of this event is to be left.
     pub fn takes(&self, event: &Recorded) -> bool {
         match self.open {

@@ -42,7 +42,7 @@ pub use source::{Entry, Failure, Range, Source, Unreadable};
 pub use status::{ParkedStream, PartitionStatus, RebuildStatus, Status, status};
 pub use tables::Difference;
 pub use verify::{Verified, verify};
-pub use webhooks::{ENDPOINT_LOCKS, lock_endpoints};
+pub use webhooks::{lock_endpoints, make_due};
 
 /// The most events in one transaction.
 const BATCH_EVENTS_MAX: i64 = 4_000;
@@ -123,6 +123,11 @@ impl Projection {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|projection| projection.name() == name)
+    }
+
+    /// Whether something comes of its events that is kept nowhere else; see [`Outbox`].
+    const fn has_outbox(self) -> bool {
+        matches!(self, Self::Webhooks)
     }
 
     /// Whether events of streams of this kind change its tables.

@@ -30,6 +30,8 @@ const CONNECTIONS: u32 = 3;
 const NEAR_EVENTS: i64 = 1_000;
 /// How often it is tried to find both read models at the same place, before that is given up.
 const COMPARE_TRIES: usize = 20;
+/// How often it is tried to swap, where the old tables have to catch up first.
+const SWAP_TRIES: usize = 200;
 /// How long the old tables may keep somebody from removing them.
 const DROP_WAIT: &str = "2s";
 const PAUSE: Duration = Duration::from_millis(50);
@@ -351,6 +353,17 @@ impl<S: Source> Work<S> {
     /// Puts the new tables in the place of the old ones, while nobody works on either. Readers do not wait: only
     /// names change.
     async fn swap(&self, projection: Projection) -> Result<i64, Failure> {
+        for _ in 0..SWAP_TRIES {
+            if let Some(events) = self.try_swap(projection).await? {
+                return Ok(events);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(Failure::Behind(projection.name()))
+    }
+
+    /// `None` where the old tables have to come as far as the new ones first: only theirs is an outbox that is open.
+    async fn try_swap(&self, projection: Projection) -> Result<Option<i64>, Failure> {
         let (serving, next, old) = schemas(projection);
         let mut transaction = self.pool.begin().await?;
         sqlx::query("SET LOCAL synchronous_commit = on").execute(&mut *transaction).await?;
@@ -359,6 +372,14 @@ impl<S: Source> Work<S> {
         let fits = tables(&mut transaction, &serving).await? == tables(&mut transaction, &next).await?;
         if made.is_empty() || !fits {
             return Err(Failure::Superseded(projection.name()));
+        }
+        if projection.has_outbox() {
+            if made.iter().any(|(partition, offset)| shown.get(partition) < Some(offset)) {
+                return Ok(None);
+            }
+            if self.held_back(&mut transaction, projection).await? {
+                return Err(Failure::HeldBack(projection.name()));
+            }
         }
         // Whoever has leased the new checkpoints by the time that the names are others waits for this lock, and hears of
         // the new names before it is given. Readers do not wait.
@@ -393,7 +414,16 @@ impl<S: Source> Work<S> {
         }
         let events = checkpoints::offsets(&mut transaction, projection, Role::Serving, false).await?.values().sum();
         transaction.commit().await?;
-        Ok(events)
+        Ok(Some(events))
+    }
+
+    /// Whether the old tables leave streams out.
+    async fn held_back(&self, connection: &mut PgConnection, projection: Projection) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM parked WHERE projection = $1 AND version = $2 AND NOT shadow)")
+            .bind(projection.name())
+            .bind(projection.version())
+            .fetch_one(connection)
+            .await
     }
 }
 

@@ -29,6 +29,12 @@ pub enum Failure {
         /// How many streams.
         streams: i64,
     },
+    /// The old read model is behind the new one, and would leave undone what only it does.
+    #[error("{0} is rebuilt, and its old tables are behind the new ones: let a service run, and try again")]
+    Behind(&'static str),
+    /// The old read model holds streams back, and what they hold back would be lost with it.
+    #[error("{0} holds streams back: `tenancy projections retry {0}` first, and then rebuild it")]
+    HeldBack(&'static str),
     /// What a rebuild works on was changed or taken away meanwhile.
     #[error("the rebuild of {0} was ended by somebody else")]
     Superseded(&'static str),

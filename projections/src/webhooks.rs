@@ -27,7 +27,7 @@ use crate::{column, list, name};
 ///
 /// Whoever writes or finishes one of its deliveries holds it, so that one of the two sees the other: the one behind
 /// becomes due when the one before it is done.
-pub const ENDPOINT_LOCKS: i32 = 0x7eb0;
+const ENDPOINT_LOCKS: i32 = 0x7eb0;
 
 /// Takes the locks of endpoints that want events in order, for the transaction.
 pub async fn lock_endpoints(connection: &mut PgConnection, endpoints: &BTreeSet<&str>) -> Result<(), sqlx::Error> {
@@ -74,8 +74,6 @@ struct Delivery<'a> {
     endpoint: String,
     event: &'a Recorded,
     in_order: bool,
-    /// Whether one before it of the same endpoint and subject is written with it.
-    follows: bool,
 }
 
 /// A part of an audit trail that is to be sent to an endpoint: because it passed while it was disabled, or again.
@@ -85,7 +83,17 @@ struct Backfill<'a> {
     kind: &'static str,
     patterns: Option<String>,
     after: i64,
-    until: i64,
+    /// `None`: where the trail ends now.
+    until: Option<i64>,
+}
+
+impl<'a> Backfill<'a> {
+    /// Everything since this event of an endpoint.
+    fn since(recorded: &'a Recorded) -> Option<Self> {
+        let organization = recorded.organization.as_ref()?.as_ref();
+        let (endpoint, after) = (recorded.stream.id(), sequence(recorded));
+        Some(Self { endpoint, organization, kind: "MISSED", patterns: None, after, until: None })
+    }
 }
 
 pub async fn apply(
@@ -98,7 +106,7 @@ pub async fn apply(
     let mut deliveries: Vec<Delivery<'_>> = vec![];
     let mut backfills: Vec<Backfill<'_>> = vec![];
     let mut again: Vec<String> = vec![];
-    let mut in_line: HashSet<(String, &str)> = HashSet::new();
+    let mut held_back: HashSet<&str> = HashSet::new();
     for recorded in events {
         let Some(organization) = &recorded.organization else { continue };
         let own = rows.entry(organization.to_string()).or_default();
@@ -106,6 +114,10 @@ pub async fn apply(
             let row = own.entry(recorded.stream.id().to_owned()).or_default();
             if outbox.takes(recorded) {
                 backfills.extend(row.backfill(recorded, event));
+                // While its stream was held back, nothing was written for it of all the others.
+                if outbox.is_retry() && held_back.insert(recorded.stream.id()) {
+                    backfills.extend(Backfill::since(recorded));
+                }
                 if let WebhookEndpointEvent::WebhookRedelivered { redelivered_event_id: id, .. } = event {
                     again.extend(recorded.stream.id().parse().ok().map(|e| WebhookDeliveryId::of(&e, id).to_string()));
                 }
@@ -122,8 +134,7 @@ pub async fn apply(
         for row in own.values().filter(|row| row.is_sent(recorded)) {
             let Some(id) = delivery_id(&row.id, recorded) else { continue };
             let in_order = row.ordering == WebhookOrdering::PerSubject;
-            let follows = in_order && !in_line.insert((row.id.clone(), recorded.stream.id()));
-            deliveries.push(Delivery { id, endpoint: row.id.clone(), event: recorded, in_order, follows });
+            deliveries.push(Delivery { id, endpoint: row.id.clone(), event: recorded, in_order });
         }
     }
     // What still happens in a purged organization has no row to show it.
@@ -234,21 +245,15 @@ async fn write(connection: &mut PgConnection, deliveries: &[Delivery<'_>]) -> Re
     if deliveries.is_empty() {
         return Ok(());
     }
-    let in_order = deliveries.iter().filter(|delivery| delivery.in_order);
-    lock_endpoints(connection, &in_order.map(|delivery| delivery.endpoint.as_str()).collect()).await?;
+    let in_order = || deliveries.iter().filter(|delivery| delivery.in_order);
+    lock_endpoints(connection, &in_order().map(|delivery| delivery.endpoint.as_str()).collect()).await?;
     sqlx::query!(
         r#"INSERT INTO webhook_deliveries
                (id, endpoint_id, organization_id, event_id, event_type, audit_sequence, subject_id, created_at, due_at)
-           SELECT r.id, r.endpoint_id, r.organization_id, r.event_id, r.event_type, r.at, r.subject_id, r.created_at,
-                  CASE WHEN r.follows OR r.subject_id IS NOT NULL AND (EXISTS (
-                           SELECT FROM webhook_deliveries d WHERE d.endpoint_id = r.endpoint_id
-                             AND d.subject_id = r.subject_id AND d.due_at IS NOT NULL AND d.audit_sequence < r.at
-                       ) OR EXISTS (
-                           SELECT FROM webhook_backfills b WHERE b.endpoint_id = r.endpoint_id AND b.kind = 'MISSED'
-                       )) THEN 'infinity' ELSE clock_timestamp() END
+           SELECT r.*, CASE WHEN r.subject_id IS NULL THEN clock_timestamp() ELSE 'infinity' END
            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-                       $8::timestamptz[], $9::boolean[])
-                AS r(id, endpoint_id, organization_id, event_id, event_type, at, subject_id, created_at, follows)
+                       $8::timestamptz[])
+                AS r(id, endpoint_id, organization_id, event_id, event_type, audit_sequence, subject_id, created_at)
            ON CONFLICT (id) DO NOTHING"#,
         column!(deliveries, |d| d.id.to_string()),
         column!(deliveries, |d| d.endpoint.as_str()) as &[&str],
@@ -257,8 +262,36 @@ async fn write(connection: &mut PgConnection, deliveries: &[Delivery<'_>]) -> Re
         column!(deliveries, |d| d.event.event.descriptor().name) as &[&str],
         column!(deliveries, |d| sequence(d.event)),
         column!(deliveries, |d| d.in_order.then(|| d.event.stream.id())) as &[Option<&str>],
-        column!(deliveries, |d| d.event.recorded_at),
-        column!(deliveries, |d| d.follows)
+        column!(deliveries, |d| d.event.recorded_at)
+    )
+    .execute(&mut *connection)
+    .await?;
+    let subjects = in_order().map(|delivery| (delivery.endpoint.as_str(), delivery.event.stream.id()));
+    make_due(connection, &subjects.collect()).await
+}
+
+/// Of each of these endpoints and subjects, makes due what is first of what is open, if it waits; but nothing that lies
+/// behind what an endpoint missed and has not been written yet. Under the endpoints' locks.
+pub async fn make_due(connection: &mut PgConnection, subjects: &BTreeSet<(&str, &str)>) -> Result<(), sqlx::Error> {
+    if subjects.is_empty() {
+        return Ok(());
+    }
+    let (endpoints, subjects): (Vec<&str>, Vec<&str>) = subjects.iter().copied().unzip();
+    sqlx::query!(
+        "UPDATE webhook_deliveries d SET due_at = clock_timestamp()
+         FROM unnest($1::text[], $2::text[]) AS s(endpoint_id, subject_id)
+         CROSS JOIN LATERAL (
+             SELECT n.id, n.audit_sequence, n.due_at FROM webhook_deliveries n
+             WHERE n.endpoint_id = s.endpoint_id AND n.subject_id = s.subject_id AND n.due_at IS NOT NULL
+             ORDER BY n.audit_sequence LIMIT 1
+         ) first
+         WHERE d.id = first.id AND first.due_at = 'infinity' AND NOT EXISTS (
+             SELECT FROM webhook_backfills b
+             WHERE b.endpoint_id = s.endpoint_id AND b.kind = 'MISSED' AND b.stage <> 'RELEASE'
+               AND b.cursor < first.audit_sequence
+         )",
+        &endpoints as &[&str],
+        &subjects as &[&str]
     )
     .execute(connection)
     .await?;
@@ -278,28 +311,34 @@ async fn begin(connection: &mut PgConnection, backfills: &[Backfill<'_>]) -> Res
          ), forgotten AS (
              DELETE FROM webhook_receivers r USING wanted w WHERE r.endpoint_id = w.endpoint_id AND w.kind = 'MISSED'
          )
-         INSERT INTO webhook_backfills (endpoint_id, organization_id, kind, patterns, cursor, until)
-         SELECT endpoint_id, organization_id, kind, patterns::text[], after, until FROM wanted",
+         INSERT INTO webhook_backfills (endpoint_id, organization_id, kind, patterns, cursor, until, stage)
+         SELECT w.endpoint_id, w.organization_id, w.kind, w.patterns::text[], w.after, COALESCE(w.until, (
+                    SELECT e.audit_sequence FROM events e WHERE e.organization_id = w.organization_id
+                    ORDER BY e.audit_sequence DESC LIMIT 1
+                ), 0), CASE w.kind WHEN 'MISSED' THEN 'FORGET' ELSE 'EVENTS' END
+         FROM wanted w",
         column!(backfills, |b| b.endpoint) as &[&str],
         column!(backfills, |b| b.organization) as &[&str],
         column!(backfills, |b| b.kind) as &[&str],
         column!(backfills, |b| b.patterns.as_deref()) as &[Option<&str>],
         column!(backfills, |b| b.after),
-        column!(backfills, |b| b.until)
+        column!(backfills, |b| b.until) as &[Option<i64>]
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Makes these deliveries due, as if they had not been tried yet. Somebody asked for them, so they wait for no other.
+/// Makes these deliveries due, as if they had not been tried yet; whoever is at one has nothing to say of it any more. One
+/// that waits for another of its subject waits on.
 async fn send_again(connection: &mut PgConnection, deliveries: &[String]) -> Result<(), sqlx::Error> {
     if deliveries.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        "UPDATE webhook_deliveries SET state = 'PENDING', due_at = clock_timestamp(), tries = 0, finished_at = NULL
-         WHERE id = ANY($1)",
+        "UPDATE webhook_deliveries
+         SET state = 'PENDING', due_at = clock_timestamp(), tries = 0, finished_at = NULL, leased_until = NULL
+         WHERE id = ANY($1) AND due_at IS DISTINCT FROM 'infinity'",
         deliveries
     )
     .execute(connection)
@@ -328,10 +367,11 @@ impl Row {
     fn backfill<'a>(&self, recorded: &'a Recorded, event: &WebhookEndpointEvent) -> Option<Backfill<'a>> {
         use WebhookEndpointEvent as E;
         let (kind, patterns, after, until) = match event {
-            E::WebhookEnabled { .. } => ("MISSED", None, self.stopped_at?, sequence(recorded)),
+            E::WebhookEnabled { .. } => ("MISSED", None, self.stopped_at?, Some(sequence(recorded))),
             E::WebhookReplayed { replayed_after, replayed_until, event_patterns, failed_only, .. } => {
                 let kind = if *failed_only { "FAILED" } else { "AGAIN" };
-                (kind, Some(list(event_patterns)), replayed_after.cast_signed(), replayed_until.cast_signed())
+                let until = Some(replayed_until.cast_signed());
+                (kind, Some(list(event_patterns)), replayed_after.cast_signed(), until)
             }
             E::WebhookCreated { .. }
             | E::WebhookChanged { .. }

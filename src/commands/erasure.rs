@@ -24,7 +24,7 @@ use aggregates::user::{UserCommand, UserEvent, UserState};
 use aggregates::{
     Actor, Digest, Event, Invitation, Membership, Organization, Origin, Personal, Recorded, Refusal, StreamId, User,
 };
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use projections::Projection;
 use serde::Serialize;
@@ -55,6 +55,8 @@ const FOLLOW_MAX: Duration = Duration::from_secs(4);
 /// What says where something of a person is.
 const PLACES: [Projection; 4] =
     [Projection::Organizations, Projection::Members, Projection::Invitations, Projection::ApiTokens];
+/// How many answers of receivers of webhooks are looked at by one statement.
+const ANSWERS_MAX: i64 = 2_000;
 /// How often one step of an erasure is decided again when others change the same thing.
 const STEP_TRIES_MAX: usize = 50;
 
@@ -523,7 +525,7 @@ impl Commands {
             }
         }
         let places: Vec<&str> = contacts.iter().map(AsRef::as_ref).collect();
-        self.forget_answers(&places).await?;
+        steps.push(self.forget_answers_of(&places).await);
         for organization in contacts {
             let contact = ClearContact { organization, user: id.clone(), email_claims: claims.clone() };
             steps.push(self.step(&cause, &contact).await);
@@ -546,19 +548,50 @@ impl Commands {
         Ok(())
     }
 
-    /// Forgets what receivers of these organizations' webhooks answered: they may have repeated what they were sent.
+    /// Forgets what receivers of these organizations' webhooks answered: they may have repeated what they were sent. A page
+    /// at a time, for there may be very many.
     async fn forget_answers(&self, organizations: &[&str]) -> Result<(), LogError> {
-        sqlx::query!(
-            "UPDATE webhook_deliveries d SET attempts = (
-                 SELECT json_agg(a.value::jsonb - 'responseExcerpt') FROM json_array_elements(d.attempts) a
-             )
-             FROM webhook_endpoints e
-             WHERE e.organization_id = ANY($1) AND d.endpoint_id = e.id AND d.attempts::text LIKE '%\"responseExcerpt\":\"%'",
+        let endpoints = sqlx::query_scalar!(
+            "SELECT id FROM webhook_endpoints WHERE organization_id = ANY($1)",
             organizations as &[&str]
-        )
-        .execute(self.log().pool())
-        .await?;
+        );
+        for endpoint in endpoints.fetch_all(self.log().pool()).await? {
+            let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
+            loop {
+                let page = sqlx::query!(
+                    "SELECT id, created_at FROM webhook_deliveries WHERE endpoint_id = $1 AND (created_at, id) > ($2, $3)
+                     ORDER BY created_at, id LIMIT $4",
+                    endpoint,
+                    after.0,
+                    after.1,
+                    ANSWERS_MAX
+                );
+                let page = page.fetch_all(self.log().pool()).await?;
+                let Some(last) = page.last() else { break };
+                after = (last.created_at, last.id.clone());
+                sqlx::query!(
+                    "UPDATE webhook_deliveries d SET attempts = (
+                         SELECT json_agg(a.value::jsonb - 'responseExcerpt') FROM json_array_elements(d.attempts) a
+                     )
+                     WHERE id = ANY($1) AND attempts::text LIKE '%\"responseExcerpt\":\"%'",
+                    &page.iter().map(|row| row.id.clone()).collect::<Vec<_>>()
+                )
+                .execute(self.log().pool())
+                .await?;
+            }
+        }
         Ok(())
+    }
+
+    /// The same as a step, which keeps no other from being done.
+    async fn forget_answers_of(&self, organizations: &[&str]) -> Step {
+        match self.forget_answers(organizations).await {
+            Ok(()) => Step::Nothing,
+            Err(error) => {
+                tracing::warn!(%error, "answers to webhooks could not be forgotten, and it will be tried again");
+                Step::Blocked
+            }
+        }
     }
 
     /// The organizations that can be reached at one of these addresses. Read models hold addresses and not their hashes,
@@ -612,8 +645,8 @@ impl Commands {
         .fetch_all(self.log().pool())
         .await
         .map_err(LogError::from)?;
-        self.forget_answers(&places.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-        let mut steps = vec![];
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        let mut steps = vec![self.forget_answers_of(&places).await];
         for row in rows {
             if let Ok(invitation) = row.parse() {
                 steps.push(self.step(cause, &EraseInvitee { invitation, again: false }).await);

@@ -7,15 +7,18 @@ use aggregates::ids::{EventId, OrganizationId, WebhookDeliveryId, WebhookEndpoin
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::webhook::{Changes, Terms, WebhookEndpointCommand as Command, WebhookEndpointEvent};
-use aggregates::{Refusal, WebhookEndpoint};
+use aggregates::{Organization, Refusal, WebhookEndpoint};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Commands, Fault, UseCase};
+use super::{Commands, Fault, UseCase, home};
 use crate::log::{Loaded, LogError, Position};
 use crate::webhooks::{backfill, signature};
+
+/// How often it is tried to record what the service itself decides of an endpoint.
+const SETTLE_TRIES: usize = 5;
 
 /// What of an endpoint its owner chooses; what is `None` is as usual, or stays.
 #[derive(Debug, Default, Serialize)]
@@ -159,6 +162,9 @@ impl UseCase for ActOnWebhookEndpoint {
             Act::Delete => Command::Delete { reason },
         };
         let events = before.state.decide(command)?;
+        if let Act::Replay { .. } = &self.act {
+            require_few_replays(work, &self.endpoint).await?;
+        }
         // Before it is on record: then what failed is on its way already.
         if let Some(event) = events.first() {
             let count = backfill::count(work.log(), &standing.id, &self.endpoint, event).await?;
@@ -220,6 +226,22 @@ fn require_reading(standing: &Standing, work: &mut Work<'_>, reason: Option<&str
     standing.require(work, None, Permission::AuditRead, reason).map(|_| ())
 }
 
+/// Each is work for all replicas, so there are few at a time.
+async fn require_few_replays(work: &Work<'_>, endpoint: &WebhookEndpointId) -> Result<(), Stop> {
+    let under_way = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM webhook_backfills WHERE endpoint_id = $1"#,
+        endpoint.as_ref()
+    )
+    .fetch_one(work.log().pool())
+    .await
+    .map_err(LogError::from)?;
+    if under_way < backfill::REPLAYS_MAX {
+        return Ok(());
+    }
+    let message = format!("{under_way} replays of this endpoint are under way: wait until one of them is done");
+    Err(Refusal::InvalidState(message).into())
+}
+
 fn url(work: &Work<'_>, text: &str) -> Result<String, Refusal> {
     let url = work.rules().webhook_targets.url(text).map_err(|message| Refusal::input("url", message))?;
     Ok(url.to_string())
@@ -267,7 +289,11 @@ async fn show_secret(
 ) -> Result<(), Stop> {
     let number = endpoint.state.secrets.first().map_or(1, |secret| secret.number);
     let secret = signature::make(work.log().keys(), id, number).await?;
-    work.secret_to_show = secret.map(|secret| secret.shown());
+    let Some(secret) = secret else {
+        let message = "the secret that was made for this is not there any more: try again with another idempotency key";
+        return Err(Refusal::InvalidState(message.to_owned()).into());
+    };
+    work.secret_to_show = Some(secret.shown());
     Ok(())
 }
 
@@ -284,9 +310,9 @@ fn finish(
 
 /// What the service itself does to endpoints, because of how their receivers answer.
 impl Commands {
-    /// Disables an endpoint that is there and enabled.
-    pub async fn disable_webhook(&self, endpoint: &str, reason: String) -> Result<(), Fault> {
-        self.settle_webhook(endpoint, Command::Disable { automatic: true, reason: Some(reason) }).await
+    /// Disables an endpoint that is there and enabled; with a URL, only if that is still where it is.
+    pub async fn disable_webhook(&self, endpoint: &str, at: Option<&str>, reason: String) -> Result<(), Fault> {
+        self.settle_webhook(endpoint, at, Command::Disable { automatic: true, reason: Some(reason) }).await
     }
 
     /// Puts on record that every attempt has failed since then, once.
@@ -296,23 +322,34 @@ impl Commands {
         failing_since: DateTime<Utc>,
         disabled_from: DateTime<Utc>,
     ) -> Result<(), Fault> {
-        self.settle_webhook(endpoint, Command::Warn { failing_since, disabled_from }).await
+        self.settle_webhook(endpoint, None, Command::Warn { failing_since, disabled_from }).await
     }
 
-    async fn settle_webhook(&self, endpoint: &str, command: Command) -> Result<(), Fault> {
+    /// Decides and appends until nobody is in between.
+    async fn settle_webhook(&self, endpoint: &str, at: Option<&str>, command: Command) -> Result<(), Fault> {
         let Ok(id) = endpoint.parse::<WebhookEndpointId>() else { return Ok(()) };
         let log = self.log();
-        // Mostly it is done already.
-        if log.load::<WebhookEndpoint>(&id).await?.state.decide(command.clone()).is_err() {
-            return Ok(());
-        }
-        log.bring_up_to_date(&[id.clone().into()]).await?;
-        let endpoint = log.load::<WebhookEndpoint>(&id).await?;
-        match (endpoint.organization, endpoint.state.decide(command)) {
-            (Some(organization), Ok(events)) => {
-                self.append_as_system(&organization, id.into(), endpoint.version, events, vec![]).await
+        let is_due = |endpoint: &WebhookEndpoint| {
+            at.is_none_or(|url| url == endpoint.terms.url) && endpoint.decide(command.clone()).is_ok()
+        };
+        for _ in 0..SETTLE_TRIES {
+            // Mostly it is done already.
+            if !is_due(&log.load::<WebhookEndpoint>(&id).await?.state) {
+                return Ok(());
             }
-            (None, _) | (_, Err(_)) => Ok(()),
+            log.bring_up_to_date(&[id.clone().into()]).await?;
+            let endpoint = log.load::<WebhookEndpoint>(&id).await?;
+            let Some(organization) = endpoint.organization.clone() else { return Ok(()) };
+            log.bring_up_to_date(&[home(&organization)]).await?;
+            let place = log.load::<Organization>(&organization).await?;
+            // Nothing happens any more in one that is gone for good.
+            if place.state.purged || !is_due(&endpoint.state) {
+                return Ok(());
+            }
+            let events = endpoint.state.decide(command.clone()).unwrap_or_default();
+            let relied = vec![(home(&organization), place.version)];
+            self.append_as_system(&organization, id.clone().into(), endpoint.version, events, relied).await?;
         }
+        Ok(())
     }
 }

@@ -323,9 +323,10 @@ settings! {
         /// Longest time until there is a connection, in milliseconds.
         connect_timeout_ms: u64 = 5_000, 100..=60_000;
         /// Longest time of one attempt, from looking up the name to the answer, in milliseconds.
-        timeout_ms: u64 = 15_000, 100..=120_000;
-        /// Most attempts at once, of this replica. Each takes a connection, and with it a file descriptor.
-        in_flight_max: u32 = 512, 1..=100_000;
+        timeout_ms: u64 = 15_000, 100..=40_000;
+        /// Most attempts at once, of this replica; a quarter of it for one organization. Each takes a connection, and with it a
+        /// file descriptor.
+        in_flight_max: u32 = 1_000, 4..=100_000;
         /// Most attempts at once to one endpoint, of all replicas together. One that is down gets one at a time.
         endpoint_in_flight_max: u32 = 16, 1..=1_000;
         /// Most events a second to one endpoint that asks for no other rate itself. 0 is no limit.

@@ -63,6 +63,7 @@ BEGIN
         ('tenancy_writer', 'rebuilds', '{SELECT}'),
         ('tenancy_writer', 'webhook_deliveries', '{SELECT,UPDATE}'),
         ('tenancy_writer', 'webhook_receivers', '{SELECT}'),
+        ('tenancy_writer', 'webhook_backfills', '{SELECT}'),
         ('tenancy_writer', '_sqlx_migrations', '{SELECT}'),
         ('tenancy_projector', 'events', '{SELECT}'),
         ('tenancy_projector', 'checkpoints', '{SELECT,INSERT,UPDATE,DELETE}'),

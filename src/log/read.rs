@@ -7,7 +7,7 @@ use aggregates::ids::{EventId, OrganizationId};
 use sqlx::PgConnection;
 
 use super::ledger::Tally;
-use super::stored::COLUMNS;
+use super::stored::{COLUMNS, StoredEvent};
 use super::{Heads, Log, LogError};
 
 /// A tally with its name.
@@ -25,6 +25,14 @@ impl Log {
             format!(r#"SELECT {COLUMNS} FROM events WHERE event_id = ANY($1) ORDER BY partition, "offset""#);
         let rows = sqlx::query_as(&statement).bind(ids).fetch_all(&self.pool).await?;
         self.reader.read(rows, &self.keys).await
+    }
+
+    /// The events of these ids, each as far as it can be read: `None` where this program cannot.
+    pub async fn each_event(&self, ids: &[String]) -> Result<HashMap<String, Option<Recorded>>, LogError> {
+        let statement = format!("SELECT {COLUMNS} FROM events WHERE event_id = ANY($1)");
+        let rows: Vec<StoredEvent> = sqlx::query_as(&statement).bind(ids).fetch_all(&self.pool).await?;
+        let read = self.reader.read_each(&rows, &self.keys).await?;
+        Ok(rows.into_iter().map(|row| row.event_id).zip(read.into_iter().map(Result::ok)).collect())
     }
 
     /// The last offset of each of these partitions (of all, where none is named), by the log itself.

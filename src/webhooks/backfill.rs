@@ -2,44 +2,48 @@
 //! whoever is free, so that nothing long holds anything up.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aggregates::ids::{EventId, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::webhook::{WebhookEndpointEvent, wants};
 use aggregates::{WebhookEndpoint, descriptors_of_organizations};
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use projections::{lock_endpoints, make_due};
+use sqlx::{Acquire, PgConnection, PgPool};
 use tokio::sync::watch;
 
+use crate::commands::Commands;
 use crate::log::{Log, LogError};
 
-/// How many events are looked at in one transaction.
-const PAGE_EVENTS: i64 = 1_000;
+/// How many events, deliveries or subjects are looked at in one transaction.
+const PAGE: i64 = 1_000;
 /// How many deliveries of an endpoint are open before a backfill waits for them.
 const OPEN_MAX: i64 = 5_000;
+/// How many replays of an endpoint may be under way.
+pub const REPLAYS_MAX: i64 = 10;
 /// How often is looked without having been woken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long to wait for a database that is away, or for a receiver that has enough.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// What a step did.
-enum Step {
-    /// There is nothing that could be done now.
-    Nothing,
-    /// A page.
-    Page,
-}
+/// How long to wait for a database that is away.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// How long a backfill waits that has no room or cannot go on, in seconds.
+const PUT_OFF_SECONDS: f64 = 2.0;
 
 /// Works on backfills until `stop` says so; `woken` changes when there may be a new one.
-pub async fn run(pool: PgPool, mut woken: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+pub async fn run(
+    pool: PgPool,
+    commands: Arc<Commands>,
+    mut woken: watch::Receiver<()>,
+    mut stop: watch::Receiver<bool>,
+) {
     while !*stop.borrow_and_update() {
         woken.mark_unchanged();
-        let pause = match step(&pool).await {
-            Ok(Step::Page) => continue,
-            Ok(Step::Nothing) => LOOK_EVERY,
+        let pause = match step(&pool, &commands).await {
+            Ok(true) => continue,
+            Ok(false) => LOOK_EVERY,
             Err(error) => {
-                tracing::warn!(%error, "webhooks that were missed wait for the database");
-                PAUSE
+                tracing::warn!(%error, "webhooks that were missed cannot be written now");
+                BACK_OFF
             }
         };
         tokio::select! {
@@ -56,56 +60,162 @@ struct Backfill {
     organization_id: String,
     kind: String,
     patterns: Option<Vec<String>>,
+    stage: String,
     cursor: i64,
     until: i64,
+    subject: String,
     wanted: Option<Vec<String>>,
     in_order: Option<bool>,
 }
 
-/// One page of one backfill that is not somebody else's and has room.
-async fn step(pool: &PgPool) -> Result<Step, sqlx::Error> {
+/// A step of a backfill that is not somebody else's, of each endpoint the oldest; whether there was one.
+async fn step(pool: &PgPool, commands: &Commands) -> Result<bool, LogError> {
     let mut transaction = pool.begin().await?;
     let backfill = sqlx::query_as!(
         Backfill,
-        r#"SELECT b.id, b.endpoint_id, b.organization_id, b.kind, b.patterns, b.cursor, b.until,
+        r#"SELECT b.id, b.endpoint_id, b.organization_id, b.kind, b.patterns, b.stage, b.cursor, b.until, b.subject,
                   e.patterns AS "wanted?", e.ordering = 'PER_SUBJECT' AS in_order
-           FROM webhook_backfills b LEFT JOIN webhook_endpoints e ON e.id = b.endpoint_id AND NOT e.deleted
-           WHERE (SELECT count(*) FROM (
-                      SELECT FROM webhook_deliveries d WHERE d.endpoint_id = b.endpoint_id AND d.due_at IS NOT NULL LIMIT $1
-                  ) open) < $1
-           ORDER BY b.id LIMIT 1 FOR UPDATE OF b SKIP LOCKED"#,
-        OPEN_MAX
+           FROM webhook_backfills b
+           LEFT JOIN LATERAL (SELECT * FROM webhook_endpoints e WHERE e.id = b.endpoint_id AND NOT e.deleted) e ON true
+           WHERE b.look_at <= now()
+             AND NOT EXISTS (SELECT FROM webhook_backfills o WHERE o.endpoint_id = b.endpoint_id AND o.id < b.id)
+           ORDER BY b.look_at LIMIT 1 FOR UPDATE OF b SKIP LOCKED"#
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(backfill) = backfill else { return Ok(Step::Nothing) };
-    let Some(wanted) = &backfill.wanted else {
-        // The endpoint is gone.
-        end(&mut transaction, backfill.id).await?;
-        transaction.commit().await?;
-        return Ok(Step::Page);
+    let Some(backfill) = backfill else { return Ok(false) };
+    let stepped = async {
+        let mut attempt = transaction.begin().await?;
+        carry_on(&mut attempt, commands, &backfill).await?;
+        attempt.commit().await?;
+        Ok::<_, LogError>(())
     };
-    let page = page(&mut transaction, &backfill, wanted).await?;
-    let in_order = backfill.in_order == Some(true);
-    if in_order {
-        projections::lock_endpoints(&mut transaction, &BTreeSet::from([backfill.endpoint_id.as_str()])).await?;
-    }
-    write(&mut transaction, &backfill, &page.events, in_order).await?;
-    match page.next {
-        Some(cursor) => {
-            sqlx::query!("UPDATE webhook_backfills SET cursor = $2 WHERE id = $1", backfill.id, cursor)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        None => {
-            end(&mut transaction, backfill.id).await?;
-            if in_order {
-                release(&mut transaction, &backfill.endpoint_id).await?;
-            }
-        }
+    if let Err(error) = stepped.await {
+        tracing::warn!(%error, endpoint = backfill.endpoint_id, "webhooks that were missed cannot be written now");
+        put_off(&mut transaction, backfill.id).await?;
     }
     transaction.commit().await?;
-    Ok(Step::Page)
+    Ok(true)
+}
+
+/// One step. The endpoint's lock is held whatever its order is: it may have been another when rows were written.
+async fn carry_on(connection: &mut PgConnection, commands: &Commands, backfill: &Backfill) -> Result<(), LogError> {
+    let Some(wanted) = &backfill.wanted else {
+        // What a read model does not show may be shown again; the log knows.
+        return match super::sweep::is_gone(commands, &backfill.endpoint_id).await? {
+            true => Ok(end(connection, backfill.id).await?),
+            false => Ok(put_off(connection, backfill.id).await?),
+        };
+    };
+    lock_endpoints(connection, &BTreeSet::from([backfill.endpoint_id.as_str()])).await?;
+    match backfill.stage.as_str() {
+        "FORGET" => Ok(forget(connection, backfill).await?),
+        "EVENTS" if !has_room(connection, backfill).await? => Ok(put_off(connection, backfill.id).await?),
+        "EVENTS" => Ok(events(connection, backfill, wanted).await?),
+        _ => Ok(release(connection, backfill).await?),
+    }
+}
+
+async fn put_off(connection: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE webhook_backfills SET look_at = now() + make_interval(secs => $2) WHERE id = $1",
+        id,
+        PUT_OFF_SECONDS
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn end(connection: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM webhook_backfills WHERE id = $1", id).execute(connection).await?;
+    Ok(())
+}
+
+async fn enter(connection: &mut PgConnection, id: i64, stage: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("UPDATE webhook_backfills SET stage = $2, look_at = now() WHERE id = $1", id, stage)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn has_room(connection: &mut PgConnection, backfill: &Backfill) -> Result<bool, sqlx::Error> {
+    let open = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+               SELECT FROM webhook_deliveries WHERE endpoint_id = $1 AND due_at IS NOT NULL LIMIT $2
+           ) open"#,
+        backfill.endpoint_id,
+        OPEN_MAX
+    );
+    Ok(open.fetch_one(connection).await? < OPEN_MAX)
+}
+
+/// What failed before the endpoint was enabled is tried now, and as if for the first time.
+async fn forget(connection: &mut PgConnection, backfill: &Backfill) -> Result<(), sqlx::Error> {
+    let forgotten = sqlx::query!(
+        "UPDATE webhook_deliveries SET tries = 0, due_at = LEAST(due_at, clock_timestamp()) WHERE id IN (
+             SELECT id FROM webhook_deliveries
+             WHERE endpoint_id = $1 AND due_at < 'infinity' AND tries > 0 LIMIT $2
+         )",
+        backfill.endpoint_id,
+        PAGE
+    )
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if forgotten < PAGE.unsigned_abs() {
+        enter(connection, backfill.id, "EVENTS").await?;
+    }
+    Ok(())
+}
+
+/// A page of events.
+async fn events(connection: &mut PgConnection, backfill: &Backfill, wanted: &[String]) -> Result<(), sqlx::Error> {
+    let Some(page) = page(connection, backfill, wanted).await? else {
+        // There are events that this program does not know; another one does.
+        return put_off(connection, backfill.id).await;
+    };
+    write(connection, backfill, &page.events).await?;
+    sqlx::query!(
+        "UPDATE webhook_backfills SET cursor = $2, look_at = now() WHERE id = $1",
+        backfill.id,
+        page.next.unwrap_or(backfill.until)
+    )
+    .execute(&mut *connection)
+    .await?;
+    if page.next.is_none() {
+        enter(connection, backfill.id, "RELEASE").await?;
+    }
+    Ok(())
+}
+
+/// A page of subjects: of each the first that is open becomes due. What comes now waits for nothing but those before it.
+async fn release(connection: &mut PgConnection, backfill: &Backfill) -> Result<(), sqlx::Error> {
+    let subjects = sqlx::query_scalar!(
+        r#"WITH RECURSIVE subjects AS (
+               (SELECT subject_id, 1 AS number FROM webhook_deliveries
+                WHERE endpoint_id = $1 AND due_at IS NOT NULL AND subject_id > $2 ORDER BY subject_id LIMIT 1)
+               UNION ALL
+               SELECT n.subject_id, s.number + 1 FROM subjects s CROSS JOIN LATERAL (
+                   SELECT d.subject_id FROM webhook_deliveries d
+                   WHERE d.endpoint_id = $1 AND d.due_at IS NOT NULL AND d.subject_id > s.subject_id
+                   ORDER BY d.subject_id LIMIT 1
+               ) n WHERE s.number < $3::integer
+           )
+           SELECT subject_id AS "subject_id!" FROM subjects ORDER BY subject_id"#,
+        backfill.endpoint_id,
+        backfill.subject,
+        i32::try_from(PAGE).unwrap_or(i32::MAX)
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let Some(last) = subjects.last() else { return end(connection, backfill.id).await };
+    let own = subjects.iter().map(|subject| (backfill.endpoint_id.as_str(), subject.as_str()));
+    make_due(connection, &own.collect()).await?;
+    sqlx::query!("UPDATE webhook_backfills SET subject = $2, look_at = now() WHERE id = $1", backfill.id, last)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 struct Passed {
@@ -122,7 +232,12 @@ struct Page {
     next: Option<i64>,
 }
 
-async fn page(connection: &mut PgConnection, backfill: &Backfill, wanted: &[String]) -> Result<Page, sqlx::Error> {
+/// The next events, as far as they are wanted; `None` where some are of kinds that this program does not know.
+async fn page(
+    connection: &mut PgConnection,
+    backfill: &Backfill,
+    wanted: &[String],
+) -> Result<Option<Page>, sqlx::Error> {
     let mut events = sqlx::query_as!(
         Passed,
         r#"SELECT event_id, event_type, audit_sequence AS "audit_sequence!", aggregate_id, recorded_at FROM events
@@ -131,15 +246,19 @@ async fn page(connection: &mut PgConnection, backfill: &Backfill, wanted: &[Stri
         backfill.organization_id,
         backfill.cursor,
         backfill.until,
-        PAGE_EVENTS
+        PAGE
     )
     .fetch_all(connection)
     .await?;
-    let full = events.len() as i64 >= PAGE_EVENTS;
+    let known = |event: &Passed| descriptors_of_organizations().any(|known| known.name == event.event_type);
+    if !events.iter().all(known) {
+        return Ok(None);
+    }
+    let full = events.len() as i64 >= PAGE;
     let next = events.last().map(|last| last.audit_sequence).filter(|last| full && *last < backfill.until);
     let types = types(wanted, backfill.patterns.as_deref());
     events.retain(|event| event.aggregate_id != backfill.endpoint_id && types.contains(&event.event_type.as_str()));
-    Ok(Page { events, next })
+    Ok(Some(Page { events, next }))
 }
 
 /// The stored names of the events that all of these patterns name; of tests only who asked for one hears.
@@ -199,19 +318,10 @@ pub async fn count(
     Ok(count.unsigned_abs())
 }
 
-async fn end(connection: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
-    sqlx::query!("DELETE FROM webhook_backfills WHERE id = $1", id).execute(connection).await?;
-    Ok(())
-}
-
 /// Writes the deliveries of a page, or makes those due again that are there. Of one subject the first becomes due, the
 /// others when it is done.
-async fn write(
-    connection: &mut PgConnection,
-    backfill: &Backfill,
-    events: &[Passed],
-    in_order: bool,
-) -> Result<(), sqlx::Error> {
+async fn write(connection: &mut PgConnection, backfill: &Backfill, events: &[Passed]) -> Result<(), sqlx::Error> {
+    let in_order = backfill.in_order == Some(true);
     let Ok(endpoint) = backfill.endpoint_id.parse::<WebhookEndpointId>() else { return Ok(()) };
     let id = |event: &Passed| {
         let event: Option<EventId> = event.event_id.parse().ok();
@@ -254,42 +364,18 @@ async fn write(
         .execute(&mut *connection)
         .await?;
     }
-    if in_order {
-        let last = events.iter().map(|event| event.audit_sequence).max().unwrap_or_default();
-        let subjects: BTreeSet<&str> = events.iter().map(|event| event.aggregate_id.as_str()).collect();
-        sqlx::query!(
-            "UPDATE webhook_deliveries d SET due_at = clock_timestamp()
-             FROM unnest($2::text[]) AS s(subject_id)
-             CROSS JOIN LATERAL (
-                 SELECT n.id, n.due_at FROM webhook_deliveries n
-                 WHERE n.endpoint_id = $1 AND n.subject_id = s.subject_id AND n.due_at IS NOT NULL AND n.audit_sequence <= $3
-                 ORDER BY n.audit_sequence LIMIT 1
-             ) first
-             WHERE d.id = first.id AND first.due_at = 'infinity'",
-            backfill.endpoint_id,
-            &subjects.into_iter().collect::<Vec<_>>() as &[&str],
-            last
-        )
+    // Rows keep the order that they were written for.
+    let subjects = sqlx::query_scalar!(
+        r#"SELECT DISTINCT subject_id AS "subject_id!" FROM webhook_deliveries
+           WHERE id = ANY($1) AND due_at IS NOT NULL AND subject_id IS NOT NULL"#,
+        &ids
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let last = events.iter().map(|event| event.audit_sequence).max().unwrap_or_default();
+    sqlx::query!("UPDATE webhook_backfills SET cursor = $2 WHERE id = $1", backfill.id, last)
         .execute(&mut *connection)
         .await?;
-    }
-    Ok(())
-}
-
-/// Nothing more comes in between: of each subject the first that is open becomes due.
-async fn release(connection: &mut PgConnection, endpoint: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE webhook_deliveries d SET due_at = clock_timestamp()
-         WHERE d.endpoint_id = $1 AND d.due_at = 'infinity'
-           AND NOT EXISTS (SELECT FROM webhook_backfills b WHERE b.endpoint_id = $1 AND b.kind = 'MISSED')
-           AND NOT EXISTS (
-               SELECT FROM webhook_deliveries e
-               WHERE e.endpoint_id = $1 AND e.subject_id = d.subject_id AND e.due_at IS NOT NULL
-                 AND e.audit_sequence < d.audit_sequence
-           )",
-        endpoint
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    let own = subjects.iter().map(|subject| (backfill.endpoint_id.as_str(), subject.as_str()));
+    make_due(connection, &own.collect()).await
 }

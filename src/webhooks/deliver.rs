@@ -5,8 +5,7 @@
 //! something, and by a clock behind both.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aggregates::Recorded;
@@ -18,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::message::Message;
-use super::queue::{ATTEMPTS_MAX, Attempt, Done, Failing, Outcome, Room, Taken, finish, take};
+use super::queue::{ATTEMPTS_MAX, Attempt, Done, Outcome, Room, Taken, finish, take};
 use super::schedule::Schedule;
 use super::sender::{Answer, Letter, Sender};
 use super::signature::{Secret, key_name};
@@ -31,6 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BACK_OFF: Duration = Duration::from_millis(500);
 /// How many deliveries are recorded by one statement.
 const FINISHED_MAX: usize = 500;
+/// How often it is tried to record what is through.
+const FINISH_TRIES: usize = 6;
+/// Into how many shares what may be under way is divided; an organization has one at most.
+const SHARES: usize = 4;
 /// How long what is under way may take when the service stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// For how much longer a delivery is leased than sending it may take.
@@ -55,10 +58,6 @@ pub struct Terms {
     pub whole_max: Duration,
     /// When what failed is tried again.
     pub schedule: Schedule,
-    /// After how long of nothing but failures an endpoint's organization is warned.
-    pub warn_after: chrono::Duration,
-    /// After how long of nothing but failures an endpoint is disabled.
-    pub disable_after: chrono::Duration,
 }
 
 /// Delivers.
@@ -67,7 +66,8 @@ pub struct Deliverer {
     commands: Arc<Commands>,
     sender: Sender,
     terms: Terms,
-    in_flight: AtomicUsize,
+    /// What is under way, by organization.
+    in_flight: Mutex<HashMap<String, usize>>,
     /// Something is through: there may be room for more.
     through: Notify,
 }
@@ -75,7 +75,7 @@ pub struct Deliverer {
 impl Deliverer {
     /// Over the database that `pool` leads to.
     pub fn new(pool: PgPool, commands: Arc<Commands>, sender: Sender, terms: Terms) -> Self {
-        Self { pool, commands, sender, terms, in_flight: AtomicUsize::new(0), through: Notify::new() }
+        Self { pool, commands, sender, terms, in_flight: Mutex::default(), through: Notify::new() }
     }
 
     /// Delivers until `stop` says so; `written` changes whenever there may be something new.
@@ -85,6 +85,7 @@ impl Deliverer {
         let mut letters = JoinSet::new();
         while !*stop.borrow_and_update() {
             written.mark_unchanged();
+            while letters.try_join_next().is_some() {}
             let pause = match self.round(&mut letters, &done).await {
                 // There may be more of what was just taken.
                 Ok(true) => continue,
@@ -94,7 +95,6 @@ impl Deliverer {
                     BACK_OFF
                 }
             };
-            while letters.try_join_next().is_some() {}
             tokio::select! {
                 _ = stop.changed() => {}
                 Ok(()) = written.changed() => {}
@@ -116,12 +116,20 @@ impl Deliverer {
         letters: &mut JoinSet<()>,
         done: &mpsc::UnboundedSender<Done>,
     ) -> Result<bool, sqlx::Error> {
-        let own = self.terms.in_flight_max.saturating_sub(self.in_flight.load(Ordering::Relaxed));
+        let share = (self.terms.in_flight_max / SHARES).max(1);
+        let (under_way, full) = {
+            let in_flight = self.in_flight();
+            let full = in_flight.iter().filter(|(_, count)| **count >= share).map(|(of, _)| of.clone());
+            (in_flight.values().sum::<usize>(), full.collect())
+        };
+        let own = self.terms.in_flight_max.saturating_sub(under_way);
         if own == 0 {
             return Ok(false);
         }
         let room = Room {
             own,
+            share,
+            full,
             endpoint: self.terms.endpoint_in_flight_max,
             rate_per_second: self.terms.endpoint_rate_per_second,
             lease: self.terms.whole_max + LEASE_MARGIN,
@@ -132,7 +140,7 @@ impl Deliverer {
         }
         let post = Post::of(&self.commands, &taken).await;
         for taken in taken {
-            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            *self.in_flight().entry(taken.organization.clone()).or_default() += 1;
             let letter = post.letter(&taken);
             let (deliverer, done) = (self.clone(), done.clone());
             letters.spawn(async move {
@@ -148,9 +156,9 @@ impl Deliverer {
         let at = Utc::now();
         let answer = match letter {
             Ok(letter) => self.sender.send(&letter, at).await,
-            Err(Undeliverable::Now) => {
-                return Done { taken, outcome: Outcome::PutOff(PUT_OFF) };
-            }
+            Err(Undeliverable::Now) => return Done { taken, outcome: Outcome::PutOff(PUT_OFF) },
+            // It counts as failed, and is tried as often: somebody may give it another.
+            Err(Undeliverable::Unsigned) => Answer::failed("the endpoint has no secret any more: rotate it"),
             Err(Undeliverable::Never(error)) => {
                 let attempt = Attempt { at, duration_ms: 0, status: None, error: Some(error), response_excerpt: None };
                 note(&mut taken, attempt);
@@ -167,7 +175,10 @@ impl Deliverer {
         metrics::counter!("tenancy_webhook_attempts_total", "outcome" => label).increment(1);
         metrics::histogram!("tenancy_webhook_attempt_seconds").record(answer.took.as_secs_f64());
         if answer.status == Some(GONE) {
-            self.disable(&taken.endpoint, "the receiver answered 410: it is gone".to_owned()).await;
+            let reason = "the receiver answered 410: it is gone".to_owned();
+            if let Err(error) = self.commands.disable_webhook(&taken.endpoint, Some(&taken.url), reason).await {
+                tracing::warn!(%error, endpoint = taken.endpoint, "a webhook endpoint could not be disabled");
+            }
         }
         note(
             &mut taken,
@@ -202,43 +213,37 @@ impl Deliverer {
     async fn record(self: Arc<Self>, mut finished: mpsc::UnboundedReceiver<Done>) {
         let mut batch = vec![];
         while finished.recv_many(&mut batch, FINISHED_MAX).await > 0 {
-            let failing = match finish(&self.pool, &batch).await {
-                Ok(failing) => failing,
-                Err(error) => {
-                    // Their leases run out, and they are sent again.
-                    tracing::warn!(%error, deliveries = batch.len(), "webhooks were sent, and it could not be recorded");
-                    vec![]
+            self.finish(&batch).await;
+            {
+                let mut in_flight = self.in_flight();
+                for done in batch.drain(..) {
+                    if let Some(count) = in_flight.get_mut(&done.taken.organization) {
+                        *count = count.saturating_sub(1);
+                    }
                 }
-            };
-            self.in_flight.fetch_sub(batch.len(), Ordering::Relaxed);
-            batch.clear();
+                in_flight.retain(|_, count| *count > 0);
+            }
             self.through.notify_one();
-            // What follows from it is decided by the log, and keeps nobody here.
-            for failing in failing {
-                let deliverer = self.clone();
-                tokio::spawn(async move { deliverer.look_after(failing).await });
-            }
         }
     }
 
-    /// Warns of a receiver that fails for long, and disables its endpoint if that goes on.
-    async fn look_after(&self, failing: Failing) {
-        let failed_for = Utc::now() - failing.since;
-        if failed_for >= self.terms.disable_after {
-            let reason = format!("every attempt has failed since {}", failing.since.format("%Y-%m-%d %H:%M UTC"));
-            self.disable(&failing.endpoint, reason).await;
-        } else if failed_for >= self.terms.warn_after {
-            let disabled_from = failing.since.checked_add_signed(self.terms.disable_after).unwrap_or(failing.since);
-            if let Err(error) = self.commands.warn_of_webhook(&failing.endpoint, failing.since, disabled_from).await {
-                tracing::warn!(%error, endpoint = failing.endpoint, "a failing webhook could not be put on record");
+    /// Records what became of these. What cannot be recorded is sent again when its lease is over; before that it is worth
+    /// some tries.
+    async fn finish(&self, batch: &[Done]) {
+        for _ in 1..FINISH_TRIES {
+            match finish(&self.pool, batch).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, "what became of webhooks could not be recorded yet"),
             }
+            tokio::time::sleep(BACK_OFF).await;
+        }
+        if let Err(error) = finish(&self.pool, batch).await {
+            tracing::warn!(%error, deliveries = batch.len(), "webhooks were sent, and it could not be recorded");
         }
     }
 
-    async fn disable(&self, endpoint: &str, reason: String) {
-        if let Err(error) = self.commands.disable_webhook(endpoint, reason).await {
-            tracing::warn!(%error, endpoint, "a webhook endpoint could not be disabled");
-        }
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,14 +260,16 @@ fn note(taken: &mut Taken, attempt: Attempt) {
 enum Undeliverable {
     /// It cannot be had at the moment.
     Now,
+    /// There is no secret to sign it by.
+    Unsigned,
     /// It will never be there.
     Never(String),
 }
 
 /// What is needed to write the letters of some deliveries: their events, each of which many may want, and secrets.
 struct Post {
-    /// None where they could not be read.
-    events: Option<HashMap<String, Recorded>>,
+    /// Each as far as it can be read; none where nobody can be asked.
+    events: Option<HashMap<String, Option<Recorded>>>,
     keys: Option<Keys>,
     epoch: i64,
     bodies: std::cell::RefCell<HashMap<(String, WebhookContent), Bytes>>,
@@ -274,21 +281,23 @@ impl Post {
         let (log, now) = (commands.log(), Utc::now());
         let ids: HashSet<&str> = taken.iter().map(|taken| taken.event.as_str()).collect();
         let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
-        let events = log.events(&ids).await.inspect_err(|error| {
+        let events = log.each_event(&ids).await.inspect_err(|error| {
             tracing::warn!(%error, "events of webhooks cannot be read now");
         });
         let names: HashSet<String> = taken.iter().flat_map(|taken| names(taken, now)).collect();
         let keys = log.keys().find(names.iter().map(String::as_str)).await.inspect_err(|error| {
             tracing::warn!(%error, "secrets of webhooks cannot be read now");
         });
-        let by_id = |events: Vec<Recorded>| events.into_iter().map(|event| (event.id.to_string(), event)).collect();
-        Self { events: events.ok().map(by_id), keys: keys.ok(), epoch: log.epoch(), bodies: Default::default(), now }
+        Self { events: events.ok(), keys: keys.ok(), epoch: log.epoch(), bodies: Default::default(), now }
     }
 
     fn letter(&self, taken: &Taken) -> Result<Letter, Undeliverable> {
         let (Some(events), Some(keys)) = (&self.events, &self.keys) else { return Err(Undeliverable::Now) };
-        let Some(event) = events.get(&taken.event) else {
-            return Err(Undeliverable::Never("the event is not in the log any more".into()));
+        let event = match events.get(&taken.event) {
+            Some(Some(event)) => event,
+            // Another program may be able to.
+            Some(None) => return Err(Undeliverable::Now),
+            None => return Err(Undeliverable::Never("the event is not in the log any more".into())),
         };
         let content = if taken.content == "THIN" { WebhookContent::Thin } else { WebhookContent::Full };
         let body = || Bytes::from(Message::of(event, self.epoch, content).to_bytes());
@@ -297,7 +306,7 @@ impl Post {
         let secrets = names(taken, self.now).filter_map(|name| Secret::among(keys, &name));
         let signatures: Vec<String> = secrets.map(|secret| secret.sign(&taken.event, timestamp, &body)).collect();
         if signatures.is_empty() {
-            return Err(Undeliverable::Never("the endpoint has no secret any more: rotate it".into()));
+            return Err(Undeliverable::Unsigned);
         }
         let signatures = signatures.join(" ");
         Ok(Letter { url: taken.url.clone(), id: taken.event.clone(), timestamp, signatures, body })

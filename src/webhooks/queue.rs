@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-use super::schedule::{DOWN_AFTER_FAILURES, peace};
+use super::schedule::{DOWN_AFTER_FAILURES, PEACE, PEACE_MAX};
 
 /// How many attempts a delivery shows: the last ones.
 pub const ATTEMPTS_MAX: usize = 20;
@@ -40,6 +40,8 @@ pub struct Taken {
     pub id: String,
     /// To which endpoint.
     pub endpoint: String,
+    /// Of which organization.
+    pub organization: String,
     /// Which event.
     pub event: String,
     /// The stream in whose order it stands, if it stands in one.
@@ -61,7 +63,7 @@ pub struct Taken {
 }
 
 /// How much may be taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Room {
     /// By this replica, now.
     pub own: usize,
@@ -71,6 +73,10 @@ pub struct Room {
     pub rate_per_second: u32,
     /// For how long.
     pub lease: Duration,
+    /// Of one organization, now.
+    pub share: usize,
+    /// Organizations that have their share already.
+    pub full: Vec<String>,
 }
 
 /// Takes deliveries that are due.
@@ -82,7 +88,9 @@ pub async fn take(pool: &PgPool, room: Room) -> Result<Vec<Taken>, sqlx::Error> 
         room.lease.as_secs_f64(),
         i64::from(room.endpoint),
         DOWN_AFTER_FAILURES,
-        i64::from(room.rate_per_second)
+        i64::from(room.rate_per_second),
+        &room.full,
+        i64::try_from(room.share).unwrap_or(i64::MAX)
     )
     .fetch_all(pool)
     .await
@@ -135,87 +143,80 @@ impl Outcome {
     }
 }
 
-/// A receiver that takes nothing.
-#[derive(Debug, Clone)]
-pub struct Failing {
-    /// Whose.
-    pub endpoint: String,
-    /// Since when.
-    pub since: DateTime<Utc>,
-}
-
-/// Records what became of deliveries, and says which receivers are failing.
-pub async fn finish(pool: &PgPool, results: &[Done]) -> Result<Vec<Failing>, sqlx::Error> {
-    let in_order = || results.iter().filter(|result| result.taken.subject.is_some());
-    let ordered: BTreeSet<&str> = in_order().map(|result| result.taken.endpoint.as_str()).collect();
-    if ordered.is_empty() {
-        return record(&mut *pool.acquire().await?, results).await;
+/// Records what became of deliveries. Those that stand in no order first: they wait for no lock.
+pub async fn finish(pool: &PgPool, results: &[Done]) -> Result<(), sqlx::Error> {
+    let (in_order, free): (Vec<&Done>, Vec<&Done>) = results.iter().partition(|done| done.taken.subject.is_some());
+    if !free.is_empty() {
+        record(&mut *pool.acquire().await?, &free).await?;
+    }
+    if in_order.is_empty() {
+        return Ok(());
     }
     let mut transaction = pool.begin().await?;
-    projections::lock_endpoints(&mut transaction, &ordered).await?;
-    let failing = record(&mut transaction, results).await?;
-    let (endpoints, subjects): (Vec<&str>, Vec<&str>) = in_order()
-        .filter(|result| result.outcome.pause().is_none())
-        .filter_map(|result| Some((result.taken.endpoint.as_str(), result.taken.subject.as_deref()?)))
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .unzip();
-    // The next one of each subject; not one behind what is still to be written of the time when it was disabled.
-    sqlx::query!(
-        "UPDATE webhook_deliveries d SET due_at = clock_timestamp()
-         FROM unnest($1::text[], $2::text[]) AS s(endpoint_id, subject_id)
-         CROSS JOIN LATERAL (
-             SELECT n.id, n.audit_sequence, n.due_at FROM webhook_deliveries n
-             WHERE n.endpoint_id = s.endpoint_id AND n.subject_id = s.subject_id AND n.due_at IS NOT NULL
-             ORDER BY n.audit_sequence LIMIT 1
-         ) next
-         WHERE d.id = next.id AND next.due_at = 'infinity' AND NOT EXISTS (
-             SELECT FROM webhook_backfills b
-             WHERE b.endpoint_id = s.endpoint_id AND b.kind = 'MISSED' AND b.cursor < next.audit_sequence
-         )",
-        &endpoints as &[&str],
-        &subjects as &[&str]
-    )
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(failing)
+    let endpoints: BTreeSet<&str> = in_order.iter().map(|done| done.taken.endpoint.as_str()).collect();
+    projections::lock_endpoints(&mut transaction, &endpoints).await?;
+    record(&mut transaction, &in_order).await?;
+    let ended = in_order.iter().filter(|done| done.outcome.pause().is_none());
+    let subjects = ended.filter_map(|done| Some((done.taken.endpoint.as_str(), done.taken.subject.as_deref()?)));
+    projections::make_due(&mut transaction, &subjects.collect()).await?;
+    transaction.commit().await
 }
 
-async fn record(connection: &mut sqlx::PgConnection, results: &[Done]) -> Result<Vec<Failing>, sqlx::Error> {
-    let receivers = Receivers::of(results);
+async fn record(connection: &mut sqlx::PgConnection, results: &[&Done]) -> Result<(), sqlx::Error> {
+    let receivers = receivers(results);
     let attempts: Vec<String> =
-        results.iter().map(|result| serde_json::to_string(&result.taken.attempts.0).unwrap_or_default()).collect();
-    let rows = sqlx::query_file!(
+        results.iter().map(|done| serde_json::to_string(&done.taken.attempts.0).unwrap_or_default()).collect();
+    sqlx::query_file!(
         "src/webhooks/finish.sql",
-        &results.iter().map(|result| result.taken.id.clone()).collect::<Vec<_>>(),
-        &results.iter().map(|result| result.outcome.state(result.taken.tries).to_owned()).collect::<Vec<_>>(),
-        &results.iter().map(|result| result.outcome.pause()).collect::<Vec<_>>() as &[Option<f64>],
-        &results.iter().map(|result| result.taken.leased_until).collect::<Vec<_>>(),
-        &results.iter().map(|result| result.taken.tries).collect::<Vec<_>>(),
+        &results.iter().map(|done| done.taken.id.clone()).collect::<Vec<_>>(),
+        &results.iter().map(|done| done.outcome.state(done.taken.tries).to_owned()).collect::<Vec<_>>(),
+        &results.iter().map(|done| done.outcome.pause()).collect::<Vec<_>>() as &[Option<f64>],
+        &results.iter().map(|done| done.taken.leased_until).collect::<Vec<_>>(),
+        &results.iter().map(|done| done.taken.tries).collect::<Vec<_>>(),
         &attempts,
-        &receivers.well,
-        &receivers.ill.keys().map(|endpoint| (*endpoint).to_owned()).collect::<Vec<_>>(),
-        &receivers.ill.values().map(|ill| ill.failures).collect::<Vec<_>>(),
-        &receivers.ill.values().map(|ill| ill.peace.as_secs_f64()).collect::<Vec<_>>()
+        &receivers.keys().map(|endpoint| (*endpoint).to_owned()).collect::<Vec<_>>(),
+        &receivers.values().map(|behaved| behaved.well).collect::<Vec<_>>(),
+        &receivers.values().map(|behaved| behaved.failures).collect::<Vec<_>>(),
+        &receivers.values().map(|behaved| behaved.peace.as_secs_f64()).collect::<Vec<_>>(),
+        DOWN_AFTER_FAILURES,
+        PEACE_MAX.as_secs_f64()
     )
-    .fetch_all(&mut *connection)
+    .execute(connection)
     .await?;
-    // How long a receiver that is down is left in peace follows from how often it failed, which only the row knows.
-    let down = rows.iter().filter_map(|row| Some((row.endpoint_id.clone(), peace(row.failures, false)?.as_secs_f64())));
-    let (endpoints, pauses): (Vec<String>, Vec<f64>) = down.unzip();
-    if !endpoints.is_empty() {
-        sqlx::query!(
-            "UPDATE webhook_receivers r
-             SET not_before = GREATEST(r.not_before, clock_timestamp() + make_interval(secs => d.pause))
-             FROM unnest($1::text[], $2::float8[]) AS d(endpoint_id, pause) WHERE r.endpoint_id = d.endpoint_id",
-            &endpoints,
-            &pauses
-        )
-        .execute(&mut *connection)
-        .await?;
+    Ok(())
+}
+
+/// How a receiver behaved.
+#[derive(Debug, Default, PartialEq)]
+struct Behaved {
+    /// It took something.
+    well: bool,
+    /// How many deliveries failed that count towards its being down.
+    failures: i32,
+    /// For how long it asked to be left in peace.
+    peace: Duration,
+}
+
+/// How receivers behaved. What one refuses again and again, while it is asked for nothing else, says nothing of the others:
+/// so only first attempts count towards its being down, and what it says of itself.
+fn receivers<'a>(results: &[&'a Done]) -> BTreeMap<&'a str, Behaved> {
+    let mut receivers: BTreeMap<&str, Behaved> = BTreeMap::new();
+    for done in results {
+        let behaved = match done.outcome {
+            Outcome::PutOff(_) => continue,
+            Outcome::Arrived | Outcome::Failed { .. } => receivers.entry(&done.taken.endpoint).or_default(),
+        };
+        match done.outcome {
+            Outcome::Arrived => behaved.well = true,
+            Outcome::Failed { busy, retry_after, .. } => {
+                behaved.failures += i32::from(done.taken.tries <= 1 || busy);
+                let asked = if busy { retry_after.unwrap_or_default().max(PEACE) } else { Duration::ZERO };
+                behaved.peace = behaved.peace.max(asked);
+            }
+            Outcome::PutOff(_) => {}
+        }
     }
-    Ok(rows.into_iter().map(|row| Failing { endpoint: row.endpoint_id, since: row.failing_since }).collect())
+    receivers
 }
 
 /// How webhooks stand, for metrics.
@@ -241,46 +242,16 @@ pub async fn standing(pool: &PgPool) -> Result<Standing, sqlx::Error> {
                    WHERE d.due_at IS NOT NULL AND d.endpoint_id > w.endpoint_id ORDER BY d.endpoint_id LIMIT 1
                ) n
            )
-           SELECT GREATEST(0, COALESCE(extract(epoch FROM clock_timestamp() - min(first.due_at)), 0))::float8
+           SELECT GREATEST(0, COALESCE(extract(epoch FROM statement_timestamp() - min(first.due_at)), 0))::float8
                       AS "oldest_due_seconds!",
                   (SELECT count(*) FROM webhook_endpoints WHERE state = 'DISABLED' AND NOT deleted) AS "endpoints_disabled!",
                   (SELECT count(*) FROM webhook_receivers WHERE failing_since IS NOT NULL) AS "endpoints_failing!"
            FROM waiting w JOIN webhook_endpoints e ON e.id = w.endpoint_id AND e.state = 'ENABLED' AND NOT e.deleted
            CROSS JOIN LATERAL (
                SELECT d.due_at FROM webhook_deliveries d
-               WHERE d.endpoint_id = e.id AND d.due_at <= clock_timestamp() ORDER BY d.due_at LIMIT 1
+               WHERE d.endpoint_id = e.id AND d.due_at <= statement_timestamp() ORDER BY d.due_at LIMIT 1
            ) first"#
     )
     .fetch_one(pool)
     .await
-}
-
-/// How the receivers of some results behaved.
-struct Receivers<'a> {
-    well: Vec<String>,
-    ill: BTreeMap<&'a str, Ill>,
-}
-
-#[derive(Default)]
-struct Ill {
-    failures: i32,
-    peace: Duration,
-}
-
-impl<'a> Receivers<'a> {
-    /// One that took anything is well. What a receiver refuses again and again, while it is asked for nothing else, says
-    /// nothing of the others: so only first attempts count towards its being down, but what it says of itself does.
-    fn of(results: &'a [Done]) -> Self {
-        let arrived = results.iter().filter(|result| result.outcome == Outcome::Arrived);
-        let well: BTreeSet<&str> = arrived.map(|result| result.taken.endpoint.as_str()).collect();
-        let mut ill: BTreeMap<&str, Ill> = BTreeMap::new();
-        for result in results.iter().filter(|result| !well.contains(result.taken.endpoint.as_str())) {
-            let Outcome::Failed { busy, retry_after, .. } = result.outcome else { continue };
-            let entry = ill.entry(&result.taken.endpoint).or_default();
-            entry.failures += i32::from(result.taken.tries <= 1 || busy);
-            let asked = if busy { peace(entry.failures.max(1), true).max(retry_after) } else { None };
-            entry.peace = entry.peace.max(asked.unwrap_or_default());
-        }
-        Self { well: well.into_iter().map(str::to_owned).collect(), ill }
-    }
 }

@@ -8,12 +8,13 @@ use chrono::{DateTime, Utc};
 const JITTER: f64 = 0.2;
 /// The longest that a receiver may ask to be left in peace.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// After so many deliveries that failed one after the other a receiver counts as down: it is asked by one at a time, and
-/// with a pause that grows.
+/// After so many deliveries that failed one after the other a receiver counts as down: it is asked by one at a time, after a
+/// second, two, four and so on.
 pub const DOWN_AFTER_FAILURES: i32 = 5;
-/// The first pause of a receiver that is down or asks for one, and the longest.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long a receiver that asks for peace has it, where it does not say for how long.
+pub const PEACE: Duration = Duration::from_secs(1);
+/// The longest pause of a receiver that is down.
+pub const PEACE_MAX: Duration = Duration::from_secs(60);
 
 /// The pauses after each failed attempt; when they are used up, a delivery has failed.
 #[derive(Debug, Clone)]
@@ -24,17 +25,6 @@ impl Schedule {
     /// 0 to 1.
     pub fn pause(&self, failed: usize, chance: f64) -> Option<Duration> {
         self.0.get(failed).map(|pause| pause.mul_f64(1.0 - JITTER / 2.0 + JITTER * chance))
-    }
-}
-
-/// How long a receiver is left in peace after so many failures one after the other: not at all for the first few, then
-/// longer each time. One that asks for it (429, 502, 503, 504) is at once.
-pub fn peace(failures: i32, asked: bool) -> Option<Duration> {
-    let beyond = failures - DOWN_AFTER_FAILURES;
-    match (beyond >= 0, asked) {
-        (false, false) => None,
-        (false, true) => Some(PAUSE.saturating_mul(failures.clamp(1, DOWN_AFTER_FAILURES).unsigned_abs())),
-        (true, _) => Some(PAUSE.saturating_mul(1 << beyond.min(10)).min(PAUSE_MAX)),
     }
 }
 
@@ -62,15 +52,6 @@ mod tests {
             assert_eq!((least.as_secs_f64(), most.as_secs_f64()), (seconds * 0.9, seconds * 1.1));
         }
         assert_eq!(schedule.pause(3, 0.5), None);
-    }
-
-    #[test]
-    fn a_receiver_is_left_in_peace_for_longer_and_longer() {
-        let seconds = |failures, asked| peace(failures, asked).map(|pause| pause.as_secs());
-        assert_eq!([1, 4].map(|failures| seconds(failures, false)), [None, None]);
-        assert_eq!([1, 4].map(|failures| seconds(failures, true)), [Some(1), Some(4)]);
-        let down = [5, 6, 7, 10, 11, 1_000_000].map(|failures| seconds(failures, false));
-        assert_eq!(down, [1, 2, 4, 32, 60, 60].map(Some));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Sending one request to one receiver, and taking as little as possible from it.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
+use tokio::sync::Semaphore;
 
 use super::schedule::retry_after;
 use super::targets::Targets;
@@ -19,11 +21,15 @@ use super::targets::Targets;
 const ANSWER_BYTES_MAX: usize = 4_096;
 /// How much of it is kept, in characters.
 const EXCERPT_CHARS_MAX: usize = 500;
+/// How much is said of what went wrong, in characters.
+const ERROR_CHARS_MAX: usize = 500;
 /// How long an answer may take from its first line to its end; what is not there by then is not kept.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How many connections to a receiver are kept open, and for how long.
-const IDLE_CONNECTIONS_MAX: usize = 16;
-const IDLE_MAX: Duration = Duration::from_secs(30);
+const IDLE_CONNECTIONS_MAX: usize = 4;
+const IDLE_MAX: Duration = Duration::from_secs(15);
+/// How many look-ups of one name may be under way: each takes a thread, for as long as the name's servers like.
+const LOOKUPS_MAX: usize = 2;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -55,6 +61,14 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
+impl Answer {
+    /// Nothing came of it, and this is why.
+    pub fn failed(error: impl Into<String>) -> Self {
+        let error = error.into().chars().take(ERROR_CHARS_MAX).collect();
+        Self { took: Duration::ZERO, status: None, error: Some(error), excerpt: None, retry_after: None }
+    }
+}
+
 /// Sends. Cheap to share.
 #[derive(Clone)]
 pub struct Sender {
@@ -65,7 +79,19 @@ pub struct Sender {
 
 /// Looks names up and gives only addresses that may be connected to: what a name leads to is judged where the connection
 /// is made, so nobody can show one address and lead to another.
-struct Resolver(Arc<Targets>);
+struct Resolver {
+    targets: Arc<Targets>,
+    /// By name: who looks it up, or waits to.
+    lookups: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+}
+
+impl Resolver {
+    fn turns(&self, name: &str) -> Arc<Semaphore> {
+        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        lookups.retain(|known, turns| known == name || Arc::strong_count(turns) > 1);
+        lookups.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(LOOKUPS_MAX))).clone()
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("the host leads to an address to which nothing is sent here (webhooks.addresses_allowed)")]
@@ -73,9 +99,16 @@ struct Refused;
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let targets = self.0.clone();
+        let (targets, turns) = (self.targets.clone(), self.turns(name.as_str()));
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            // Whoever gives up leaves a thread behind, so the turn goes with the look-up and not with who waits for it.
+            let turn = turns.acquire_owned().await?;
+            let lookup = tokio::spawn(async move {
+                let found = tokio::net::lookup_host((name.as_str(), 0)).await.map(Iterator::collect::<Vec<SocketAddr>>);
+                drop(turn);
+                found
+            });
+            let found = lookup.await??.into_iter();
             let permitted: Vec<SocketAddr> = found.filter(|address| targets.permits(address.ip())).collect();
             if permitted.is_empty() {
                 return Err(Box::new(Refused) as Box<dyn StdError + Send + Sync>);
@@ -89,7 +122,7 @@ impl Sender {
     /// To these targets; connecting may take so long, and everything together so long.
     pub fn new(targets: Arc<Targets>, connect_max: Duration, whole_max: Duration) -> reqwest::Result<Self> {
         let client = Client::builder()
-            .dns_resolver(Arc::new(Resolver(targets.clone())))
+            .dns_resolver(Arc::new(Resolver { targets: targets.clone(), lookups: Arc::default() }))
             // A proxy would connect for us, and look at nothing.
             .no_proxy()
             .redirect(Policy::none())
@@ -107,13 +140,7 @@ impl Sender {
     /// Sends, and says what came of it.
     pub async fn send(&self, letter: &Letter, now: DateTime<Utc>) -> Answer {
         let started = Instant::now();
-        let failed = |error: String| Answer {
-            took: started.elapsed(),
-            status: None,
-            error: Some(error),
-            excerpt: None,
-            retry_after: None,
-        };
+        let failed = |error: String| Answer { took: started.elapsed(), ..Answer::failed(error) };
         // Once more: the configuration may be another than when it was taken, and an address that stands in a URL is looked
         // up by nobody.
         let url = match self.targets.url(&letter.url) {

@@ -1,53 +1,102 @@
-//! What becomes of what is done: deliveries are forgotten, and so are those of endpoints that are gone, and secrets.
+//! What time does: receivers that fail are spoken of, and what is done is forgotten: deliveries, those of endpoints that are
+//! gone, and secrets.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregates::ids::{OrganizationId, WebhookEndpointId};
+use aggregates::ids::{Id, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::{Organization, WebhookEndpoint};
+use chrono::Utc;
 use sqlx::PgPool;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use super::signature::key_name;
 use crate::commands::{Commands, Fault};
 use crate::log::LogError;
 
 /// How often is looked.
-const EVERY: Duration = Duration::from_secs(20);
+const EVERY: Duration = Duration::from_secs(5);
 /// How many deliveries are forgotten by one statement.
 const BATCH_MAX: i64 = 5_000;
 /// How many secrets are looked at by one statement.
 const SECRETS_MAX: i64 = 1_000;
 
-/// Forgets until `stop` says so. On several replicas at once it does no harm.
-pub async fn run(pool: PgPool, commands: Arc<Commands>, retention_days: i32, mut stop: watch::Receiver<bool>) {
+/// When receivers that fail are spoken of, and for how long is kept what is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// After how long of nothing but failures an endpoint's organization is warned.
+    pub warn_after: chrono::Duration,
+    /// After how long of nothing but failures an endpoint is disabled.
+    pub disable_after: chrono::Duration,
+    /// For how many days deliveries that are done are kept.
+    pub retention_days: u32,
+}
+
+/// Sweeps until `stop` says so. On several replicas at once it does no harm.
+pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow_and_update() {
-        if let Err(error) = sweep(&pool, &commands, retention_days).await {
-            tracing::warn!(%error, "what is done of webhooks could not be forgotten; it will be tried again");
+        let swept = tokio::select! {
+            swept = sweep(&pool, &commands, terms) => swept,
+            _ = stop.changed() => return,
+        };
+        if let Err(error) = swept {
+            tracing::warn!(%error, "webhooks could not be swept; it will be tried again");
         }
         let _ = tokio::time::timeout(EVERY, stop.changed()).await;
     }
 }
 
-/// Does what is due now.
-pub async fn sweep(pool: &PgPool, commands: &Commands, retention_days: i32) -> Result<(), Fault> {
-    forget_finished(pool, retention_days).await.map_err(LogError::from)?;
-    forget_gone(pool, commands).await?;
-    retire_secrets(commands).await
+/// Does what is due now. What fails keeps nothing else from being done.
+pub async fn sweep(pool: &PgPool, commands: &Commands, terms: Terms) -> Result<(), Fault> {
+    let failing = look_after_failing(pool, commands, terms).await;
+    let finished = forget_finished(pool, terms.retention_days).await.map_err(LogError::from);
+    let gone = forget_gone(pool, commands).await;
+    let retired = retire_secrets(commands).await;
+    failing.and(finished.map_err(Fault::from)).and(gone).and(retired)
 }
 
-/// Deliveries that were finished long ago. Their ids rise with the time of their events, so they are found from the
+/// Warns of receivers that fail for long, and disables their endpoints if that goes on, whether anything is due to them or
+/// not.
+async fn look_after_failing(pool: &PgPool, commands: &Commands, terms: Terms) -> Result<(), Fault> {
+    let failing = sqlx::query!(
+        r#"SELECT r.endpoint_id, r.failing_since AS "failing_since!" FROM webhook_receivers r
+           JOIN webhook_endpoints e ON e.id = r.endpoint_id AND e.state = 'ENABLED' AND NOT e.deleted
+           WHERE r.failing_since < $1"#,
+        Utc::now() - terms.warn_after.min(terms.disable_after)
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(LogError::from)?;
+    for row in failing {
+        let since = row.failing_since;
+        let disabled_from = since.checked_add_signed(terms.disable_after).unwrap_or(since);
+        let settled = if Utc::now() >= disabled_from {
+            let reason = format!("every attempt has failed since {}", since.format("%Y-%m-%d %H:%M UTC"));
+            commands.disable_webhook(&row.endpoint_id, None, reason).await
+        } else {
+            commands.warn_of_webhook(&row.endpoint_id, since, disabled_from).await
+        };
+        if let Err(error) = settled {
+            tracing::warn!(%error, endpoint = row.endpoint_id, "a failing webhook could not be put on record");
+        }
+    }
+    Ok(())
+}
+
+/// Deliveries that were finished long ago. Their ids begin with the time of their events, so they are found from the
 /// beginning of the primary key.
-async fn forget_finished(pool: &PgPool, retention_days: i32) -> Result<(), sqlx::Error> {
+async fn forget_finished(pool: &PgPool, retention_days: u32) -> Result<(), sqlx::Error> {
+    let before = Utc::now() - chrono::Duration::days(retention_days.into());
+    let bound =
+        WebhookDeliveryId::from_uuid(Uuid::from_u128(u128::from(before.timestamp_millis().unsigned_abs()) << 80));
     loop {
         let forgotten = sqlx::query!(
             "DELETE FROM webhook_deliveries WHERE id IN (
-                 SELECT id FROM webhook_deliveries
-                 WHERE due_at IS NULL AND created_at < now() - make_interval(days => $1)
-                   AND finished_at < now() - make_interval(days => $1)
-                 ORDER BY id LIMIT $2
+                 SELECT id FROM webhook_deliveries WHERE id < $1 AND due_at IS NULL AND finished_at < $2
+                 ORDER BY id LIMIT $3
              )",
-            retention_days,
+            bound.as_ref(),
+            before,
             BATCH_MAX
         )
         .execute(pool)
@@ -103,7 +152,7 @@ async fn forget_gone(pool: &PgPool, commands: &Commands) -> Result<(), Fault> {
 }
 
 /// Whether an endpoint was deleted, or its organization is gone for good, or it never came to be.
-async fn is_gone(commands: &Commands, endpoint: &str) -> Result<bool, LogError> {
+pub(super) async fn is_gone(commands: &Commands, endpoint: &str) -> Result<bool, LogError> {
     let Ok(id) = endpoint.parse::<WebhookEndpointId>() else { return Ok(true) };
     let now = commands.log().current(&[id.clone().into()]).await?;
     let loaded = now.get::<WebhookEndpoint>(&id);
@@ -116,16 +165,15 @@ async fn is_purged(commands: &Commands, organization: &OrganizationId) -> Result
     Ok(now.get::<Organization>(organization).state.purged)
 }
 
-/// Destroys secrets that sign nothing any more: replaced ones, and those of endpoints that are gone.
+/// Destroys secrets that sign nothing any more: replaced ones, and those of endpoints that are gone. Which these may be, the
+/// read model says; whether, the log.
 async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
     let log = commands.log();
     let mut after = String::new();
     loop {
-        // An hour is time enough for a command that has made a secret and not recorded its endpoint yet.
         let names = sqlx::query_scalar!(
             "SELECT k.subject_id FROM subject_keys k
              WHERE k.subject_id > GREATEST($1, 'whk_') AND k.subject_id < 'whk`' AND k.wrapped IS NOT NULL
-               AND k.created_at < now() - interval '1 hour'
                AND NOT EXISTS (
                    SELECT FROM webhook_endpoints e CROSS JOIN LATERAL json_array_elements(e.secrets) s
                    WHERE e.id = split_part(k.subject_id, '#', 1) AND NOT e.deleted
@@ -143,7 +191,7 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
         after.clone_from(last);
         let mut retired = vec![];
         for name in &names {
-            if !signs(commands, name).await? {
+            if is_over(commands, name).await? {
                 retired.push(name.as_str());
             }
         }
@@ -151,14 +199,17 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
     }
 }
 
-/// Whether the secret of this name still signs, by the log.
-async fn signs(commands: &Commands, name: &str) -> Result<bool, LogError> {
-    let Some((endpoint, _)) = name.split_once('#') else { return Ok(false) };
-    if is_gone(commands, endpoint).await? {
+/// Whether the secret of this name has had its time. One whose endpoint is not on record, or has not come to its number, may
+/// be just about to be: a command makes it first.
+async fn is_over(commands: &Commands, name: &str) -> Result<bool, LogError> {
+    let named = name.split_once('#').and_then(|(id, number)| Some((id.parse().ok()?, number.parse::<u64>().ok()?)));
+    let Some((id, number)): Option<(WebhookEndpointId, u64)> = named else { return Ok(false) };
+    let now = commands.log().current(&[id.clone().into()]).await?;
+    let endpoint = now.get::<WebhookEndpoint>(&id);
+    let newest = endpoint.state.secrets.first().map_or(0, |secret| secret.number);
+    if number > newest {
         return Ok(false);
     }
-    let Ok(id) = endpoint.parse::<WebhookEndpointId>() else { return Ok(false) };
-    let state = commands.log().load::<WebhookEndpoint>(&id).await?.state;
-    let now = chrono::Utc::now();
-    Ok(state.signing_at(now).any(|number| key_name(endpoint, number) == name))
+    let signs = endpoint.state.signing_at(Utc::now()).any(|own| own == number);
+    Ok(!signs || is_gone(commands, id.as_ref()).await?)
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::event::Event;
 use super::findings::Findings;
-use super::model::{Claim, Face, GlobalChange, Invitation, Model, Organization, Project, User};
+use super::model::{Claim, Endpoint, Face, GlobalChange, Invitation, Model, Organization, Project, User};
 
 const FITS: &str = "an event fits the state that it changes";
 
@@ -18,6 +18,7 @@ pub fn apply(model: &mut Model, event: &Event, findings: &mut Findings) {
         "Invitation" => invitation(model, event, findings),
         "Project" => project(model, event, findings),
         "User" => user(model, event, findings),
+        "WebhookEndpoint" => webhook(model, event, findings),
         _ => findings.add("streams are of known kinds", || event.place()),
     }
     if event.kind == "Organization"
@@ -258,6 +259,42 @@ fn count(model: &mut Model, event: &Event, members: i64, owners: i64, projects: 
     organization.used.projects += projects;
     organization.members_limit.reached &= members >= 0;
     organization.projects_limit.reached &= projects >= 0;
+}
+
+fn webhook(model: &mut Model, event: &Event, findings: &mut Findings) {
+    let mut state = model.endpoints.remove(&event.stream).unwrap_or_default();
+    expect((state.version == 0) == (event.name == "WebhookCreated") && !state.deleted, event, findings);
+    state.version = event.version;
+    let path = |url: &str| url.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
+    let organization = event.organization.as_ref().and_then(|id| model.organizations.get_mut(id));
+    match event.name.as_str() {
+        "WebhookCreated" => {
+            state = Endpoint {
+                organization: event.organization.clone().unwrap_or_default(),
+                path: path(event.text("url")),
+                in_order: event.text("ordering") == "PER_SUBJECT",
+                enabled: true,
+                deleted: false,
+                created: event.audit.unwrap_or_default(),
+                version: event.version,
+            };
+            organization.into_iter().for_each(|organization| organization.used.webhooks += 1);
+        }
+        "WebhookDisabled" => {
+            expect(state.enabled, event, findings);
+            state.enabled = false;
+        }
+        "WebhookEnabled" => {
+            expect(!state.enabled, event, findings);
+            state.enabled = true;
+        }
+        "WebhookDeleted" => {
+            state.deleted = true;
+            organization.into_iter().for_each(|organization| organization.used.webhooks -= 1);
+        }
+        _ => {}
+    }
+    model.endpoints.insert(event.stream.clone(), state);
 }
 
 fn owners(roles: &[String]) -> i64 {

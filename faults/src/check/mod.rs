@@ -17,6 +17,8 @@
 //! - [`outcomes`]: what was acknowledged is there once; what was refused left nothing, but a `LimitReached`; what is
 //!   unknown is wholly there or wholly absent; a key has one outcome, in all answers and in the table.
 //! - [`watchers`]: followers saw the log in order and once; `atLeast` never showed anything older than promised.
+//! - [`webhooks`]: every event reached every endpoint that wants it, and those of one subject in order where that is
+//!   asked for, whatever became of services, database and receivers.
 //! - [`crate::health`]: the append did not rely on the unique keys behind it.
 //!
 //! The order of transactions is that of their numbers (`xmin`). PostgreSQL gives a transaction its number when it first
@@ -60,6 +62,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod watchers;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -109,6 +112,7 @@ pub async fn check(
         outcomes::check_origins(&history.commands, &events, findings);
         watchers::followers(&history.followed, &events, findings);
         watchers::reads(&history.reads, &model, findings);
+        webhooks::check(&history.received, &events, &model, findings);
     }
     Ok(report)
 }

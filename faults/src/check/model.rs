@@ -15,6 +15,22 @@ pub struct Used {
     pub projects: i64,
     /// Active owners.
     pub owners: i64,
+    /// Webhook endpoints.
+    pub webhooks: i64,
+}
+
+/// A webhook endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoint {
+    pub organization: String,
+    /// Where to, without the host.
+    pub path: String,
+    pub in_order: bool,
+    pub enabled: bool,
+    pub deleted: bool,
+    /// Its organization's audit sequence when it was created.
+    pub created: i64,
+    pub version: i64,
 }
 
 /// A limit of an organization.
@@ -187,6 +203,7 @@ pub struct Model {
     pub invitations: BTreeMap<String, Invitation>,
     pub projects: BTreeMap<String, Project>,
     pub users: BTreeMap<String, User>,
+    pub endpoints: BTreeMap<String, Endpoint>,
     /// Claims by scope and key, as the database writes them.
     pub claims: BTreeMap<(String, String), Claim>,
     pub global_changes: Vec<GlobalChange>,

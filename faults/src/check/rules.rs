@@ -154,9 +154,12 @@ fn status_allows(organization: &Organization, group: &[Event], event: &Event) ->
         }
         "MemberRolesChanged" => !deleted && (!accepting || at(&["IN_SETUP", "PENDING", "VERIFIED"])),
         "MemberSuspended" | "MemberRemoved" | "MemberLeft" | "InvitationRevoked" => !deleted,
-        "ProjectCreated" => at(&["VERIFIED"]),
+        "ProjectCreated" | "WebhookCreated" => at(&["VERIFIED"]),
+        // What the service itself decides, it decides by how receivers answer.
+        "WebhookDisabled" | "WebhookFailing" => !deleted || event.actor == "system",
+        "WebhookDeleted" => !deleted,
         "InvitationDeclined" | "InvitationExpired" | "ProjectPurged" | "LimitReached" => true,
-        name if name.starts_with("Project") => at(&["PENDING", "VERIFIED", "REJECTED"]),
+        name if name.starts_with("Project") || name.starts_with("Webhook") => at(&["PENDING", "VERIFIED", "REJECTED"]),
         _ => !deleted,
     }
 }
@@ -164,7 +167,8 @@ fn status_allows(organization: &Organization, group: &[Event], event: &Event) ->
 /// Whether the actor is what he has to be at this point of the log.
 fn actor_may(model: &Model, organization: &str, group: &[Event], event: &Event) -> bool {
     let Some((plane, user)) = event.actor.split_once(':') else {
-        let own = ["InvitationExpired", "OrgPurged", "ProjectPurged", "LimitReached"];
+        let own =
+            ["InvitationExpired", "OrgPurged", "ProjectPurged", "LimitReached", "WebhookDisabled", "WebhookFailing"];
         return event.actor == "system" && own.contains(&event.name.as_str());
     };
     if plane == "operator" {
@@ -200,6 +204,7 @@ fn actor_may(model: &Model, organization: &str, group: &[Event], event: &Event) 
         "OrgRenamed" | "OrgSlugChanged" | "OrgContactChanged" | "OrgSettingsUpdated" | "OrgSubmitted" => is_any(RUN),
         "OrgDeleted" | "OrgRestored" => is_any(OWN),
         name if name.starts_with("Project") => is_any(WORK),
+        name if name.starts_with("Webhook") => is_any(RUN),
         _ => false,
     }
 }

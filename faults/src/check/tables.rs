@@ -115,7 +115,7 @@ fn tallies(model: &Model) -> Rows {
             ("owners", used.owners, Limit::default(), *owners_floor),
             // The clients make no API tokens and set no limit for them: there is room for a hundred, as from the beginning.
             ("tokens", 0, Limit { maximum: Some(100), reached: false }, 0),
-            ("webhooks", 0, Limit { maximum: Some(100), reached: false }, 0),
+            ("webhooks", used.webhooks, Limit { maximum: Some(100), reached: false }, 0),
         ];
         for (name, used, Limit { maximum, reached }, floor) in counts {
             let row =

@@ -20,6 +20,8 @@ pub enum Behaviour {
     Status(u16),
     /// With 429 and this `Retry-After`.
     Busy(&'static str),
+    /// So for what holds this text; after a moment with 200 for the rest.
+    BusyOrSlow(&'static str, &'static str),
     /// With a redirect to this path.
     Redirect(&'static str),
     /// Not at all, for so long.
@@ -134,6 +136,13 @@ async fn receive(
         None => ok,
         Some(Behaviour::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
         Some(Behaviour::Busy(after)) => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, after)]).into_response(),
+        Some(Behaviour::BusyOrSlow(text, after)) if String::from_utf8_lossy(&body).contains(text) => {
+            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, after)]).into_response()
+        }
+        Some(Behaviour::BusyOrSlow(..)) => {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            ok
+        }
         Some(Behaviour::Redirect(to)) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
         Some(Behaviour::Hang(time)) => {
             tokio::time::sleep(time).await;
