@@ -19,6 +19,7 @@ mod parallel;
 mod pgbench;
 mod process;
 mod progress;
+mod receiver;
 mod report;
 mod run;
 mod server;
@@ -107,6 +108,8 @@ async fn group_of(group: &str, context: &mut Context) -> Vec<Figure> {
         "dashboard" => figures::dashboard::measure(context).await,
         "process" => figures::process::measure(context).await,
         "audit" => figures::audit::measure(context).await,
+        "scope" => figures::scope::measure(context).await,
+        "webhooks" => figures::webhooks::measure(context).await,
         "growth" => figures::growth::measure(context).await,
         _ => figures::rebuild::measure(context).await,
     }

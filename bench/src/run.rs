@@ -48,8 +48,8 @@ pub struct Options {
 
 /// All groups, in the order in which they are measured: read models of the long log are made before its pages are
 /// read, so that nothing else goes on then.
-pub const GROUPS: [&str; 9] =
-    ["commands", "idle", "lag", "requests", "dashboard", "process", "rebuild", "audit", "growth"];
+pub const GROUPS: [&str; 11] =
+    ["commands", "idle", "lag", "requests", "dashboard", "process", "webhooks", "rebuild", "audit", "scope", "growth"];
 
 /// The options of a run with what follows from them.
 pub struct Settings {
@@ -103,6 +103,8 @@ pub struct Context {
     pub pgbench: Result<Pgbench, String>,
     /// The service's program.
     pub program: PathBuf,
+    /// Milliseconds of an audit page of one organization over HTTP, once it was measured.
+    pub audit_page: Option<f64>,
     begin: Instant,
     world: Option<Arc<World>>,
     rows: Option<Rows>,
@@ -119,6 +121,7 @@ impl Context {
             server,
             pgbench,
             program,
+            audit_page: None,
             begin: Instant::now(),
             world: None,
             rows: None,

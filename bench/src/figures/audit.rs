@@ -66,6 +66,7 @@ pub async fn measure(context: &mut Context) -> Vec<Figure> {
     }
     small.service.stop().await;
     large.service.stop().await;
+    context.audit_page = Some(median(&one.0));
     let (few, many) = (logs.0.events, logs.1.events);
     let title = format!("in a log of {few}");
     let ours = |what: &str| format!("audit page, deep cursor, {what}, in a log of {many} events");

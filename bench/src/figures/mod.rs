@@ -9,3 +9,5 @@ pub mod lag;
 pub mod process;
 pub mod rebuild;
 pub mod requests;
+pub mod scope;
+pub mod webhooks;
