@@ -10,6 +10,7 @@ mod as_of;
 mod audit;
 mod batch;
 mod connection;
+mod delivery;
 mod erasure;
 mod errors;
 mod feed;

@@ -15,6 +15,7 @@ use async_graphql::{Context, ContextSelectionSet, Error, OutputType, Positioned,
 
 use super::api_token::ApiToken;
 use super::audit::{AuditEvent, event, meta_interface};
+use super::delivery::{WebhookDelivery, WebhookRow};
 use super::errors::{bad_input, log_fault};
 use super::invitation::Invitation;
 use super::loaders::Seen;
@@ -23,7 +24,7 @@ use super::organization::Organization;
 use super::project::Project;
 use super::session::Session;
 use super::user::User;
-use super::webhook::{WebhookDelivery, WebhookEndpoint, WebhookRow};
+use super::webhook::WebhookEndpoint;
 use crate::commands::invitations::email_claim;
 use crate::commands::members::sees_user;
 

@@ -12,8 +12,7 @@ use axum::Json;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::export::{Reader, Refusal, admit, not_found};
@@ -148,6 +147,16 @@ struct Cursor {
     offset: i64,
 }
 
+/// An answer.
+#[derive(Serialize)]
+struct Told<'a> {
+    events: &'a [Message],
+    /// Where to go on.
+    position: String,
+    /// Whether there is more already.
+    more: bool,
+}
+
 struct Page {
     messages: Vec<Message>,
     cursor: Cursor,
@@ -218,7 +227,7 @@ impl<'a> Follower<'a> {
 
     fn respond(&self, page: &Page) -> Response {
         let position = Position::at(self.seat.epoch, self.seat.partition, page.cursor.offset).to_string();
-        let body = json!({"events": page.messages, "position": position, "more": page.more});
+        let body = Told { events: &page.messages, position, more: page.more };
         ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(body)).into_response()
     }
 }
