@@ -42,7 +42,7 @@ const organizationId = created.organization.id
 const create =
   'mutation($i: CreateWebhookEndpointInput!) { createWebhookEndpoint(input: $i) { endpoint { id } secret errors { message } } }'
 const { endpoint, secret } = await call(create, { organizationId, url: hook, events: ['member.*'] })
-const other = await call(create, { organizationId, url: `${hook}/other`, events: ['webhook.*'] })
+const other = await call(create, { organizationId, url: `${hook}/other`, events: ['project.*'] })
 await call('mutation($i: InviteMemberInput!) { inviteMember(input: $i) { errors { message } } }', {
   organizationId, email: 'eve@example.com', roles: ['member'],
 })
