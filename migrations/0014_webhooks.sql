@@ -87,9 +87,11 @@ CREATE TABLE webhook_receivers (
     endpoint_id   text COLLATE "C" PRIMARY KEY,
     -- Since when every attempt failed; null while the last one did not.
     failing_since timestamptz,
-    -- How many deliveries failed one after the other.
+    -- How many deliveries failed one after the other; of a receiver that is down, how many tries of whether it still is.
     failures      integer     NOT NULL DEFAULT 0,
-    -- Nothing is sent before.
+    -- It is down: nothing is sent before, unless it takes something meanwhile.
+    down_until    timestamptz,
+    -- It asked to be left in peace: nothing is sent before.
     not_before    timestamptz,
     -- When the events that were sent would all have been due, at the rate that it is held to.
     paced_until   timestamptz

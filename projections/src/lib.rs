@@ -42,7 +42,7 @@ pub use source::{Entry, Failure, Range, Source, Unreadable};
 pub use status::{ParkedStream, PartitionStatus, RebuildStatus, Status, status};
 pub use tables::Difference;
 pub use verify::{Verified, verify};
-pub use webhooks::{lock_endpoints, make_due};
+pub use webhooks::{lock_endpoints, make_due, try_lock_endpoints};
 
 /// The most events in one transaction.
 const BATCH_EVENTS_MAX: i64 = 4_000;

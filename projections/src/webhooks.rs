@@ -47,6 +47,22 @@ pub async fn lock_endpoints(connection: &mut PgConnection, endpoints: &BTreeSet<
     Ok(())
 }
 
+/// Takes those of these locks that nobody else has, for the transaction; whose they are.
+pub async fn try_lock_endpoints(
+    connection: &mut PgConnection,
+    endpoints: &BTreeSet<&str>,
+) -> Result<HashSet<String>, sqlx::Error> {
+    let endpoints: Vec<&str> = endpoints.iter().copied().collect();
+    let locked = sqlx::query_scalar(
+        "SELECT id FROM unnest($2::text[]) AS e(id) WHERE pg_try_advisory_xact_lock($1, hashtext(id))",
+    )
+    .bind(ENDPOINT_LOCKS)
+    .bind(endpoints)
+    .fetch_all(connection)
+    .await?;
+    Ok(locked.into_iter().collect())
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Row {
     id: String,
@@ -106,6 +122,7 @@ pub async fn apply(
     let mut deliveries: Vec<Delivery<'_>> = vec![];
     let mut backfills: Vec<Backfill<'_>> = vec![];
     let mut again: Vec<String> = vec![];
+    let mut strangers: Vec<&str> = vec![];
     let mut held_back: HashSet<&str> = HashSet::new();
     for recorded in events {
         let Some(organization) = &recorded.organization else { continue };
@@ -117,6 +134,9 @@ pub async fn apply(
                 // While its stream was held back, nothing was written for it of all the others.
                 if outbox.is_retry() && held_back.insert(recorded.stream.id()) {
                     backfills.extend(Backfill::since(recorded));
+                }
+                if row.is_stranger_after(event) {
+                    strangers.push(recorded.stream.id());
                 }
                 if let WebhookEndpointEvent::WebhookRedelivered { redelivered_event_id: id, .. } = event {
                     again.extend(recorded.stream.id().parse().ok().map(|e| WebhookDeliveryId::of(&e, id).to_string()));
@@ -144,6 +164,10 @@ pub async fn apply(
     if !purged.is_empty() {
         forget(connection, &purged).await?;
     }
+    // Before anything else of what is sent, as whoever finishes it does.
+    let in_order = deliveries.iter().filter(|delivery| delivery.in_order);
+    lock_endpoints(connection, &in_order.map(|delivery| delivery.endpoint.as_str()).collect()).await?;
+    forget_receivers(connection, &strangers).await?;
     begin(connection, &backfills).await?;
     write(connection, &deliveries).await?;
     send_again(connection, &again).await?;
@@ -241,12 +265,11 @@ async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::E
     Ok(())
 }
 
+/// Writes deliveries, under the locks of endpoints that want them in order.
 async fn write(connection: &mut PgConnection, deliveries: &[Delivery<'_>]) -> Result<(), sqlx::Error> {
     if deliveries.is_empty() {
         return Ok(());
     }
-    let in_order = || deliveries.iter().filter(|delivery| delivery.in_order);
-    lock_endpoints(connection, &in_order().map(|delivery| delivery.endpoint.as_str()).collect()).await?;
     sqlx::query!(
         r#"INSERT INTO webhook_deliveries
                (id, endpoint_id, organization_id, event_id, event_type, audit_sequence, subject_id, created_at, due_at)
@@ -266,7 +289,8 @@ async fn write(connection: &mut PgConnection, deliveries: &[Delivery<'_>]) -> Re
     )
     .execute(&mut *connection)
     .await?;
-    let subjects = in_order().map(|delivery| (delivery.endpoint.as_str(), delivery.event.stream.id()));
+    let in_order = deliveries.iter().filter(|delivery| delivery.in_order);
+    let subjects = in_order.map(|delivery| (delivery.endpoint.as_str(), delivery.event.stream.id()));
     make_due(connection, &subjects.collect()).await
 }
 
@@ -298,8 +322,18 @@ pub async fn make_due(connection: &mut PgConnection, subjects: &BTreeSet<(&str, 
     Ok(())
 }
 
-/// Puts on record what is to be sent besides what happens. Of the receiver of an endpoint that is enabled again nothing
-/// is known any more.
+/// Forgets how the receivers of these endpoints behaved.
+async fn forget_receivers(connection: &mut PgConnection, endpoints: &[&str]) -> Result<(), sqlx::Error> {
+    if endpoints.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!("DELETE FROM webhook_receivers WHERE endpoint_id = ANY($1)", endpoints as &[&str])
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Puts on record what is to be sent besides what happens.
 async fn begin(connection: &mut PgConnection, backfills: &[Backfill<'_>]) -> Result<(), sqlx::Error> {
     if backfills.is_empty() {
         return Ok(());
@@ -308,8 +342,6 @@ async fn begin(connection: &mut PgConnection, backfills: &[Backfill<'_>]) -> Res
         "WITH wanted AS (
              SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
                  AS w(endpoint_id, organization_id, kind, patterns, after, until)
-         ), forgotten AS (
-             DELETE FROM webhook_receivers r USING wanted w WHERE r.endpoint_id = w.endpoint_id AND w.kind = 'MISSED'
          )
          INSERT INTO webhook_backfills (endpoint_id, organization_id, kind, patterns, cursor, until, stage)
          SELECT w.endpoint_id, w.organization_id, w.kind, w.patterns::text[], w.after, COALESCE(w.until, (
@@ -361,6 +393,15 @@ impl Row {
             (false, false) => wants(&self.patterns, &recorded.event.descriptor().action()),
         };
         wanted && !self.deleted && self.state == WebhookEndpointState::Enabled
+    }
+
+    /// Whether nothing is known of its receiver after this event: another one, or the same after a rest.
+    fn is_stranger_after(&self, event: &WebhookEndpointEvent) -> bool {
+        match event {
+            WebhookEndpointEvent::WebhookEnabled { .. } => true,
+            WebhookEndpointEvent::WebhookChanged { url, .. } => *url != self.url,
+            _ => false,
+        }
     }
 
     /// What is to be sent besides what happens, by an event of the endpoint, whose state this was before.

@@ -548,8 +548,9 @@ impl Commands {
         Ok(())
     }
 
-    /// Forgets what receivers of these organizations' webhooks answered: they may have repeated what they were sent. A page
-    /// at a time, for there may be very many.
+    /// Forgets what receivers of these organizations' webhooks answered: they may have repeated what they were sent. Of
+    /// what is under way the lease moves a little, so that its answer is not kept either. A page at a time, for there may
+    /// be very many.
     async fn forget_answers(&self, organizations: &[&str]) -> Result<(), LogError> {
         let endpoints = sqlx::query_scalar!(
             "SELECT id FROM webhook_endpoints WHERE organization_id = ANY($1)",
@@ -570,10 +571,11 @@ impl Commands {
                 let Some(last) = page.last() else { break };
                 after = (last.created_at, last.id.clone());
                 sqlx::query!(
-                    "UPDATE webhook_deliveries d SET attempts = (
+                    "UPDATE webhook_deliveries d SET attempts = COALESCE((
                          SELECT json_agg(a.value::jsonb - 'responseExcerpt') FROM json_array_elements(d.attempts) a
-                     )
-                     WHERE id = ANY($1) AND attempts::text LIKE '%\"responseExcerpt\":\"%'",
+                     ), '[]'), leased_until = leased_until + interval '1 microsecond'
+                     WHERE id = ANY($1)
+                       AND (attempts::text LIKE '%\"responseExcerpt\":\"%' OR leased_until IS NOT NULL)",
                     &page.iter().map(|row| row.id.clone()).collect::<Vec<_>>()
                 )
                 .execute(self.log().pool())

@@ -98,7 +98,8 @@ async fn step(pool: &PgPool, commands: &Commands) -> Result<bool, LogError> {
     Ok(true)
 }
 
-/// One step. The endpoint's lock is held whatever its order is: it may have been another when rows were written.
+/// One step. What writes deliveries or makes them due holds the endpoint's lock, whatever its order is: it may have been
+/// another when rows were written.
 async fn carry_on(connection: &mut PgConnection, commands: &Commands, backfill: &Backfill) -> Result<(), LogError> {
     let Some(wanted) = &backfill.wanted else {
         // What a read model does not show may be shown again; the log knows.
@@ -107,9 +108,11 @@ async fn carry_on(connection: &mut PgConnection, commands: &Commands, backfill: 
             false => Ok(put_off(connection, backfill.id).await?),
         };
     };
+    if backfill.stage == "FORGET" {
+        return Ok(forget(connection, backfill).await?);
+    }
     lock_endpoints(connection, &BTreeSet::from([backfill.endpoint_id.as_str()])).await?;
     match backfill.stage.as_str() {
-        "FORGET" => Ok(forget(connection, backfill).await?),
         "EVENTS" if !has_room(connection, backfill).await? => Ok(put_off(connection, backfill.id).await?),
         "EVENTS" => Ok(events(connection, backfill, wanted).await?),
         _ => Ok(release(connection, backfill).await?),
@@ -139,13 +142,16 @@ async fn enter(connection: &mut PgConnection, id: i64, stage: &str) -> Result<()
     Ok(())
 }
 
+/// What waits behind others counts as far as it could be the backfill's own: anything later may wait for its very end.
 async fn has_room(connection: &mut PgConnection, backfill: &Backfill) -> Result<bool, sqlx::Error> {
     let open = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM (
-               SELECT FROM webhook_deliveries WHERE endpoint_id = $1 AND due_at IS NOT NULL LIMIT $2
+               SELECT FROM webhook_deliveries
+               WHERE endpoint_id = $1 AND due_at IS NOT NULL AND (due_at < 'infinity' OR audit_sequence <= $3) LIMIT $2
            ) open"#,
         backfill.endpoint_id,
-        OPEN_MAX
+        OPEN_MAX,
+        backfill.until
     );
     Ok(open.fetch_one(connection).await? < OPEN_MAX)
 }
@@ -156,7 +162,7 @@ async fn forget(connection: &mut PgConnection, backfill: &Backfill) -> Result<()
         "UPDATE webhook_deliveries SET tries = 0, due_at = LEAST(due_at, clock_timestamp()) WHERE id IN (
              SELECT id FROM webhook_deliveries
              WHERE endpoint_id = $1 AND due_at < 'infinity' AND tries > 0 LIMIT $2
-         )",
+         ) AND due_at < 'infinity'",
         backfill.endpoint_id,
         PAGE
     )

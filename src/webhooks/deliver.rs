@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aggregates::Recorded;
 use aggregates::webhook::{WebhookContent, WebhookEndpoint};
@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::message::Message;
-use super::queue::{ATTEMPTS_MAX, Attempt, Done, Outcome, Room, Taken, finish, take};
+use super::queue::{Attempt, Done, Outcome, Room, Taken, finish_free, finish_in_order, take};
 use super::schedule::Schedule;
 use super::sender::{Answer, Letter, Sender};
 use super::signature::{Secret, key_name};
@@ -30,8 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BACK_OFF: Duration = Duration::from_millis(500);
 /// How many deliveries are recorded by one statement.
 const FINISHED_MAX: usize = 500;
-/// How often it is tried to record what is through.
-const FINISH_TRIES: usize = 6;
+/// For how long it is tried to record what is through: less than `LEASE_MARGIN`.
+const RECORD_MAX: Duration = Duration::from_secs(10);
+/// How long what could not be recorded waits for the next try.
+const RECORD_AGAIN: Duration = Duration::from_millis(100);
 /// Into how many shares what may be under way is divided; an organization has one at most.
 const SHARES: usize = 4;
 /// How long what is under way may take when the service stops.
@@ -116,20 +118,19 @@ impl Deliverer {
         letters: &mut JoinSet<()>,
         done: &mpsc::UnboundedSender<Done>,
     ) -> Result<bool, sqlx::Error> {
-        let share = (self.terms.in_flight_max / SHARES).max(1);
-        let (under_way, full) = {
-            let in_flight = self.in_flight();
-            let full = in_flight.iter().filter(|(_, count)| **count >= share).map(|(of, _)| of.clone());
-            (in_flight.values().sum::<usize>(), full.collect())
-        };
-        let own = self.terms.in_flight_max.saturating_sub(under_way);
-        if own == 0 {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let share = count((self.terms.in_flight_max / SHARES).max(1));
+        let (busy, under_way): (Vec<_>, Vec<_>) =
+            self.in_flight().iter().map(|(of, n)| (of.clone(), count(*n))).unzip();
+        let own = count(self.terms.in_flight_max).saturating_sub(under_way.iter().sum());
+        if own <= 0 {
             return Ok(false);
         }
         let room = Room {
             own,
             share,
-            full,
+            busy,
+            under_way,
             endpoint: self.terms.endpoint_in_flight_max,
             rate_per_second: self.terms.endpoint_rate_per_second,
             lease: self.terms.whole_max + LEASE_MARGIN,
@@ -156,21 +157,19 @@ impl Deliverer {
         let at = Utc::now();
         let answer = match letter {
             Ok(letter) => self.sender.send(&letter, at).await,
-            Err(Undeliverable::Now) => return Done { taken, outcome: Outcome::PutOff(PUT_OFF) },
+            Err(Undeliverable::Now) => return Done { taken, outcome: Outcome::PutOff(PUT_OFF), attempt: None },
             // It counts as failed, and is tried as often: somebody may give it another.
             Err(Undeliverable::Unsigned) => Answer::failed("the endpoint has no secret any more: rotate it"),
             Err(Undeliverable::Never(error)) => {
                 let attempt = Attempt { at, duration_ms: 0, status: None, error: Some(error), response_excerpt: None };
-                note(&mut taken, attempt);
-                let outcome = Outcome::Failed { pause: None, busy: false, retry_after: None };
-                return Done { taken, outcome };
+                return Done { taken, outcome: Outcome::Undeliverable, attempt: Some(attempt) };
             }
         };
         let outcome = self.judge(&mut taken, &answer);
         let label = match outcome {
             Outcome::Arrived => "succeeded",
             Outcome::Failed { pause: Some(_), .. } | Outcome::PutOff(_) => "retrying",
-            Outcome::Failed { pause: None, .. } => "failed",
+            Outcome::Failed { pause: None, .. } | Outcome::Undeliverable => "failed",
         };
         metrics::counter!("tenancy_webhook_attempts_total", "outcome" => label).increment(1);
         metrics::histogram!("tenancy_webhook_attempt_seconds").record(answer.took.as_secs_f64());
@@ -180,17 +179,14 @@ impl Deliverer {
                 tracing::warn!(%error, endpoint = taken.endpoint, "a webhook endpoint could not be disabled");
             }
         }
-        note(
-            &mut taken,
-            Attempt {
-                at,
-                duration_ms: u32::try_from(answer.took.as_millis()).unwrap_or(u32::MAX),
-                status: answer.status,
-                error: answer.error,
-                response_excerpt: answer.excerpt,
-            },
-        );
-        Done { taken, outcome }
+        let attempt = Attempt {
+            at,
+            duration_ms: u32::try_from(answer.took.as_millis()).unwrap_or(u32::MAX),
+            status: answer.status,
+            error: answer.error,
+            response_excerpt: answer.excerpt,
+        };
+        Done { taken, outcome, attempt: Some(attempt) }
     }
 
     fn judge(&self, taken: &mut Taken, answer: &Answer) -> Outcome {
@@ -209,49 +205,70 @@ impl Deliverer {
         Outcome::Failed { pause, busy, retry_after }
     }
 
-    /// Records what is through, as much at once as there is.
+    /// Records what is through, as much at once as there is. What cannot be recorded now is tried again beside what comes;
+    /// what could not be for long is sent again when its lease is over.
     async fn record(self: Arc<Self>, mut finished: mpsc::UnboundedReceiver<Done>) {
-        let mut batch = vec![];
-        while finished.recv_many(&mut batch, FINISHED_MAX).await > 0 {
-            self.finish(&batch).await;
-            {
-                let mut in_flight = self.in_flight();
-                for done in batch.drain(..) {
-                    if let Some(count) = in_flight.get_mut(&done.taken.organization) {
-                        *count = count.saturating_sub(1);
-                    }
-                }
-                in_flight.retain(|_, count| *count > 0);
+        let mut left: Vec<(Instant, Done)> = vec![];
+        loop {
+            let mut batch = vec![];
+            let next = finished.recv_many(&mut batch, FINISHED_MAX);
+            let ended = match left.is_empty() {
+                true => next.await == 0,
+                false => matches!(tokio::time::timeout(RECORD_AGAIN, next).await, Ok(0)),
+            };
+            if ended && left.is_empty() {
+                return;
             }
-            self.through.notify_one();
+            if ended {
+                tokio::time::sleep(RECORD_AGAIN).await;
+            }
+            let (since, again): (Vec<_>, Vec<_>) = left.drain(..).unzip();
+            let since: Vec<Instant> =
+                since.into_iter().chain(std::iter::repeat_n(Instant::now(), batch.len())).collect();
+            let batch: Vec<Done> = again.into_iter().chain(batch).collect();
+            let recorded = self.finish(&batch).await;
+            let (mut through, mut lost) = (vec![], 0_usize);
+            for ((since, done), recorded) in since.into_iter().zip(batch).zip(recorded) {
+                let given_up = !recorded && since.elapsed() >= RECORD_MAX;
+                lost += usize::from(given_up);
+                match recorded || given_up {
+                    true => through.push(done.taken.organization),
+                    false => left.push((since, done)),
+                }
+            }
+            if lost > 0 {
+                tracing::warn!(deliveries = lost, "webhooks were sent, and it could not be recorded");
+            }
+            self.settle(&through);
         }
     }
 
-    /// Records what became of these. What cannot be recorded is sent again when its lease is over; before that it is worth
-    /// some tries.
-    async fn finish(&self, batch: &[Done]) {
-        for _ in 1..FINISH_TRIES {
-            match finish(&self.pool, batch).await {
-                Ok(()) => return,
-                Err(error) => tracing::debug!(%error, "what became of webhooks could not be recorded yet"),
+    /// Of each of these, whether what became of it is on record now.
+    async fn finish(&self, batch: &[Done]) -> Vec<bool> {
+        let later = |error: &sqlx::Error| tracing::debug!(%error, "what became of webhooks could not be recorded yet");
+        let free = finish_free(&self.pool, batch).await.inspect_err(later).is_ok();
+        let in_order = finish_in_order(&self.pool, batch).await.inspect_err(later).unwrap_or_default();
+        batch.iter().map(|done| if done.is_free() { free } else { in_order.contains(&done.taken.endpoint) }).collect()
+    }
+
+    /// These are not under way any more.
+    fn settle(&self, organizations: &[String]) {
+        {
+            let mut in_flight = self.in_flight();
+            for organization in organizations {
+                if let Some(count) = in_flight.get_mut(organization) {
+                    *count = count.saturating_sub(1);
+                }
             }
-            tokio::time::sleep(BACK_OFF).await;
+            in_flight.retain(|_, count| *count > 0);
         }
-        if let Err(error) = finish(&self.pool, batch).await {
-            tracing::warn!(%error, deliveries = batch.len(), "webhooks were sent, and it could not be recorded");
+        if !organizations.is_empty() {
+            self.through.notify_one();
         }
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn note(taken: &mut Taken, attempt: Attempt) {
-    let attempts = &mut taken.attempts.0;
-    attempts.push(attempt);
-    if attempts.len() > ATTEMPTS_MAX {
-        attempts.drain(..attempts.len() - ATTEMPTS_MAX);
     }
 }
 

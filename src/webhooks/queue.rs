@@ -4,7 +4,7 @@
 //! nor finishing waits for a flush of the database: a server that dies forgets at worst that something was sent, and it
 //! is sent again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,7 +15,7 @@ use sqlx::types::Json;
 use super::schedule::{DOWN_AFTER_FAILURES, PEACE, PEACE_MAX};
 
 /// How many attempts a delivery shows: the last ones.
-pub const ATTEMPTS_MAX: usize = 20;
+const ATTEMPTS_MAX: i64 = 20;
 
 /// An attempt to deliver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,8 +50,6 @@ pub struct Taken {
     pub leased_until: DateTime<Utc>,
     /// How often it failed.
     pub tries: i16,
-    /// What was tried.
-    pub attempts: Json<Vec<Attempt>>,
     /// For how long it has been due.
     pub late_seconds: f64,
     /// Where to.
@@ -66,7 +64,7 @@ pub struct Taken {
 #[derive(Debug, Clone)]
 pub struct Room {
     /// By this replica, now.
-    pub own: usize,
+    pub own: i64,
     /// Of one endpoint at a time, by all replicas.
     pub endpoint: u32,
     /// How many events a second an endpoint is sent where it says nothing itself; 0 is no limit.
@@ -74,9 +72,11 @@ pub struct Room {
     /// For how long.
     pub lease: Duration,
     /// Of one organization, now.
-    pub share: usize,
-    /// Organizations that have their share already.
-    pub full: Vec<String>,
+    pub share: i64,
+    /// Organizations of which something is under way.
+    pub busy: Vec<String>,
+    /// Of each how much.
+    pub under_way: Vec<i64>,
 }
 
 /// Takes deliveries that are due.
@@ -84,13 +84,14 @@ pub async fn take(pool: &PgPool, room: Room) -> Result<Vec<Taken>, sqlx::Error> 
     sqlx::query_file_as!(
         Taken,
         "src/webhooks/claim.sql",
-        i64::try_from(room.own).unwrap_or(i64::MAX),
+        room.own,
         room.lease.as_secs_f64(),
         i64::from(room.endpoint),
         DOWN_AFTER_FAILURES,
         i64::from(room.rate_per_second),
-        &room.full,
-        i64::try_from(room.share).unwrap_or(i64::MAX)
+        &room.busy,
+        room.share,
+        &room.under_way
     )
     .fetch_all(pool)
     .await
@@ -103,6 +104,8 @@ pub struct Done {
     pub taken: Taken,
     /// How it went.
     pub outcome: Outcome,
+    /// What was tried, if anything was.
+    pub attempt: Option<Attempt>,
 }
 
 /// How an attempt went, as far as the queue is concerned.
@@ -121,13 +124,15 @@ pub enum Outcome {
     },
     /// It was not tried, for a reason of ours: again after this pause.
     PutOff(Duration),
+    /// There is nothing to send, and never will be.
+    Undeliverable,
 }
 
 impl Outcome {
     fn state(self, tries: i16) -> &'static str {
         match self {
             Self::Arrived => "SUCCEEDED",
-            Self::Failed { pause: None, .. } => "FAILED",
+            Self::Failed { pause: None, .. } | Self::Undeliverable => "FAILED",
             Self::Failed { pause: Some(_), .. } => "RETRYING",
             Self::PutOff(_) if tries == 0 => "PENDING",
             Self::PutOff(_) => "RETRYING",
@@ -136,36 +141,53 @@ impl Outcome {
 
     fn pause(self) -> Option<f64> {
         match self {
-            Self::Arrived => None,
+            Self::Arrived | Self::Undeliverable => None,
             Self::Failed { pause, .. } => pause.map(|pause| pause.as_secs_f64()),
             Self::PutOff(pause) => Some(pause.as_secs_f64()),
         }
     }
 }
 
-/// Records what became of deliveries. Those that stand in no order first: they wait for no lock.
-pub async fn finish(pool: &PgPool, results: &[Done]) -> Result<(), sqlx::Error> {
-    let (in_order, free): (Vec<&Done>, Vec<&Done>) = results.iter().partition(|done| done.taken.subject.is_some());
-    if !free.is_empty() {
-        record(&mut *pool.acquire().await?, &free).await?;
+impl Done {
+    /// Whether it stands in no order.
+    pub fn is_free(&self) -> bool {
+        self.taken.subject.is_none()
     }
-    if in_order.is_empty() {
+}
+
+/// Records what became of these that stand in no order.
+pub async fn finish_free(pool: &PgPool, results: &[Done]) -> Result<(), sqlx::Error> {
+    let free: Vec<&Done> = results.iter().filter(|done| done.is_free()).collect();
+    if free.is_empty() {
         return Ok(());
     }
+    record(&mut *pool.acquire().await?, &free).await
+}
+
+/// Records what became of these that stand in an order, of endpoints whose locks are to be had; whose these are. It waits
+/// for no lock: what holds one for long keeps nobody else's deliveries from being recorded.
+pub async fn finish_in_order(pool: &PgPool, results: &[Done]) -> Result<HashSet<String>, sqlx::Error> {
+    let in_order = || results.iter().filter(|done| !done.is_free());
+    if in_order().next().is_none() {
+        return Ok(HashSet::new());
+    }
     let mut transaction = pool.begin().await?;
-    let endpoints: BTreeSet<&str> = in_order.iter().map(|done| done.taken.endpoint.as_str()).collect();
-    projections::lock_endpoints(&mut transaction, &endpoints).await?;
-    record(&mut transaction, &in_order).await?;
-    let ended = in_order.iter().filter(|done| done.outcome.pause().is_none());
-    let subjects = ended.filter_map(|done| Some((done.taken.endpoint.as_str(), done.taken.subject.as_deref()?)));
-    projections::make_due(&mut transaction, &subjects.collect()).await?;
-    transaction.commit().await
+    let endpoints: BTreeSet<&str> = in_order().map(|done| done.taken.endpoint.as_str()).collect();
+    let locked = projections::try_lock_endpoints(&mut transaction, &endpoints).await?;
+    let own: Vec<&Done> = in_order().filter(|done| locked.contains(&done.taken.endpoint)).collect();
+    if !own.is_empty() {
+        record(&mut transaction, &own).await?;
+        let ended = own.iter().filter(|done| done.outcome.pause().is_none());
+        let subjects = ended.filter_map(|done| Some((done.taken.endpoint.as_str(), done.taken.subject.as_deref()?)));
+        projections::make_due(&mut transaction, &subjects.collect()).await?;
+    }
+    transaction.commit().await?;
+    Ok(locked)
 }
 
 async fn record(connection: &mut sqlx::PgConnection, results: &[&Done]) -> Result<(), sqlx::Error> {
     let receivers = receivers(results);
-    let attempts: Vec<String> =
-        results.iter().map(|done| serde_json::to_string(&done.taken.attempts.0).unwrap_or_default()).collect();
+    let attempt = |done: &&Done| done.attempt.as_ref().and_then(|attempt| serde_json::to_string(attempt).ok());
     sqlx::query_file!(
         "src/webhooks/finish.sql",
         &results.iter().map(|done| done.taken.id.clone()).collect::<Vec<_>>(),
@@ -173,12 +195,13 @@ async fn record(connection: &mut sqlx::PgConnection, results: &[&Done]) -> Resul
         &results.iter().map(|done| done.outcome.pause()).collect::<Vec<_>>() as &[Option<f64>],
         &results.iter().map(|done| done.taken.leased_until).collect::<Vec<_>>(),
         &results.iter().map(|done| done.taken.tries).collect::<Vec<_>>(),
-        &attempts,
+        &results.iter().map(attempt).collect::<Vec<_>>() as &[Option<String>],
         &receivers.keys().map(|endpoint| (*endpoint).to_owned()).collect::<Vec<_>>(),
         &receivers.values().map(|behaved| behaved.well).collect::<Vec<_>>(),
         &receivers.values().map(|behaved| behaved.failures).collect::<Vec<_>>(),
         &receivers.values().map(|behaved| behaved.peace.as_secs_f64()).collect::<Vec<_>>(),
         DOWN_AFTER_FAILURES,
+        ATTEMPTS_MAX,
         PEACE_MAX.as_secs_f64()
     )
     .execute(connection)
@@ -203,7 +226,7 @@ fn receivers<'a>(results: &[&'a Done]) -> BTreeMap<&'a str, Behaved> {
     let mut receivers: BTreeMap<&str, Behaved> = BTreeMap::new();
     for done in results {
         let behaved = match done.outcome {
-            Outcome::PutOff(_) => continue,
+            Outcome::PutOff(_) | Outcome::Undeliverable => continue,
             Outcome::Arrived | Outcome::Failed { .. } => receivers.entry(&done.taken.endpoint).or_default(),
         };
         match done.outcome {
@@ -213,7 +236,7 @@ fn receivers<'a>(results: &[&'a Done]) -> BTreeMap<&'a str, Behaved> {
                 let asked = if busy { retry_after.unwrap_or_default().max(PEACE) } else { Duration::ZERO };
                 behaved.peace = behaved.peace.max(asked);
             }
-            Outcome::PutOff(_) => {}
+            Outcome::PutOff(_) | Outcome::Undeliverable => {}
         }
     }
     receivers

@@ -2,11 +2,11 @@
 //! gone, and secrets.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aggregates::ids::{Id, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::{Organization, WebhookEndpoint};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -18,6 +18,10 @@ use crate::log::LogError;
 const EVERY: Duration = Duration::from_secs(5);
 /// How many deliveries are forgotten by one statement.
 const BATCH_MAX: i64 = 5_000;
+/// How often deliveries are gone through from the beginning that may be forgotten.
+const AGAIN_EVERY: Duration = Duration::from_secs(3600);
+/// How long a command may take from making a secret to putting it on record.
+const SECRET_UNRECORDED_MAX: chrono::Duration = chrono::Duration::hours(1);
 /// How many secrets are looked at by one statement.
 const SECRETS_MAX: i64 = 1_000;
 
@@ -34,9 +38,10 @@ pub struct Terms {
 
 /// Sweeps until `stop` says so. On several replicas at once it does no harm.
 pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, mut stop: watch::Receiver<bool>) {
+    let mut walk = Walk::default();
     while !*stop.borrow_and_update() {
         let swept = tokio::select! {
-            swept = sweep(&pool, &commands, terms) => swept,
+            swept = sweep(&pool, &commands, terms, &mut walk) => swept,
             _ = stop.changed() => return,
         };
         if let Err(error) = swept {
@@ -47,9 +52,9 @@ pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, mut stop: 
 }
 
 /// Does what is due now. What fails keeps nothing else from being done.
-pub async fn sweep(pool: &PgPool, commands: &Commands, terms: Terms) -> Result<(), Fault> {
+pub async fn sweep(pool: &PgPool, commands: &Commands, terms: Terms, walk: &mut Walk) -> Result<(), Fault> {
     let failing = look_after_failing(pool, commands, terms).await;
-    let finished = forget_finished(pool, terms.retention_days).await.map_err(LogError::from);
+    let finished = forget_finished(pool, terms.retention_days, walk).await.map_err(LogError::from);
     let gone = forget_gone(pool, commands).await;
     let retired = retire_secrets(commands).await;
     failing.and(finished.map_err(Fault::from)).and(gone).and(retired)
@@ -83,26 +88,41 @@ async fn look_after_failing(pool: &PgPool, commands: &Commands, terms: Terms) ->
     Ok(())
 }
 
+/// How far the deliveries have been gone through that may be forgotten.
+#[derive(Default)]
+pub struct Walk {
+    after: String,
+    began: Option<Instant>,
+}
+
 /// Deliveries that were finished long ago. Their ids begin with the time of their events, so they are found from the
-/// beginning of the primary key.
-async fn forget_finished(pool: &PgPool, retention_days: u32) -> Result<(), sqlx::Error> {
+/// beginning of the primary key. What may not go yet, because it was sent again lately, is not looked at each time.
+async fn forget_finished(pool: &PgPool, retention_days: u32, walk: &mut Walk) -> Result<(), sqlx::Error> {
+    if walk.began.is_none_or(|began| began.elapsed() >= AGAIN_EVERY) {
+        *walk = Walk { after: String::new(), began: Some(Instant::now()) };
+    }
     let before = Utc::now() - chrono::Duration::days(retention_days.into());
     let bound =
         WebhookDeliveryId::from_uuid(Uuid::from_u128(u128::from(before.timestamp_millis().unsigned_abs()) << 80));
     loop {
-        let forgotten = sqlx::query!(
-            "DELETE FROM webhook_deliveries WHERE id IN (
-                 SELECT id FROM webhook_deliveries WHERE id < $1 AND due_at IS NULL AND finished_at < $2
-                 ORDER BY id LIMIT $3
-             )",
+        let looked = sqlx::query!(
+            r#"WITH looked AS MATERIALIZED (
+                   SELECT id FROM webhook_deliveries WHERE id > $1 AND id < $2 ORDER BY id LIMIT $4
+               ), forgotten AS (
+                   DELETE FROM webhook_deliveries d USING looked l
+                   WHERE d.id = l.id AND d.due_at IS NULL AND d.finished_at < $3
+               )
+               SELECT max(id) AS last, count(*) AS "count!" FROM looked"#,
+            walk.after,
             bound.as_ref(),
             before,
             BATCH_MAX
         )
-        .execute(pool)
-        .await?
-        .rows_affected();
-        if forgotten < BATCH_MAX.unsigned_abs() {
+        .fetch_one(pool)
+        .await?;
+        let Some(last) = looked.last else { return Ok(()) };
+        walk.after = last;
+        if looked.count < BATCH_MAX {
             return Ok(());
         }
     }
@@ -120,7 +140,8 @@ async fn forget_gone(pool: &PgPool, commands: &Commands) -> Result<(), Fault> {
                    WHERE d.endpoint_id > k.endpoint_id ORDER BY d.endpoint_id LIMIT 1
                ) n
            )
-           SELECT k.endpoint_id AS "endpoint_id!" FROM known k
+           SELECT k.endpoint_id AS "endpoint_id!"
+           FROM (SELECT endpoint_id FROM known UNION SELECT endpoint_id FROM webhook_receivers) k
            WHERE NOT EXISTS (SELECT FROM webhook_endpoints e WHERE e.id = k.endpoint_id AND NOT e.deleted)"#
     )
     .fetch_all(pool)
@@ -171,8 +192,8 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
     let log = commands.log();
     let mut after = String::new();
     loop {
-        let names = sqlx::query_scalar!(
-            "SELECT k.subject_id FROM subject_keys k
+        let keys = sqlx::query!(
+            "SELECT k.subject_id, k.created_at FROM subject_keys k
              WHERE k.subject_id > GREATEST($1, 'whk_') AND k.subject_id < 'whk`' AND k.wrapped IS NOT NULL
                AND NOT EXISTS (
                    SELECT FROM webhook_endpoints e CROSS JOIN LATERAL json_array_elements(e.secrets) s
@@ -187,12 +208,12 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
         .fetch_all(log.pool())
         .await
         .map_err(LogError::from)?;
-        let Some(last) = names.last() else { return Ok(()) };
-        after.clone_from(last);
+        let Some(last) = keys.last() else { return Ok(()) };
+        after.clone_from(&last.subject_id);
         let mut retired = vec![];
-        for name in &names {
-            if is_over(commands, name).await? {
-                retired.push(name.as_str());
+        for key in &keys {
+            if is_over(commands, &key.subject_id, key.created_at).await? {
+                retired.push(key.subject_id.as_str());
             }
         }
         log.keys().retire(&retired).await?;
@@ -200,15 +221,15 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
 }
 
 /// Whether the secret of this name has had its time. One whose endpoint is not on record, or has not come to its number, may
-/// be just about to be: a command makes it first.
-async fn is_over(commands: &Commands, name: &str) -> Result<bool, LogError> {
+/// be just about to be: a command makes it first, and may be refused after that.
+async fn is_over(commands: &Commands, name: &str, created_at: DateTime<Utc>) -> Result<bool, LogError> {
     let named = name.split_once('#').and_then(|(id, number)| Some((id.parse().ok()?, number.parse::<u64>().ok()?)));
     let Some((id, number)): Option<(WebhookEndpointId, u64)> = named else { return Ok(false) };
     let now = commands.log().current(&[id.clone().into()]).await?;
     let endpoint = now.get::<WebhookEndpoint>(&id);
     let newest = endpoint.state.secrets.first().map_or(0, |secret| secret.number);
     if number > newest {
-        return Ok(false);
+        return Ok(created_at < Utc::now() - SECRET_UNRECORDED_MAX);
     }
     let signs = endpoint.state.signing_at(Utc::now()).any(|own| own == number);
     Ok(!signs || is_gone(commands, id.as_ref()).await?)

@@ -491,8 +491,11 @@ async fn nothing_is_sent_to_addresses_inside() {
     let created = world.create(json!({"url": "http://example.com/hook", "events": ["org.renamed"]})).await;
     let endpoint = created.text("/endpoint/id");
     let pool = world.database.pool().await;
-    let statement = "UPDATE webhook_endpoints SET url = $1";
-    sqlx::query(statement).bind(world.receiver.url("hook")).execute(&pool).await.unwrap();
+    eventually("it is shown", || async {
+        let statement = "UPDATE webhook_endpoints SET url = $1";
+        sqlx::query(statement).bind(world.receiver.url("hook")).execute(&pool).await.unwrap().rows_affected() == 1
+    })
+    .await;
     world.rename("Inside").await;
     let delivery = world.settled(&endpoint, 1, "RETRYING").await.remove(0);
     let attempt = &delivery["attempts"][0];
@@ -515,7 +518,7 @@ async fn an_endpoint_that_is_deleted_takes_what_is_left_along() {
     let commands = world.server.service().core().commands.clone();
     let pool = world.server.service().core().database.deliveries.clone();
     eventually("its deliveries are forgotten", || async {
-        tenancy::webhooks::sweep::sweep(&pool, &commands, TERMS).await.unwrap();
+        tenancy::webhooks::sweep::sweep(&pool, &commands, TERMS, &mut Default::default()).await.unwrap();
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM webhook_deliveries").fetch_one(&pool).await.unwrap();
         left == 0
     })
@@ -529,8 +532,13 @@ async fn an_endpoint_that_is_deleted_takes_what_is_left_along() {
     let coming: aggregates::ids::WebhookEndpointId = aggregates::ids::Id::random();
     let keys = world.server.service().core().commands.log().clone();
     tenancy::webhooks::signature::make(keys.keys(), &coming, 1).await.unwrap().unwrap();
-    tenancy::webhooks::sweep::sweep(&pool, &commands, TERMS).await.unwrap();
+    tenancy::webhooks::sweep::sweep(&pool, &commands, TERMS, &mut Default::default()).await.unwrap();
     assert_eq!(secrets().await, [format!("{coming}#1")]);
+    // Unless that command was refused: then nothing comes of it.
+    let aged = "UPDATE subject_keys SET created_at = now() - interval '2 hours'";
+    sqlx::query(aged).execute(&owner).await.unwrap();
+    tenancy::webhooks::sweep::sweep(&pool, &commands, TERMS, &mut Default::default()).await.unwrap();
+    assert!(secrets().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -548,7 +556,9 @@ async fn finished_deliveries_are_forgotten_after_their_time_and_open_ones_are_no
         "UPDATE webhook_deliveries SET id = 'dlv_00' || substr(id, 7), finished_at = finished_at - interval '31 days'";
     sqlx::query(aged).execute(&pool).await.unwrap();
     let core = world.server.service().core();
-    tenancy::webhooks::sweep::sweep(&core.database.deliveries, &core.commands, TERMS).await.unwrap();
+    tenancy::webhooks::sweep::sweep(&core.database.deliveries, &core.commands, TERMS, &mut Default::default())
+        .await
+        .unwrap();
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM webhook_deliveries").fetch_one(&pool).await.unwrap();
     assert_eq!(left, 1);
 }
@@ -767,4 +777,101 @@ async fn a_rebuild_under_load_loses_no_delivery() {
     let ids: std::collections::BTreeSet<&str> = got.iter().map(Got::id).collect();
     assert_eq!(ids.len(), 80);
     world.settled(&endpoint, 80, "SUCCEEDED").await;
+}
+
+/// What happens while a backfill has no room may wait for its end, and so must not take the room.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_backfill_does_not_hold_it_up() {
+    let world = World::new().await;
+    let terms = json!({"events": ["project.*"], "ordering": "PER_SUBJECT"});
+    let (endpoint, _) = world.endpoint("hook", terms).await;
+    world.act("disableWebhookEndpoint", &endpoint).await;
+    world.projects(0..2).await;
+    let pool = world.database.pool().await;
+    // As if very much had happened after the endpoint is enabled, and before what it missed is written.
+    let later = "INSERT INTO webhook_deliveries
+            (id, endpoint_id, organization_id, event_id, event_type, audit_sequence, subject_id, created_at, due_at)
+        SELECT 'dlv_later' || n, $1, $2, 'evt_later' || n, 'ProjectRenamed', 1000000 + n, 'prj_later', now(), 'infinity'
+        FROM generate_series(1, 6000) n";
+    sqlx::query(later).bind(&endpoint).bind(&world.organization).execute(&pool).await.unwrap();
+    world.act("enableWebhookEndpoint", &endpoint).await;
+    assert_eq!(world.receiver.wait("hook", 2).await.len(), 2);
+}
+
+/// A receiver that fails a whole batch is left in peace for a second, not for as many as there were deliveries in it; and
+/// one that takes something again is not left in peace any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_failure_makes_a_short_pause() {
+    let world = World::new().await;
+    let (endpoint, _) = world.endpoint("hook", json!({"events": ["project.created"]})).await;
+    world.act("disableWebhookEndpoint", &endpoint).await;
+    world.projects(0..16).await;
+    world.receiver.behave("hook", Behaviour::Status(500));
+    world.act("enableWebhookEndpoint", &endpoint).await;
+    let pool = world.database.pool().await;
+    let standing = || async {
+        let statement = "SELECT failures, extract(epoch FROM down_until - now())::float8 FROM webhook_receivers";
+        let row: Option<(i32, Option<f64>)> = sqlx::query_as(statement).fetch_optional(&pool).await.unwrap();
+        row.unwrap_or_default()
+    };
+    eventually("it is down", || async { standing().await.0 >= 5 }).await;
+    let (failures, pause) = standing().await;
+    assert!(failures <= 6 && pause.is_some_and(|pause| pause <= 2.1), "{failures} {pause:?}");
+    world.receiver.behave("hook", Behaviour::Status(200));
+    world.settled(&endpoint, 16, "SUCCEEDED").await;
+    assert_eq!(standing().await, (0, None));
+}
+
+/// What a receiver has earned is not its successor's.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_url_begins_anew() {
+    let world = World::new().await;
+    let (endpoint, _) = world.endpoint("old", json!({"events": ["project.created"]})).await;
+    world.receiver.behave("old", Behaviour::Busy("86400"));
+    world.projects(0..1).await;
+    world.receiver.wait("old", 1).await;
+    eventually("it is on record", || async { world.deliveries(&endpoint).await[0]["state"] == "RETRYING" }).await;
+    let input = json!({"endpointId": endpoint, "url": world.receiver.url("new")});
+    let moved = world.owner.run("updateWebhookEndpoint", "UpdateWebhookEndpointInput", input, "endpoint { id }").await;
+    assert!(moved.accepted(), "{moved:?}");
+    world.projects(1..2).await;
+    world.receiver.wait("new", 1).await;
+}
+
+/// Whoever holds an endpoint's lock for long keeps nobody else's deliveries from being recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_held_for_long_holds_up_one_endpoint_only() {
+    let world = World::new().await;
+    let (held, _) = world.endpoint("held", json!({"events": ["org.renamed"], "ordering": "PER_SUBJECT"})).await;
+    let (other, _) = world.endpoint("other", json!({"events": ["project.*"], "ordering": "PER_SUBJECT"})).await;
+    world.receiver.behave("held", Behaviour::Hang(Duration::from_millis(700)));
+    world.rename("Held").await;
+    world.receiver.wait("held", 1).await;
+    let pool = world.database.pool().await;
+    let mut holder = pool.begin().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
+    sqlx::query(lock).bind(0x7eb0_i32).bind(&held).execute(&mut *holder).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.projects(0..3).await;
+    world.settled(&other, 3, "SUCCEEDED").await;
+    world.receiver.behave("held", Behaviour::Status(200));
+    assert_ne!(world.deliveries(&held).await[0]["state"], "SUCCEEDED");
+    holder.rollback().await.unwrap();
+    world.settled(&held, 1, "SUCCEEDED").await;
+}
+
+/// Two endpoints of an organization that may have one delivery under way take turns.
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_share_what_their_organization_may_have() {
+    let world = World::with(&[("TENANCY_WEBHOOKS__IN_FLIGHT_MAX", "4")]).await;
+    let (first, _) = world.endpoint("first", json!({"events": ["project.created"]})).await;
+    let (second, _) = world.endpoint("second", json!({"events": ["project.created"]})).await;
+    world.receiver.behave("first", Behaviour::Hang(Duration::from_millis(50)));
+    world.receiver.behave("second", Behaviour::Hang(Duration::from_millis(50)));
+    world.projects(0..24).await;
+    let got = |path: &str| world.receiver.at(path).len();
+    eventually("a part is through", || async { got("first") + got("second") >= 20 }).await;
+    assert!(got("first") > 2 && got("second") > 2, "{} and {}", got("first"), got("second"));
+    world.settled(&first, 24, "SUCCEEDED").await;
+    world.settled(&second, 24, "SUCCEEDED").await;
 }
