@@ -228,6 +228,9 @@ struct Work<S> {
 
 impl<S: Source> Work<S> {
     async fn run(&self, control: &mut PgConnection) -> Result<Rebuilt, Failure> {
+        for projection in &self.projections {
+            self.allow(control, *projection).await?;
+        }
         self.fill(control).await?;
         self.stage.send_replace(Stage::Indexing);
         for projection in &self.projections {
@@ -373,14 +376,11 @@ impl<S: Source> Work<S> {
         if made.is_empty() || !fits {
             return Err(Failure::Superseded(projection.name()));
         }
-        if projection.has_outbox() {
-            if made.iter().any(|(partition, offset)| shown.get(partition) < Some(offset)) {
-                return Ok(None);
-            }
-            if self.held_back(&mut transaction, projection).await? {
-                return Err(Failure::HeldBack(projection.name()));
-            }
+        if projection.has_outbox() && made.iter().any(|(partition, offset)| shown.get(partition) < Some(offset)) {
+            return Ok(None);
         }
+        // Once more: it may have come to that since.
+        self.allow(&mut transaction, projection).await?;
         // Whoever has leased the new checkpoints by the time that the names are others waits for this lock, and hears of
         // the new names before it is given. Readers do not wait.
         for table in tables(&mut transaction, &serving).await? {
@@ -417,13 +417,19 @@ impl<S: Source> Work<S> {
         Ok(Some(events))
     }
 
-    /// Whether the old tables leave streams out.
-    async fn held_back(&self, connection: &mut PgConnection, projection: Projection) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM parked WHERE projection = $1 AND version = $2 AND NOT shadow)")
-            .bind(projection.name())
-            .bind(projection.version())
-            .fetch_one(connection)
-            .await
+    /// Refuses where the old tables leave streams out that have something to send: the new ones would not.
+    async fn allow(&self, connection: &mut PgConnection, projection: Projection) -> Result<(), Failure> {
+        if !projection.has_outbox() {
+            return Ok(());
+        }
+        let held_back: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM parked WHERE projection = $1 AND version = $2 AND NOT shadow)",
+        )
+        .bind(projection.name())
+        .bind(projection.version())
+        .fetch_one(connection)
+        .await?;
+        if held_back { Err(Failure::HeldBack(projection.name())) } else { Ok(()) }
     }
 }
 
