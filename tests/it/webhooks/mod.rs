@@ -861,3 +861,44 @@ async fn a_lock_that_is_held_for_long_holds_up_one_endpoint_only() {
     holder.rollback().await.unwrap();
     world.settled(&held, 1, "SUCCEEDED").await;
 }
+
+/// Whoever lost his lease has nothing to say of what failed: somebody else is at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_whose_lease_is_over_is_not_recorded() {
+    let world = World::new().await;
+    let (endpoint, _) = world.endpoint("hook", json!({"events": ["org.renamed"]})).await;
+    world.receiver.behave("hook", Behaviour::Hang(Duration::from_secs(30)));
+    world.rename("Lost").await;
+    world.receiver.wait("hook", 1).await;
+    let pool = world.database.pool().await;
+    let taken = "UPDATE webhook_deliveries SET leased_until = now() + interval '60 seconds'";
+    assert_eq!(sqlx::query(taken).execute(&pool).await.unwrap().rows_affected(), 1);
+    // Longer than an attempt may take.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let delivery = world.deliveries(&endpoint).await.remove(0);
+    assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("PENDING"), &json!([])));
+}
+
+/// What a receiver answers while a person is erased is not kept either: it may repeat what it was sent before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_after_an_erasure_is_not_kept() {
+    let world = World::new().await;
+    let eve = world.server.user("eve@example.com");
+    world.owner.bring_in(&world.organization, &eve, "eve@example.com", &["member"]).await;
+    let user = eve.user_id().await;
+    let (endpoint, _) = world.endpoint("hook", json!({"events": ["org.renamed"]})).await;
+    world.receiver.behave("hook", Behaviour::Drip(Duration::from_millis(900)));
+    world.rename("Before").await;
+    assert_eq!(
+        world.settled(&endpoint, 1, "SUCCEEDED").await[0]["attempts"][0]["responseExcerpt"].as_str().map(|s| &s[..1]),
+        Some(".")
+    );
+    world.rename("Meanwhile").await;
+    world.receiver.wait("hook", 2).await;
+    let input = json!({"subject": {"userId": user}, "reason": "asked for it"});
+    let erased = world.server.operator().run("eraseSubject", "EraseSubjectInput", input, "__typename").await;
+    assert!(erased.accepted(), "{erased:?}");
+    for delivery in world.settled(&endpoint, 2, "SUCCEEDED").await {
+        assert_eq!(delivery["attempts"][0]["responseExcerpt"], Value::Null, "{delivery}");
+    }
+}
