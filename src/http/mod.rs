@@ -8,6 +8,7 @@ mod graphql;
 mod limits;
 mod operation;
 mod tiles;
+mod unread;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -82,7 +83,11 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool) -> Router {
     if with_graphiql {
         router = router.merge(graphiql::routes());
     }
-    router.fallback(operation::no_such_route).layer(middleware::from_fn(name_request)).with_state(shared)
+    router
+        .fallback(operation::no_such_route)
+        .layer(middleware::from_fn(unread::take_in))
+        .layer(middleware::from_fn(name_request))
+        .with_state(shared)
 }
 
 /// Gives each request an id, taken from the client where it is usable, and hands it back.

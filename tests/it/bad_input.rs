@@ -1,9 +1,13 @@
 //! Bad input gets the contract's code and a message that says what was wrong and what would be right; never a 500,
 //! never a panic, nothing written.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{Database, Server, nobody_id};
 
@@ -75,6 +79,34 @@ async fn documents_and_tokens_that_cannot_be_read() {
     let too_large = query(&" ".repeat(300_000));
     let (status, _) = post(&server, &too_large, None).await;
     assert_eq!(status, 413);
+    server.stop().await;
+}
+
+/// A connection that is closed while somebody sends is reset, and he never sees why he was refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_arrives_though_the_body_is_still_on_its_way() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let host = server.url("").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let cases = [
+        ("content-type: application/json\r\n", "413"),
+        ("content-type: application/json\r\nauthorization: Bearer x\r\n", "401"),
+        ("content-type: text/plain\r\n", "415"),
+    ];
+    for (headers, status) in cases {
+        let mut connection = TcpStream::connect(&host).await.unwrap();
+        let piece = [b' '; 40_000];
+        let head = format!("POST /graphql HTTP/1.1\r\nhost: {host}\r\n{headers}content-length: 400000\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..10 {
+            // Long enough for a refusal to be ready, and for a server that hung up to have done so.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            connection.write_all(&piece).await.unwrap_or_else(|error| panic!("{status}: {error}"));
+        }
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+    }
     server.stop().await;
 }
 

@@ -1,0 +1,75 @@
+//! What is left of a request when its answer is known before its body was read: too long, without a valid token, of
+//! another type.
+//!
+//! Whoever closes a connection on which the other side still sends resets it, and the reset overtakes the answer
+//! (RFC 9112, section 9.6): the client would see a broken connection instead of why it was refused. So the rest is read
+//! and thrown away before the answer goes out, as far as the limits here allow.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body::{Frame, SizeHint};
+
+/// How much of a body is thrown away after its request was answered, in bytes.
+const UNREAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long the rest of a body may take to come.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Answers a request, and does not let the answer go out before its body has come in.
+pub(super) async fn take_in(request: Request, next: Next) -> Response {
+    // Who asks whether he may send has not sent anything yet, and learns by the answer that he need not.
+    if request.body().is_end_stream() || request.headers().contains_key(header::EXPECT) {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    let rest = Rest(Arc::new(Mutex::new(body)));
+    let response = next.run(Request::from_parts(head, Body::new(rest.clone()))).await;
+    // Past the limits the connection breaks, as it would without this.
+    let _ = tokio::time::timeout(UNREAD_TIME_MAX, rest.throw_away()).await;
+    response
+}
+
+/// A body of which the handler reads as much as it wants.
+#[derive(Clone)]
+struct Rest(Arc<Mutex<Body>>);
+
+impl Rest {
+    fn with<T>(&self, read: impl FnOnce(Pin<&mut Body>) -> T) -> T {
+        read(Pin::new(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    async fn throw_away(&self) {
+        let mut left = UNREAD_BYTES_MAX;
+        while !self.is_end_stream() {
+            let frame = poll_fn(|context| self.with(|body| body.poll_frame(context))).await;
+            let Some(Ok(frame)) = frame else { return };
+            let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = less;
+        }
+    }
+}
+
+impl HttpBody for Rest {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.with(|body| body.poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.with(|body| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.with(|body| body.size_hint())
+    }
+}
