@@ -53,6 +53,14 @@ const ROTATE_HELP: &str = "Give the new key as TENANCY_SECRETS__MASTER_KEY (or i
 TENANCY_SECRETS__MASTER_KEY_OTHER (or in master.key.other), to every replica, and start them again; run this; then take
 the other one away. Where replicas start one after the other, first give them the new key as the other one.";
 
+const PRUNE_HELP: &str =
+    "What stays: that the organization was there, when it was purged and pruned, ids and times of its events, and
+their hashes, by which exports of before still verify. The time counts from when the owner of the database first saw
+the purge: by the service, or by a run of this, also a dry one.
+
+Example:
+  TENANCY_DATABASE__OWNER_URL=postgres://… TENANCY_AUDIT__PURGED_KEPT_DAYS=400 tenancy prune --dry-run";
+
 /// How long the end of the program waits for what cannot be broken off.
 const BLOCKED_WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -110,6 +118,14 @@ enum Command {
     /// service or without one; goes on where an earlier one was cut off.
     #[command(after_help = ROTATE_HELP)]
     RotateMasterKey,
+    /// Take away the content of purged organizations' audit trails that were kept for audit.purged_kept_days. As the owner
+    /// of the database; beside a running service, which does it by itself where it knows the owner, or without one.
+    #[command(after_help = PRUNE_HELP)]
+    Prune {
+        /// Only say what would be done, and what is still kept for how long.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// After the database was restored to an earlier point: begin a new epoch and check everything.
     #[command(after_help = RECOVER_HELP)]
     Recover {
@@ -362,6 +378,7 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
             diff::diff(config, &organization, from, to).await
         }
         Command::RotateMasterKey => operate::rotate_master_key(config).await,
+        Command::Prune { dry_run } => operate::prune(config, dry_run).await,
         Command::Recover { repair, erased } => operate::recover(config, repair, &erased).await,
         Command::Audit { command: Audit::Verify { .. } } | Command::Schema | Command::Config => {
             unreachable!("answered before anything is started")

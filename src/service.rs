@@ -24,11 +24,12 @@ use crate::audit;
 use crate::audit::note::Signer;
 use crate::audit::seal::Sealer;
 use crate::commands::home::Home;
+use crate::commands::prune::Pruned;
 use crate::commands::{Commands, Fault, Rules};
 use crate::config::{self, Config};
 use crate::database::embedded::Purpose;
 use crate::database::roles::Role;
-use crate::database::{self, Database};
+use crate::database::{self, Database, Owner};
 use crate::erased::{self, ErasedList};
 use crate::feed::{self, Feeds};
 use crate::graphql::{App, schema};
@@ -40,6 +41,9 @@ use crate::webhooks::{self, Deliverer, Schedule, Sender, Targets};
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
 const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
 const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
+/// How often it is looked whose trail was kept for long enough, and how soon again where something has to wait.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+const PRUNE_AGAIN: Duration = Duration::from_secs(2);
 /// The file of the master key, in the data directory.
 const MASTER_KEY_FILE: &str = "master.key";
 /// The file of the one before, or of the one to come.
@@ -268,6 +272,7 @@ impl Service {
         let until = stopping.clone();
         tasks.spawn(async move { sweeper.run_sweeper(until).await });
         run_webhooks(config, &core, &stopping, &mut tasks)?;
+        run_pruning(config, &core, &stopping, &mut tasks);
         let sealer = core.sealer(config).await?;
         let until = stopping.clone();
         tasks.spawn(async move { sealer.run(until).await });
@@ -376,6 +381,56 @@ async fn carry_on_rebuilds(rebuilder: Arc<Rebuilder<Log>>, pool: PgPool) {
             }
         }
     }
+}
+
+/// Takes away the content of purged organizations' trails when their time is over, where the owner of the database is
+/// known.
+fn run_pruning(config: &Config, core: &Core, stopping: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    let kept_days = config.audit.purged_kept_days;
+    if kept_days == 0 {
+        return;
+    }
+    let (owner, commands, mut until) = (core.database.owner(), core.commands.clone(), stopping.clone());
+    let look = async move {
+        loop {
+            let pause = match prune(&owner, &commands, kept_days).await {
+                Ok(Some(pruned)) if pruned.iter().any(|(_, outcome)| outcome.is_err()) => PRUNE_AGAIN,
+                Ok(Some(_)) => PRUNE_EVERY,
+                Ok(None) => {
+                    tracing::info!(
+                        "trails of purged organizations are left to `tenancy prune`: who owns the database is not known here"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "trails of purged organizations could not be pruned; it will be tried again");
+                    PRUNE_EVERY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tasks.spawn(async move {
+        tokio::select! {
+            _ = until.changed() => {}
+            () = look => {}
+        }
+    });
+}
+
+/// `None` where nobody who is known owns the database.
+async fn prune(owner: &Owner, commands: &Commands, kept_days: u32) -> Result<Option<Vec<Pruned>>, Error> {
+    let Some(owner) = owner.connect().await? else { return Ok(None) };
+    let due = commands.record_prunings(&owner, kept_days).await?;
+    let pruned = commands.prune(&owner, due).await;
+    owner.close().await;
+    for (organization, outcome) in pruned.iter().flatten() {
+        match outcome {
+            Ok(events) => tracing::info!(%organization, events, "the trail of a purged organization was pruned"),
+            Err(why) => tracing::info!(%organization, %why, "the trail of a purged organization is not pruned yet"),
+        }
+    }
+    Ok(Some(pruned?))
 }
 
 /// Looks whether the database went back to an earlier point, and forgets then what was in memory.

@@ -42,7 +42,7 @@ pub use organization::Organization;
 pub use personal::{Digest, Personal};
 pub use project::Project;
 pub use recorded::{Origin, Recorded};
-pub use stream::{Event, StreamId, UnreadableEvent, descriptors, descriptors_of_organizations, upcasters};
+pub use stream::{Event, PRUNED, StreamId, UnreadableEvent, descriptors, descriptors_of_organizations, upcasters};
 pub use user::User;
 pub use webhook::WebhookEndpoint;
 

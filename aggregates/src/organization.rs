@@ -223,6 +223,13 @@ crate::events! {
             /// The external id that it had.
             external_id: Option<String>,
         }
+        /// The time for which the purged organization's trail is kept is over: its events have no content any more.
+        OrgPruned "1.0" {
+            /// For how many days it was kept after the purge.
+            kept_days: u64,
+            /// When the organization was created.
+            created_at: DateTime<Utc>,
+        }
         /// An operator holds on to everything of the organization: nothing of it is purged, and nobody in it erased.
         OrgLegalHoldSet "1.0" {
             /// Since when.
@@ -381,6 +388,8 @@ impl OrganizationEvent {
                 let slug = std::iter::once(release(Scope::OrganizationSlug, slug));
                 slug.chain(external_id.iter().map(|id| release(Scope::ExternalId, id))).collect()
             }
+            // What an organization claimed and used goes with its events.
+            E::OrgPruned { .. } => vec![],
             E::OrgLimitSet { limit, maximum, .. } => {
                 vec![Effect::Maximum { name: limit.clone(), maximum: *maximum }]
             }
@@ -427,6 +436,8 @@ pub struct Organization {
     pub exists: bool,
     /// Whether it is gone for good.
     pub purged: bool,
+    /// Whether its events before that are gone too.
+    pub pruned: bool,
     /// Its display name.
     pub name: String,
     /// Its unique short name.
@@ -567,6 +578,11 @@ pub enum OrganizationCommand {
         /// Now.
         at: DateTime<Utc>,
     },
+    /// Let its events go too, once the time for which they are kept after the purge is over.
+    Prune {
+        /// How long that is.
+        kept_days: u64,
+    },
     /// Hold on to it.
     SetLegalHold {
         /// Why.
@@ -684,6 +700,13 @@ impl Organization {
         if let C::Create { .. } = command {
             return self.create(command);
         }
+        if let C::Prune { kept_days } = command {
+            return match (self.purged, self.pruned) {
+                (true, false) => Ok(vec![E::OrgPruned { kept_days, created_at: self.created_at }]),
+                (true, true) => Err(Refusal::InvalidState("the organization's trail is pruned already".into())),
+                (false, _) => Err(Refusal::InvalidState("the organization is not purged".into())),
+            };
+        }
         if !self.is_present() {
             return Err(Refusal::NotFound);
         }
@@ -696,7 +719,7 @@ impl Organization {
             return Err(Refusal::InvalidState("the organization is deleted: restore it first".into()));
         }
         match command {
-            C::Create { .. } => unreachable!("answered above"),
+            C::Create { .. } | C::Prune { .. } => unreachable!("answered above"),
             C::Update { id, name, slug, contact_email, external_id, reason } => {
                 let reason = text::reason("reason", reason.as_deref())?;
                 self.update(&id, name, slug, contact_email, external_id, reason)
@@ -1078,10 +1101,18 @@ impl Organization {
                 self.status.deleted_by_operator = false;
                 self.purge_at = None;
             }
-            E::OrgPurged { .. } => {
+            E::OrgPurged { slug, external_id } => {
                 self.purged = true;
+                (self.slug, self.external_id) = (slug, external_id);
                 (self.contact_email, self.verification_reason, self.ownership_offer) = (None, None, None);
                 self.settings.clear();
+            }
+            // The same whether it follows what was, or what is left of it.
+            E::OrgPruned { created_at, .. } => {
+                let (slug, external_id) = (std::mem::take(&mut self.slug), self.external_id.take());
+                *self =
+                    Self { exists: true, purged: true, pruned: true, slug, external_id, created_at, ..Self::default() };
+                self.status.lifecycle = Lifecycle::Deleted;
             }
             E::OrgLegalHoldSet { held_since, reason } => {
                 self.legal_hold = Some(LegalHold { since: held_since, reason: reason.unwrap_or_default() });
@@ -1123,4 +1154,4 @@ fn may_end(name: &str, before: Option<&OwnRole>, by: Permissions) -> Result<(), 
     }
 }
 
-aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 4, personal [contact_email]);
+aggregate!(Organization, "Organization", OrganizationCommand, OrganizationEvent, shape 5, personal [contact_email]);

@@ -66,20 +66,23 @@ macro_rules! streams {
         #[allow(clippy::large_enum_variant)]
         pub enum Event {
             $(#[doc = "An event of this aggregate."] $name($event),)*
+            /// One of an organization that was purged and whose trail's retention is over ([`PRUNED`]): that there was
+            /// an event is all that is left of it. Nobody appends it.
+            Pruned,
         }
 
         impl Event {
             /// Its declaration.
             pub fn descriptor(&self) -> &'static Descriptor {
-                match self { $(Self::$name(event) => event.descriptor(),)* }
+                match self { $(Self::$name(event) => event.descriptor(),)* Self::Pruned => &PRUNED }
             }
             /// Which claims and tallies it changes.
             pub fn effects(&self) -> Vec<Effect> {
-                match self { $(Self::$name(event) => event.effects(),)* }
+                match self { $(Self::$name(event) => event.effects(),)* Self::Pruned => vec![] }
             }
             /// Shows `visit` each personal datum with the name of its field.
             pub fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
-                match self { $(Self::$name(event) => event.visit_personal(visit),)* }
+                match self { $(Self::$name(event) => event.visit_personal(visit),)* Self::Pruned => {} }
             }
             fn parse(aggregate_type: &str, payload: &str) -> Result<Self, String> {
                 match aggregate_type {
@@ -109,6 +112,11 @@ streams! {
     ApiToken(ApiTokenId, ApiTokenEvent);
     WebhookEndpoint(WebhookEndpointId, WebhookEndpointEvent);
 }
+
+/// What takes the place of an event's declaration once it was pruned. It is no event that anybody reads of: the readers
+/// of trails, feeds and exports leave it out.
+pub static PRUNED: Descriptor =
+    Descriptor { name: "Pruned", version: "1.0", description: "The content of this event was removed.", fields: &[] };
 
 /// The declarations of the events that belong to an organization, in order.
 pub fn descriptors_of_organizations() -> impl Iterator<Item = &'static Descriptor> {
@@ -141,6 +149,9 @@ impl Event {
         payload: &str,
         upcasters: &[Box<dyn EventUpcaster>],
     ) -> Result<Self, UnreadableEvent> {
+        if event_type == PRUNED.name {
+            return Ok(Self::Pruned);
+        }
         let aggregate_type = stream.aggregate_type();
         let unreadable = |reason: String| UnreadableEvent {
             aggregate_type: aggregate_type.to_owned(),

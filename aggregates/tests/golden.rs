@@ -110,6 +110,7 @@ fn of_organizations() -> Vec<OrganizationEvent> {
         E::OrgDeleted { previous_lifecycle: Lifecycle::Inactive, purge_at: at(720), by_operator: true, reason: why() },
         E::OrgRestored { lifecycle: Lifecycle::Inactive, reason: why() },
         E::OrgPurged { slug: "acme".into(), external_id: Some("crm-7".into()) },
+        E::OrgPruned { kept_days: 400, created_at: at(0) },
         E::OrgLegalHoldSet { held_since: at(24), reason: why() },
         E::OrgLegalHoldReleased { held_since: at(24), reason: why() },
         E::OrgLimitSet {
@@ -641,6 +642,7 @@ fn a_declaration_belongs_to_its_event() {
             Event::User(event) => (event.event_type(), event.event_version()),
             Event::ApiToken(event) => (event.event_type(), event.event_version()),
             Event::WebhookEndpoint(event) => (event.event_type(), event.event_version()),
+            Event::Pruned => continue,
         };
         assert_eq!((name.as_str(), version.as_str()), (event.descriptor().name, event.descriptor().version));
     }

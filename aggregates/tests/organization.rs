@@ -145,6 +145,10 @@ fn purged() -> Event {
     Event::OrgPurged { slug: "acme".into(), external_id: Some("crm-7".into()) }
 }
 
+fn pruned() -> Event {
+    Event::OrgPruned { kept_days: 400, created_at: at(0) }
+}
+
 fn set_limit(limit: &str, value: LimitChange) -> Command {
     Command::SetLimit { limit: limit.into(), value, reason: why() }
 }
@@ -230,6 +234,7 @@ fn every_command_in_every_lifecycle() {
             ("restore late", restore(10), &[nf, is, is, is, nf]),
             ("purge early", early, &[nf, is, is, is, nf]),
             ("purge in time", due, &[nf, is, is, "OrgPurged", nf]),
+            ("prune", Command::Prune { kept_days: 400 }, &[is, is, is, is, "OrgPruned"]),
             ("limit", set_limit(MEMBERS, LimitChange::Unlimited), &[nf, "OrgLimitSet", "OrgLimitSet", is, nf]),
             ("plan", change_plan("big", limits(None, None)), &[nf, "OrgPlanChanged", "OrgPlanChanged", is, nf]),
         ],
@@ -652,6 +657,18 @@ fn a_purge_frees_the_names_that_the_organization_has_now() {
 }
 
 #[test]
+fn a_trail_is_pruned_once_and_what_is_left_folds_to_the_same() {
+    let history = [created(), deleted(), purged(), pruned()];
+    let whole: Organization = fold(&history);
+    // Of the events before the purge there are only versions then.
+    assert_eq!(whole, fold(&history[2..]));
+    assert!(whole.exists && whole.purged && !whole.is_present());
+    assert_eq!((whole.name.as_str(), whole.slug.as_str(), whole.created_at), ("", "acme", at(0)));
+    let again = given::<Organization>(&history).when(Command::Prune { kept_days: 1 }).inspect_result();
+    assert_eq!(outcome(again), "InvalidState");
+}
+
+#[test]
 fn a_restored_organization_is_not_purged_at_the_old_time() {
     let result =
         given::<Organization>(&[created(), deleted(), restored()]).when(Command::Purge { at: at(99) }).inspect_result();
@@ -886,6 +903,7 @@ fn without_effects() -> Vec<Event> {
         deactivated(),
         Event::OrgActivated { reason: None },
         Event::OrgLegalHoldSet { held_since: at(1), reason: None },
+        pruned(),
         Event::OrgLegalHoldReleased { held_since: at(1), reason: None },
         defined(&[]),
         Event::RoleChanged {

@@ -1,9 +1,9 @@
 //! By what events of the audit trail are found: their actions, their actors and what they belong together by.
 //!
 //! A row is the hash of a term and the place of an event. Two terms may share a hash, so whoever reads looks at the
-//! event itself too. What is in the log never changes, and so no row here ever does.
+//! event itself too. What is in the log never changes, and so no row here ever does; what is pruned there goes here with it.
 
-use aggregates::Recorded;
+use aggregates::{Event, Recorded};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
@@ -47,8 +47,12 @@ pub fn actor_id(actor: &str) -> &str {
     actor.split_once(':').map_or(actor, |(_, id)| id)
 }
 
-/// The terms of an event. One that belongs to no organization is looked for over all of them only.
+/// The terms of an event. One that belongs to no organization is looked for over all of them only, and one that was
+/// pruned not at all.
 fn terms(recorded: &Recorded) -> Vec<i64> {
+    if recorded.event == Event::Pruned {
+        return vec![];
+    }
     let mut terms = vec![Term::Correlation(recorded.origin.correlation_id.as_bytes()).hash()];
     if let Some(organization) = &recorded.organization {
         let (organization, actor) = (organization.as_ref(), recorded.origin.actor.to_string());

@@ -225,6 +225,8 @@ impl Row {
             }
             E::OrgPurged { .. } => self.purged = true,
             E::OrgPlanChanged { plan, .. } => self.plan = plan.clone(),
+            // It has no row any more.
+            E::OrgPruned { .. } => {}
             // Settings have a table of their own; limits are read where commands are held against them.
             E::OrgSettingsUpdated { .. }
             | E::OrgLimitSet { .. }

@@ -132,6 +132,8 @@ impl Fold {
             }
             // Of tokens and endpoints a snapshot says how many there were.
             (_, Event::ApiToken(_) | Event::WebhookEndpoint(_)) => {}
+            // Then the organization is purged, and was nothing that could be shown.
+            (_, Event::Pruned) => {}
             (_, Event::User(_)) => return Err(corrupt("a user's event in an organization".to_owned())),
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Whether the log is still what was sealed: for who has the database; others verify a bundle.
 
+use aggregates::PRUNED;
 use aggregates::ids::OrganizationId;
 use sqlx::PgPool;
 
@@ -86,6 +87,8 @@ async fn compare(
          WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3 ORDER BY audit_sequence"
     );
     let (mut frontier, mut events) = (Frontier::default(), 0);
+    // Events without content, and whether a later one, which is as it was sealed, says that they have lost it.
+    let (mut pruned, mut may_be_pruned): (Option<u64>, bool) = (None, false);
     while frontier.size() < size {
         let from = frontier.size();
         let to = (from + TILE).min(size);
@@ -105,13 +108,20 @@ async fn compare(
             frontier.push(*hash, |_, _| {});
             match rows.next_if(|row| row.event.audit_sequence == Some(sequence.cast_signed())) {
                 None => wrong.push(format!("{organization}: event {sequence} is gone")),
+                Some(row) if row.event.event_type == PRUNED.name => pruned = Some(sequence),
                 Some(row) if Leaf::new(&row.event, &row.metadata).hash() != *hash => {
                     let id = row.event.event_id;
                     wrong.push(format!("{organization}: event {sequence} ({id}) is not what was sealed"));
                 }
-                Some(_) => events += 1,
+                Some(row) => {
+                    events += 1;
+                    may_be_pruned |= row.event.event_type == "OrgPruned" && row.event.aggregate_id == organization;
+                }
             }
         }
+    }
+    if let Some(sequence) = pruned.filter(|_| !may_be_pruned) {
+        wrong.push(format!("{organization}: event {sequence} has no content, and nothing says that it may be pruned"));
     }
     Ok((events, Some(frontier.root())))
 }

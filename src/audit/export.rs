@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aggregates::Recorded;
 use aggregates::ids::OrganizationId;
+use aggregates::{Organization, Recorded};
 use sqlx::{PgPool, Postgres, QueryBuilder};
 
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
@@ -115,6 +115,7 @@ impl Export {
             wait_until_sealed(log.pool(), organization.as_ref()).await?;
         }
         let Some(head) = head(log.pool(), organization.as_ref()).await? else { return Ok(None) };
+        refuse_pruned(log, organization).await?;
         let to = request.to.unwrap_or(head.size);
         if to > head.size || (new && to != head.size) {
             return Err(NoProof::OutOfRange(format!(
@@ -267,6 +268,14 @@ impl Export {
         push_filter(&mut query, &self.filter);
         query.push(" ORDER BY audit_sequence LIMIT ").push_bind(limit.cast_signed());
         Ok(query.build_query_as().fetch_all(self.log.pool()).await?)
+    }
+}
+
+/// Of a purged organization whose trail was kept for its time there is nothing left to export.
+async fn refuse_pruned(log: &Log, organization: &OrganizationId) -> Result<(), NoProof> {
+    match log.current(&[organization.clone().into()]).await?.get::<Organization>(organization).state.pruned {
+        true => Err(NoProof::pruned(organization.as_ref())),
+        false => Ok(()),
     }
 }
 

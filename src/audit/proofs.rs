@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aggregates::PRUNED;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
@@ -45,6 +46,15 @@ pub enum NoProof {
     /// The log failed, or what is sealed is not whole.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+impl NoProof {
+    /// Of an event that has no content any more.
+    pub fn pruned(organization: &str) -> Self {
+        Self::OutOfRange(format!(
+            "{organization} was purged, and the time is over for which its trail was kept: of its events there are only hashes"
+        ))
+    }
 }
 
 impl From<sqlx::Error> for NoProof {
@@ -107,6 +117,9 @@ pub async fn inclusion(
         sqlx::query_as(&statement).bind(organization).bind(audit_sequence.cast_signed()).fetch_optional(pool).await?;
     let gone = || LogError::Corrupt(format!("event {audit_sequence} of {organization} was sealed and is not there"));
     let row = row.ok_or_else(gone)?;
+    if row.event.event_type == PRUNED.name {
+        return Err(NoProof::pruned(organization));
+    }
     let path = hashes(pool, organization, &ranges).await?;
     Ok(Inclusion { leaf: Leaf::new(&row.event, &row.metadata), size, path })
 }

@@ -18,11 +18,13 @@ use super::{Failure, failed, print, progress_bar, progress_lines};
 use crate::audit::check::{Checked, check};
 use crate::audit::keys::known;
 use crate::audit::note::VerifierKey;
+use crate::commands::prune::Pruned;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::database::roles::Role;
 use crate::erased::ErasedList;
 use crate::log::LogError;
+use crate::log::prune::{Unpruned, unpruned};
 use crate::log::verify::{self as ledger, LedgerPart, LedgerVerified};
 use crate::service::{Core, audit_signers, failure};
 
@@ -102,6 +104,52 @@ fn status_json(all: &[Status]) -> String {
         format!("{line}\n")
     };
     all.iter().map(line).collect()
+}
+
+/// Prunes the trails of purged organizations whose time is over; a line each. Exit code 1 if one has to wait.
+pub(super) async fn prune(config: &Config, dry_run: bool) -> Result<ExitCode, Failure> {
+    let kept_days = config.audit.purged_kept_days;
+    if kept_days == 0 {
+        return Err(failed(
+            "audit.purged_kept_days is not set, so the trails of purged organizations are kept for ever",
+            "set it, such as TENANCY_AUDIT__PURGED_KEPT_DAYS=400, for the service too",
+        ));
+    }
+    let core = Core::open(config, Purpose::Command).await?;
+    let result = prune_with(&core, config, kept_days, dry_run).await;
+    core.close().await?;
+    let (text, well) = result?;
+    print(&text);
+    Ok(exit(well))
+}
+
+async fn prune_with(core: &Core, config: &Config, kept_days: u32, dry_run: bool) -> Result<(String, bool), Failure> {
+    let Some(owner) = core.database.owner().connect().await? else {
+        return Err(failed(
+            "the login of the service may not take anything out of the log",
+            "give the address of the database's owner in TENANCY_DATABASE__OWNER_URL",
+        ));
+    };
+    if dry_run {
+        let unpruned = unpruned(&owner, kept_days).await?;
+        let line = |unpruned: &Unpruned| {
+            let until = unpruned.seen_at + chrono::Duration::days(kept_days.into());
+            let kept = format!("is kept until {}", until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+            let what = if unpruned.due { "would be pruned" } else { &kept };
+            format!("{} {what}\n", unpruned.organization)
+        };
+        return Ok((unpruned.iter().map(line).collect(), true));
+    }
+    let due = core.commands.record_prunings(&owner, kept_days).await?;
+    core.catch_up().await?;
+    core.sealer(config).await?.seal_all().await?;
+    let pruned = core.commands.prune(&owner, due).await?;
+    owner.close().await;
+    let line = |(organization, outcome): &Pruned| match outcome {
+        Ok(events) => format!("{organization} pruned: {events} events\n"),
+        Err(why) => format!("{organization} is not pruned yet: {why}\n"),
+    };
+    Ok((pruned.iter().map(line).collect(), pruned.iter().all(|(_, outcome)| outcome.is_ok())))
 }
 
 /// Rebuilds, or watches who does.

@@ -174,7 +174,8 @@ fn known_of(history: Vec<Recorded>, version: u64) -> Known {
             | Event::Invitation(_)
             | Event::Project(_)
             | Event::ApiToken(_)
-            | Event::WebhookEndpoint(_) => {}
+            | Event::WebhookEndpoint(_)
+            | Event::Pruned => {}
         }
     }
     known

@@ -17,6 +17,7 @@ pub mod members;
 pub mod organizations;
 pub mod ownership;
 pub mod projects;
+pub mod prune;
 pub mod roles;
 mod sole;
 mod standing;

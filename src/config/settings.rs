@@ -385,6 +385,10 @@ settings! {
         /// The name of this log in its checkpoints and verifier keys: a domain of yours, perhaps with a path; without
         /// spaces and "+". Auditors keep it, so it should never change.
         name: String = "tenancy.local/audit".to_owned(), 1..=200;
+        /// How long the trail of a purged organization is kept after the purge, in days; 0: for ever. Afterwards its events
+        /// lose their content; that it was there, when it was purged, and its proofs stay. Only the owner of the database
+        /// can do that: the service, where it knows him (its own database, or owner_url), and `tenancy prune`.
+        purged_kept_days: u32 = 0, 0..=36_500;
     }
 
     /// Rules for organizations.

@@ -167,7 +167,7 @@ impl Database {
     /// Brings the database up to date as its owner, and says which migrations that took. Several processes may do it at
     /// once. A login that is not the owner only looks whether it is.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        let migrated = match self.connect_as_owner().await? {
+        let migrated = match self.owner().connect().await? {
             Some(owner) => {
                 let before = migrations(&owner).await?;
                 MIGRATIONS.run(&owner).await?;
@@ -187,27 +187,9 @@ impl Database {
         Ok(migrated)
     }
 
-    /// `None` where nobody who is known owns the database.
-    async fn connect_as_owner(&self) -> Result<Option<PgPool>, Error> {
-        let options = self.owner.as_ref().unwrap_or(&self.options);
-        let settings = [("search_path", projections::search_path())];
-        let options = options.clone().options(settings).application_name("tenancy migrate");
-        let owner = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WAIT).connect_with(options).await?;
-        if self.owner.is_none() {
-            // A database without tables may be filled by whoever may make some.
-            let owns: bool = sqlx::query_scalar(
-                "SELECT COALESCE(
-                     (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('public.events')),
-                     has_schema_privilege('public', 'CREATE'))",
-            )
-            .fetch_one(&owner)
-            .await?;
-            if !owns {
-                owner.close().await;
-                return Ok(None);
-            }
-        }
-        Ok(Some(owner))
+    /// How to connect as whoever owns the database.
+    pub fn owner(&self) -> Owner {
+        Owner { options: self.owner.as_ref().unwrap_or(&self.options).clone(), known: self.owner.is_some() }
     }
 
     /// What it is, for people.
@@ -227,6 +209,37 @@ impl Database {
             embedded.close().await?;
         }
         Ok(())
+    }
+}
+
+/// Whoever owns the database, as far as that is known.
+pub struct Owner {
+    options: PgConnectOptions,
+    /// Or it is the service's own login, which may own it or not.
+    known: bool,
+}
+
+impl Owner {
+    /// One connection; `None` where nobody who is known owns the database.
+    pub async fn connect(&self) -> Result<Option<PgPool>, Error> {
+        let settings = [("search_path", projections::search_path())];
+        let options = self.options.clone().options(settings).application_name("tenancy owner");
+        let owner = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WAIT).connect_with(options).await?;
+        if !self.known {
+            // A database without tables may be filled by whoever may make some.
+            let owns: bool = sqlx::query_scalar(
+                "SELECT COALESCE(
+                     (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('public.events')),
+                     has_schema_privilege('public', 'CREATE'))",
+            )
+            .fetch_one(&owner)
+            .await?;
+            if !owns {
+                owner.close().await;
+                return Ok(None);
+            }
+        }
+        Ok(Some(owner))
     }
 }
 

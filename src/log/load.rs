@@ -140,6 +140,8 @@ macro_rules! loadable {
                         Aggregate::apply(Arc::make_mut(state), event);
                         Ok(())
                     })*
+                    // It counts as a version, and says nothing any more.
+                    (_, Event::Pruned) => Ok(()),
                     (_, event) => Err(LogError::Corrupt(format!("{} in another's stream", event.descriptor().name))),
                 }
             }

@@ -5,7 +5,7 @@
 //! reader's cursor is one number a partition, nothing can be skipped, and lag is a subtraction.
 //!
 //! What is always so:
-//! - only the writer inserts into `events`, and nobody updates or deletes there;
+//! - only the writer inserts into `events`, nobody deletes there, and the one update is `prune`'s;
 //! - nothing is believed from a cache that the append does not check under the lock;
 //! - a refused command leaves nothing, but a `LimitReached` once for each time that room ran out.
 
@@ -18,6 +18,7 @@ pub mod ledger;
 mod load;
 mod look_up;
 mod position;
+pub mod prune;
 mod read;
 pub mod scope;
 mod settle;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use aggregates::Recorded;
 use aggregates::ids::{EventId, OrganizationId};
+use aggregates::{PRUNED, Recorded};
 use sqlx::PgConnection;
 
 use super::ledger::Tally;
@@ -19,11 +19,12 @@ impl Log {
         Ok(self.events(&[id.to_string()]).await?.pop())
     }
 
-    /// The events of these ids, by place.
+    /// The events of these ids, by place; those that were pruned are none any more.
     pub async fn events(&self, ids: &[String]) -> Result<Vec<Recorded>, LogError> {
         let statement =
             format!(r#"SELECT {COLUMNS} FROM events WHERE event_id = ANY($1) ORDER BY partition, "offset""#);
-        let rows = sqlx::query_as(&statement).bind(ids).fetch_all(&self.pool).await?;
+        let mut rows: Vec<StoredEvent> = sqlx::query_as(&statement).bind(ids).fetch_all(&self.pool).await?;
+        rows.retain(|row| row.event_type != PRUNED.name);
         self.reader.read(rows, &self.keys).await
     }
 

@@ -1,8 +1,8 @@
 //! What the live feed reads of the log: what is new in partitions, once for everybody, and the events of one
 //! organization by its own numbers, for whoever is behind that.
 
-use aggregates::Recorded;
 use aggregates::ids::OrganizationId;
+use aggregates::{PRUNED, Recorded};
 
 use super::stored::{COLUMNS, StoredEvent};
 use super::{Log, LogError};
@@ -56,8 +56,9 @@ impl Log {
         Ok(low)
     }
 
-    /// Stored events as they are read, with what is personal opened.
-    pub async fn read_stored(&self, rows: Vec<StoredEvent>) -> Result<Vec<Recorded>, LogError> {
+    /// Stored events as they are read, with what is personal opened, without those that were pruned.
+    pub async fn read_stored(&self, mut rows: Vec<StoredEvent>) -> Result<Vec<Recorded>, LogError> {
+        rows.retain(|row| row.event_type != PRUNED.name);
         self.reader.read(rows, &self.keys).await
     }
 }

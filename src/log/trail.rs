@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aggregates::ids::{EventId, OrganizationId};
-use aggregates::{Recorded, StreamId};
+use aggregates::{PRUNED, Recorded, StreamId};
 use chrono::{DateTime, Utc};
 use projections::{Projection, Term, actor_id};
 use sqlx::{Postgres, QueryBuilder};
@@ -128,7 +128,8 @@ impl AuditFilter {
 
     fn matches(&self, event: &Candidate) -> bool {
         let among = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == value);
-        among(&self.event_types, &event.event_type)
+        event.event_type != PRUNED.name
+            && among(&self.event_types, &event.event_type)
             && among(&self.actors, actor_id(&event.actor))
             && among(&self.subjects, &event.aggregate_id)
             && self.since.is_none_or(|since| event.recorded_at >= since)

@@ -82,9 +82,12 @@ async fn read_everything(client: &Client, id: &str) -> usize {
 }
 
 /// What would change what happened, or make that possible.
-const FORBIDDEN: [&str; 37] = [
+const FORBIDDEN: [&str; 41] = [
     "UPDATE events SET actor = 'system'",
     "UPDATE events SET payload = '{}' WHERE false",
+    "UPDATE events e SET payload = p.payload FROM events o, jsonb_populate_record(o, pruned(o)) p WHERE e.event_id = o.event_id",
+    "INSERT INTO prunings (organization_id, seen_at) VALUES ('org_01h455vb4pex5vsknk084sn02q', '2000-01-01')",
+    "UPDATE prunings SET seen_at = '2000-01-01'",
     "DELETE FROM events",
     "TRUNCATE events",
     "TRUNCATE events CASCADE",
@@ -101,6 +104,7 @@ const FORBIDDEN: [&str; 37] = [
     "ALTER TABLE events SET SCHEMA pg_temp",
     "DROP TABLE events CASCADE",
     "DROP TRIGGER events_are_never_changed ON events",
+    "DROP FUNCTION refuse_change_but_pruning() CASCADE",
     "DROP FUNCTION refuse_change() CASCADE",
     "DROP SCHEMA public CASCADE",
     "DROP POLICY everything ON events",

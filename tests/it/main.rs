@@ -25,6 +25,7 @@ mod ownership;
 mod process;
 mod projections;
 mod proofs;
+mod prune;
 mod purge;
 mod races;
 mod rate_limits;

@@ -65,7 +65,7 @@ impl Drop for Program {
 }
 
 /// Every row of every table, as text.
-async fn everything_stored(pool: &PgPool) -> String {
+pub async fn everything_stored(pool: &PgPool) -> String {
     let tables: Vec<(String, String)> = sqlx::query_as(
         "SELECT schemaname::text, tablename::text FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
     )

@@ -419,7 +419,7 @@ pub async fn check_log(pool: &PgPool) {
         WITH last_state AS (
             SELECT DISTINCT ON (aggregate_id) organization_id, aggregate_type, event_type FROM events
             WHERE aggregate_type IN ('Membership', 'Invitation', 'Project', 'ApiToken', 'WebhookEndpoint')
-              AND event_type NOT IN ('MemberBound', 'MemberRolesChanged', 'InvitationResent', 'ProjectRenamed', 'ProjectSlugChanged',
+              AND event_type NOT IN ('Pruned', 'MemberBound', 'MemberRolesChanged', 'InvitationResent', 'ProjectRenamed', 'ProjectSlugChanged',
                                      'ProjectMetadataChanged', 'ProjectArchived', 'ProjectUnarchived')
               AND (event_type NOT LIKE 'Webhook%' OR event_type IN ('WebhookCreated', 'WebhookDeleted'))
             ORDER BY aggregate_id, sequence DESC
