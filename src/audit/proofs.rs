@@ -83,6 +83,22 @@ pub async fn head(pool: &PgPool, organization: &str) -> Result<Option<Head>, Log
     row.map(|row| head((row.size, row.root, row.note, row.sealed_at, row.failure))).transpose()
 }
 
+/// The notes of the newest heads of these organizations, as far as there is something sealed of them.
+pub async fn notes<'a>(
+    pool: &PgPool,
+    organizations: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<(String, String)>, LogError> {
+    let organizations: Vec<&str> = organizations.into_iter().collect();
+    let rows = sqlx::query!(
+        "SELECT t.organization_id, t.note FROM unnest($1::text[]) AS o(id)
+         CROSS JOIN LATERAL (SELECT * FROM sealed_trees WHERE organization_id = o.id) t",
+        &organizations as &[&str]
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.organization_id, row.note)).collect())
+}
+
 async fn sealed_size(pool: &PgPool, organization: &str, wanted: Option<u64>) -> Result<u64, NoProof> {
     let sealed = head(pool, organization).await?.map_or(0, |head| head.size);
     match wanted {

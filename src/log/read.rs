@@ -31,7 +31,8 @@ impl Log {
     /// The events of these ids, each as far as it can be read: `None` where this program cannot.
     pub async fn each_event(&self, ids: &[String]) -> Result<HashMap<String, Option<Recorded>>, LogError> {
         let statement = format!("SELECT {COLUMNS} FROM events WHERE event_id = ANY($1)");
-        let rows: Vec<StoredEvent> = sqlx::query_as(&statement).bind(ids).fetch_all(&self.pool).await?;
+        let mut rows: Vec<StoredEvent> = sqlx::query_as(&statement).bind(ids).fetch_all(&self.pool).await?;
+        rows.retain(|row| row.event_type != PRUNED.name);
         let read = self.reader.read_each(&rows, &self.keys).await?;
         Ok(rows.into_iter().map(|row| row.event_id).zip(read.into_iter().map(Result::ok)).collect())
     }

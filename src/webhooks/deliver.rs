@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use aggregates::Recorded;
 use aggregates::webhook::{WebhookContent, WebhookEndpoint};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -21,6 +23,7 @@ use super::queue::{Attempt, Done, Outcome, Room, Taken, finish_free, finish_in_o
 use super::schedule::Schedule;
 use super::sender::{Answer, Letter, Sender};
 use super::signature::{Secret, key_name};
+use crate::audit::proofs;
 use crate::commands::Commands;
 use crate::log::Keys;
 
@@ -288,6 +291,9 @@ struct Post {
     /// Each as far as it can be read; none where nobody can be asked.
     events: Option<HashMap<String, Option<Recorded>>>,
     keys: Option<Keys>,
+    /// The newest signed heads of the audit trails, in base64, by organization: whoever keeps one can later tell whether
+    /// what it covers was changed.
+    checkpoints: HashMap<String, String>,
     epoch: i64,
     bodies: std::cell::RefCell<HashMap<(String, WebhookContent), Bytes>>,
     now: DateTime<Utc>,
@@ -298,14 +304,20 @@ impl Post {
         let (log, now) = (commands.log(), Utc::now());
         let ids: HashSet<&str> = taken.iter().map(|taken| taken.event.as_str()).collect();
         let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
-        let events = log.each_event(&ids).await.inspect_err(|error| {
+        let organizations: HashSet<&str> = taken.iter().map(|taken| taken.organization.as_str()).collect();
+        let (events, notes) = tokio::join!(log.each_event(&ids), proofs::notes(log.pool(), organizations));
+        let events = events.inspect_err(|error| {
             tracing::warn!(%error, "events of webhooks cannot be read now");
         });
+        // Without one the next message brings it.
+        let notes = notes.unwrap_or_default().into_iter();
+        let checkpoints = notes.map(|(organization, note)| (organization, STANDARD.encode(note))).collect();
         let names: HashSet<String> = taken.iter().flat_map(|taken| names(taken, now)).collect();
         let keys = log.keys().find(names.iter().map(String::as_str)).await.inspect_err(|error| {
             tracing::warn!(%error, "secrets of webhooks cannot be read now");
         });
-        Self { events: events.ok(), keys: keys.ok(), epoch: log.epoch(), bodies: Default::default(), now }
+        let bodies = Default::default();
+        Self { events: events.ok(), keys: keys.ok(), checkpoints, epoch: log.epoch(), bodies, now }
     }
 
     fn letter(&self, taken: &Taken) -> Result<Letter, Undeliverable> {
@@ -326,7 +338,8 @@ impl Post {
             return Err(Undeliverable::Unsigned);
         }
         let signatures = signatures.join(" ");
-        Ok(Letter { url: taken.url.clone(), id: taken.event.clone(), timestamp, signatures, body })
+        let checkpoint = self.checkpoints.get(&taken.organization).cloned();
+        Ok(Letter { url: taken.url.clone(), id: taken.event.clone(), timestamp, signatures, checkpoint, body })
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Letter {
     pub timestamp: i64,
     /// One signature for each secret, separated by spaces.
     pub signatures: String,
+    /// The newest signed head of the organization's audit trail, in base64, if there is one.
+    pub checkpoint: Option<String>,
     /// The body.
     pub body: Bytes,
 }
@@ -174,6 +176,10 @@ impl Sender {
             .header("webhook-timestamp", letter.timestamp)
             .header("webhook-signature", &letter.signatures)
             .body(letter.body.clone());
+        let request = match &letter.checkpoint {
+            Some(checkpoint) => request.header("tenancy-checkpoint", checkpoint),
+            None => request,
+        };
         let response = request.send().await?;
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let status = response.status();

@@ -202,6 +202,7 @@ impl Scene {
             id: "evt_01h455vb4pex5vsknk084sn02q".to_owned(),
             timestamp: 1_700_000_000,
             signatures: format!("v1,{}", "x".repeat(44)),
+            checkpoint: Some("x".repeat(360)),
             body: vec![b'x'; BODY_BYTES].into(),
         };
         let at_once = if self.endpoints == 1 { AT_ONCE } else { 512 };

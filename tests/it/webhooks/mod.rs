@@ -5,7 +5,10 @@ mod receiver;
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tenancy::audit::note::{Checkpoint, VerifierKey, open};
 use tokio::time::Instant;
 
 use crate::support::{Answer, Client, Database, Server, eventually};
@@ -149,6 +152,37 @@ async fn an_event_arrives_as_the_standard_says_and_the_published_library_takes_i
     assert_eq!((&delivery["event"]["action"], &delivery["nextAttemptAt"]), (&json!("member.invited"), &Value::Null));
     assert_eq!(delivery["attempts"][0]["status"], 200);
     assert_eq!(world.receiver.kinds("hook"), ["member.invited"], "only what was asked for");
+}
+
+/// So that a receiver can tell whether the history that it was told of was changed afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_the_audit_trail_goes_out_with_each_message() {
+    let world = World::new().await;
+    world.endpoint("hook", json!({"content": "THIN"})).await;
+    let signers = tenancy::service::audit_signers(&world.database.config(&[])).unwrap();
+    let keys: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().to_string().parse().unwrap()).collect();
+    let checkpoint = |got: &Got| {
+        let note = String::from_utf8(STANDARD.decode(got.header("tenancy-checkpoint")).unwrap()).unwrap();
+        open(&note, &keys).unwrap().parse::<Checkpoint>().unwrap()
+    };
+    let sealed = async || {
+        let query = "query($o: ID!) { auditCheckpoint(organizationId: $o) { treeSize } }";
+        let answer = world.owner.send(query, json!({"o": world.organization})).await;
+        answer["data"]["auditCheckpoint"]["treeSize"].as_u64().unwrap_or_default()
+    };
+    eventually("something is sealed", async || sealed().await > 0).await;
+    let mut sizes = vec![];
+    for number in 1..=2 {
+        let told = world.receiver.kinds("hook").len();
+        world.rename(&format!("Name {number}")).await;
+        let got = world.receiver.wait("hook", told + 1).await.pop().unwrap();
+        let sequence = got.json()["data"]["auditSequence"].as_u64().unwrap();
+        let head = checkpoint(&got);
+        assert_eq!(head.origin, format!("tenancy.local/audit/{}", world.organization));
+        sizes.push(head.size);
+        eventually("the event is sealed", async || sealed().await >= sequence).await;
+    }
+    assert!(sizes[0] < sizes[1], "the newest one there is: {sizes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
