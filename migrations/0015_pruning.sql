@@ -1,7 +1,7 @@
 -- What becomes of a purged organization's trail when the time for which it is kept is over.
 
 -- Purged organizations as the owner of the database saw them. No role of the service may write here, so none can make
--- the time pass faster.
+-- the time pass faster, or have something pruned that the owner did not see.
 CREATE TABLE prunings (
     organization_id text COLLATE "C" PRIMARY KEY,
     -- When the owner first saw that it is purged. Its trail is kept for so and so long from then on.
@@ -20,15 +20,15 @@ CREATE FUNCTION pruned(event events) RETURNS jsonb STABLE LANGUAGE sql AS $$
     }'::jsonb
 $$;
 
--- The only change of an event that there is: its content goes, once the log says of its organization that it does. What
--- says so, and that the organization was purged, stays.
-CREATE FUNCTION refuse_change_but_pruning() RETURNS trigger LANGUAGE plpgsql AS $$
+-- The only change of an event that there is: its content goes, once the log says of its organization that it does, and
+-- the owner has seen that it was purged. What says either stays.
+CREATE FUNCTION refuse_change_but_pruning() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     IF TG_OP = 'UPDATE' AND OLD.event_type NOT IN ('OrgPurged', 'OrgPruned') THEN
         IF to_jsonb(NEW) = pruned(OLD) AND 'OrgPruned' = (
             SELECT event_type FROM events WHERE aggregate_type = 'Organization' AND aggregate_id = OLD.organization_id
             ORDER BY sequence DESC LIMIT 1
-        ) THEN
+        ) AND EXISTS (SELECT FROM prunings WHERE organization_id = OLD.organization_id) THEN
             RETURN NEW;
         END IF;
     END IF;

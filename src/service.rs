@@ -41,9 +41,10 @@ use crate::webhooks::{self, Deliverer, Schedule, Sender, Targets};
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
 const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
 const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
-/// How often it is looked whose trail was kept for long enough, and how soon again where something has to wait.
+/// How often it is looked whose trail was kept for long enough, and how soon again where something has to wait: each time
+/// twice as long.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
-const PRUNE_AGAIN: Duration = Duration::from_secs(2);
+const PRUNE_AGAIN: Duration = Duration::from_secs(1);
 /// The file of the master key, in the data directory.
 const MASTER_KEY_FILE: &str = "master.key";
 /// The file of the one before, or of the one to come.
@@ -390,12 +391,20 @@ fn run_pruning(config: &Config, core: &Core, stopping: &watch::Receiver<bool>, t
     if kept_days == 0 {
         return;
     }
-    let (owner, commands, mut until) = (core.database.owner(), core.commands.clone(), stopping.clone());
+    let (owner, projector) = (core.database.owner(), core.database.projections.clone());
+    let (commands, mut until) = (core.commands.clone(), stopping.clone());
     let look = async move {
+        let mut again = PRUNE_AGAIN;
         loop {
-            let pause = match prune(&owner, &commands, kept_days).await {
-                Ok(Some(pruned)) if pruned.iter().any(|(_, outcome)| outcome.is_err()) => PRUNE_AGAIN,
-                Ok(Some(_)) => PRUNE_EVERY,
+            let pause = match prune(&owner, &projector, &commands, kept_days).await {
+                Ok(Some(pruned)) if pruned.iter().any(|(_, outcome)| outcome.is_err()) => {
+                    again = (again * 2).min(PRUNE_EVERY);
+                    again
+                }
+                Ok(Some(_)) => {
+                    again = PRUNE_AGAIN;
+                    PRUNE_EVERY
+                }
                 Ok(None) => {
                     tracing::info!(
                         "trails of purged organizations are left to `tenancy prune`: who owns the database is not known here"
@@ -419,18 +428,23 @@ fn run_pruning(config: &Config, core: &Core, stopping: &watch::Receiver<bool>, t
 }
 
 /// `None` where nobody who is known owns the database.
-async fn prune(owner: &Owner, commands: &Commands, kept_days: u32) -> Result<Option<Vec<Pruned>>, Error> {
-    let Some(owner) = owner.connect().await? else { return Ok(None) };
+async fn prune(
+    owner: &Owner,
+    projector: &PgPool,
+    commands: &Commands,
+    kept_days: u32,
+) -> Result<Option<Vec<Pruned>>, Error> {
+    let Some(owner) = owner.to_prune().await? else { return Ok(None) };
     let due = commands.record_prunings(&owner, kept_days).await?;
-    let pruned = commands.prune(&owner, due).await;
+    let pruned = commands.prune(&owner, projector, due).await;
     owner.close().await;
-    for (organization, outcome) in pruned.iter().flatten() {
+    for (organization, outcome) in &pruned {
         match outcome {
             Ok(events) => tracing::info!(%organization, events, "the trail of a purged organization was pruned"),
             Err(why) => tracing::info!(%organization, %why, "the trail of a purged organization is not pruned yet"),
         }
     }
-    Ok(Some(pruned?))
+    Ok(Some(pruned))
 }
 
 /// Looks whether the database went back to an earlier point, and forgets then what was in memory.

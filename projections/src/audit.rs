@@ -5,7 +5,10 @@
 
 use aggregates::{Event, Recorded};
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+
+use crate::Projection;
+use crate::rebuild::{REBUILD_LOCKS, unfinished};
 
 /// What events are found by.
 #[derive(Debug, Clone, Copy)]
@@ -80,4 +83,44 @@ pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Resul
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Terms are forgotten; while this is held nobody rebuilds them.
+#[derive(Debug)]
+pub struct Forgotten(Transaction<'static, Postgres>);
+
+impl Forgotten {
+    /// Lets rebuilds go on: the events say nothing any more that could be found again.
+    pub async fn let_go(self) -> Result<(), sqlx::Error> {
+        self.0.commit().await
+    }
+}
+
+/// Forgets these entries of a partition, term and offset, before their events are pruned. `None` while the terms are
+/// rebuilt: the tables that are filled would keep them.
+pub async fn forget_terms(
+    pool: &PgPool,
+    partition: i16,
+    entries: &[(i64, i64)],
+) -> Result<Option<Forgotten>, sqlx::Error> {
+    let mut held = pool.begin().await?;
+    let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock_shared($1, $2)")
+        .bind(REBUILD_LOCKS)
+        .bind(Projection::Audit as i32)
+        .fetch_one(&mut *held)
+        .await?;
+    if !free || unfinished(pool).await?.contains(&Projection::Audit) {
+        held.rollback().await?;
+        return Ok(None);
+    }
+    sqlx::query!(
+        r#"DELETE FROM terms t USING unnest($1::bigint[], $2::bigint[]) AS gone(term, at)
+           WHERE t.term = gone.term AND t.partition = $3 AND t."offset" = gone.at"#,
+        crate::column!(entries, |(term, _)| *term),
+        crate::column!(entries, |(_, offset)| *offset),
+        partition
+    )
+    .execute(pool)
+    .await?;
+    Ok(Some(Forgotten(held)))
 }

@@ -34,7 +34,7 @@ use sqlx::PgConnection;
 
 use fold::Outbox;
 
-pub use audit::{Term, actor_id};
+pub use audit::{Forgotten, Term, actor_id, forget_terms};
 pub use checkpoints::{Reach, complete, reached};
 pub use parked::Retried;
 pub use runtime::{Progress, Runtime, Step};

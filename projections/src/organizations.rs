@@ -54,7 +54,8 @@ pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Resul
         rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
     save(connection, &kept).await?;
     save_settings(connection, &own).await?;
-    let gone: Vec<&str> = gone.iter().map(|row| row.id.as_str()).collect();
+    // One whose trail is half pruned has no row, and may have settings.
+    let gone: Vec<&str> = gone.iter().map(|row| row.id.as_str()).chain(crate::purged(&own)).collect();
     forget(connection, &gone).await
 }
 

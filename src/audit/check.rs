@@ -1,5 +1,7 @@
 //! Whether the log is still what was sealed: for who has the database; others verify a bundle.
 
+use std::collections::HashSet;
+
 use aggregates::PRUNED;
 use aggregates::ids::OrganizationId;
 use sqlx::PgPool;
@@ -15,6 +17,8 @@ use crate::log::{COLUMNS, LogError, StoredEvent};
 const PAGE: i64 = 1_000;
 /// The most findings of one organization.
 const FINDINGS_MAX: usize = 10;
+/// The events of an organization by which others of it may have lost their content.
+const SAID: [&str; 2] = ["OrgPurged", "OrgPruned"];
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -87,8 +91,8 @@ async fn compare(
          WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3 ORDER BY audit_sequence"
     );
     let (mut frontier, mut events) = (Frontier::default(), 0);
-    // Events without content, and whether a later one, which is as it was sealed, says that they have lost it.
-    let (mut pruned, mut may_be_pruned): (Option<u64>, bool) = (None, false);
+    // Events without content, and what says that they may have lost it, as it was sealed.
+    let (mut pruned, mut said): (Option<u64>, HashSet<&str>) = (None, HashSet::new());
     while frontier.size() < size {
         let from = frontier.size();
         let to = (from + TILE).min(size);
@@ -115,12 +119,13 @@ async fn compare(
                 }
                 Some(row) => {
                     events += 1;
-                    may_be_pruned |= row.event.event_type == "OrgPruned" && row.event.aggregate_id == organization;
+                    let own = |name: &&&str| row.event.event_type == **name && row.event.aggregate_id == organization;
+                    said.extend(SAID.iter().find(own));
                 }
             }
         }
     }
-    if let Some(sequence) = pruned.filter(|_| !may_be_pruned) {
+    if let Some(sequence) = pruned.filter(|_| said.len() < SAID.len()) {
         wrong.push(format!("{organization}: event {sequence} has no content, and nothing says that it may be pruned"));
     }
     Ok((events, Some(frontier.root())))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aggregates::ids::OrganizationId;
-use aggregates::{Organization, Recorded};
+use aggregates::{Organization, PRUNED, Recorded};
 use sqlx::{PgPool, Postgres, QueryBuilder};
 
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
@@ -267,7 +267,12 @@ impl Export {
         query.push(" AND audit_sequence <= ").push_bind(to.cast_signed());
         push_filter(&mut query, &self.filter);
         query.push(" ORDER BY audit_sequence LIMIT ").push_bind(limit.cast_signed());
-        Ok(query.build_query_as().fetch_all(self.log.pool()).await?)
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.log.pool()).await?;
+        match rows.iter().any(|row| row.event.event_type == PRUNED.name) {
+            // What comes out is verified, and would look like a forgery.
+            true => Err(LogError::Corrupt(format!("{} was pruned while it was exported", self.organization))),
+            false => Ok(rows),
+        }
     }
 }
 

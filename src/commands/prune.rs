@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use super::{Commands, Fault, home};
 use crate::log::prune::{self, NotYet};
 
-/// What came of one whose time is over: how many events have no content any more, or why they still do.
+/// What came of one whose time is over: how many events have no content any more, or why some still do.
 pub type Pruned = (OrganizationId, Result<u64, NotYet>);
 
 impl Commands {
@@ -17,9 +17,15 @@ impl Commands {
     /// `owner` connects as the owner of the database.
     pub async fn record_prunings(&self, owner: &PgPool, kept_days: u32) -> Result<Vec<OrganizationId>, Fault> {
         let mut due = vec![];
-        for unpruned in prune::unpruned(owner, kept_days).await? {
-            if unpruned.due && self.record_pruning(&unpruned.organization, kept_days).await? {
-                due.push(unpruned.organization);
+        for unpruned in prune::unpruned(owner, kept_days).await?.into_iter().filter(|unpruned| unpruned.due) {
+            let id = unpruned.organization;
+            // One of which it cannot be recorded keeps back no other.
+            match self.record_pruning(&id, kept_days).await {
+                Ok(true) => due.push(id),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, organization = %id, "it could not be recorded that a trail is pruned")
+                }
             }
         }
         Ok(due)
@@ -37,13 +43,14 @@ impl Commands {
         Ok(self.log().current(&[home(id)]).await?.get::<Organization>(id).state.pruned)
     }
 
-    /// Prunes these organizations, of which the log says so, as far as that can be done now.
-    pub async fn prune(&self, owner: &PgPool, due: Vec<OrganizationId>) -> Result<Vec<Pruned>, Fault> {
+    /// Prunes these organizations, of which the log says so, each as far as that can be done now. `projector` owns the read
+    /// models.
+    pub async fn prune(&self, owner: &PgPool, projector: &PgPool, due: Vec<OrganizationId>) -> Vec<Pruned> {
         let mut pruned = vec![];
         for id in due {
-            let events = prune::prune(owner, self.log(), &id).await?;
+            let events = prune::prune(owner, projector, self.log(), &id).await;
             pruned.push((id, events));
         }
-        Ok(pruned)
+        pruned
     }
 }

@@ -28,6 +28,14 @@ const DELIVERY_CONNECTIONS: u32 = 4;
 /// The login of the service in the private database; its superuser only migrates.
 const EMBEDDED_LOGIN: &str = "tenancy_service";
 
+/// Whoever holds locks and does not answer is cut off, so that a lease ends with its holder.
+const LEASED: [(&str, &str); 4] = [
+    ("idle_in_transaction_session_timeout", "10000"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+];
+
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -121,13 +129,8 @@ impl Database {
             ("jit", "off".to_owned()),
             ("enable_hashjoin", "off".to_owned()),
             ("enable_mergejoin", "off".to_owned()),
-            // Whoever holds locks and does not answer is cut off, so that a lease ends with its holder.
-            ("idle_in_transaction_session_timeout", "10000".to_owned()),
-            ("tcp_keepalives_idle", "5".to_owned()),
-            ("tcp_keepalives_interval", "2".to_owned()),
-            ("tcp_keepalives_count", "3".to_owned()),
         ];
-        let configured = options.clone().options(settings).application_name("tenancy");
+        let configured = options.clone().options(settings).options(LEASED).application_name("tenancy");
         // What is only made from the log need not be flushed: a server that dies takes a read model's rows and the
         // checkpoint that goes with them, and both are made again. What a notification says needs no flush either.
         let made_again = configured.clone().options([("synchronous_commit", "off")]);
@@ -167,7 +170,7 @@ impl Database {
     /// Brings the database up to date as its owner, and says which migrations that took. Several processes may do it at
     /// once. A login that is not the owner only looks whether it is.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        let migrated = match self.owner().connect().await? {
+        let migrated = match self.owner().to_migrate().await? {
             Some(owner) => {
                 let before = migrations(&owner).await?;
                 MIGRATIONS.run(&owner).await?;
@@ -220,9 +223,22 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// One connection; `None` where nobody who is known owns the database.
-    pub async fn connect(&self) -> Result<Option<PgPool>, Error> {
-        let settings = [("search_path", projections::search_path())];
+    /// One connection that makes what is missing; `None` where nobody who is known owns the database.
+    async fn to_migrate(&self) -> Result<Option<PgPool>, Error> {
+        self.connect([("search_path", projections::search_path().as_str())]).await
+    }
+
+    /// One connection that changes rows, for a short time each. It does not even see the schemas of the read models: they are
+    /// a lesser role's, whose triggers and functions it would run.
+    pub async fn to_prune(&self) -> Result<Option<PgPool>, Error> {
+        let short = [("statement_timeout", "60000"), ("lock_timeout", "10000")];
+        self.connect(LEASED.into_iter().chain(short).chain([("search_path", "public")])).await
+    }
+
+    async fn connect<'a>(
+        &self,
+        settings: impl IntoIterator<Item = (&'static str, &'a str)>,
+    ) -> Result<Option<PgPool>, Error> {
         let options = self.options.clone().options(settings).application_name("tenancy owner");
         let owner = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WAIT).connect_with(options).await?;
         if !self.known {

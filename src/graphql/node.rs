@@ -269,9 +269,10 @@ async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {
     Ok((visible && there).then_some(Node::User(User::new(id))))
 }
 
+/// The organization of something, where the caller sees it; of one that is pruned nothing is there any more.
 async fn seen(session: &Session, organization: Option<&OrganizationId>) -> Result<Option<Seen>, Error> {
     match organization {
-        Some(organization) => session.see(organization).await,
+        Some(organization) => Ok(session.see(organization).await?.filter(|seen| !seen.organization.state.pruned)),
         None => Ok(None),
     }
 }

@@ -7,13 +7,13 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
@@ -25,31 +25,48 @@ const UNREAD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Answers a request, and does not let the answer go out before its body has come in.
 pub(super) async fn take_in(request: Request, next: Next) -> Response {
-    // Who asks whether he may send has not sent anything yet, and learns by the answer that he need not.
-    if request.body().is_end_stream() || request.headers().contains_key(header::EXPECT) {
+    // HTTP/2 ends a stream by itself, and its connection goes on.
+    if request.body().is_end_stream() || request.version() == Version::HTTP_2 {
         return next.run(request).await;
     }
     let (head, body) = request.into_parts();
-    let rest = Rest(Arc::new(Mutex::new(body)));
+    let asks = head.headers.contains_key(header::EXPECT);
+    let rest = Rest(Arc::new(Mutex::new((body, false))));
     let response = next.run(Request::from_parts(head, Body::new(rest.clone()))).await;
+    // Who asks whether he may send is told to when his body is read, and else learns by the answer that he need not. Who
+    // was too slow once was waited for already.
+    let unasked = asks && !rest.was_read();
+    if unasked || response.status() == StatusCode::REQUEST_TIMEOUT {
+        return response;
+    }
     // Past the limits the connection breaks, as it would without this.
     let _ = tokio::time::timeout(UNREAD_TIME_MAX, rest.throw_away()).await;
     response
 }
 
-/// A body of which the handler reads as much as it wants.
+/// A body of which the handler reads as much as it wants, and whether it did at all.
 #[derive(Clone)]
-struct Rest(Arc<Mutex<Body>>);
+struct Rest(Arc<Mutex<(Body, bool)>>);
 
 impl Rest {
-    fn with<T>(&self, read: impl FnOnce(Pin<&mut Body>) -> T) -> T {
-        read(Pin::new(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    fn lock(&self) -> MutexGuard<'_, (Body, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn was_read(&self) -> bool {
+        self.lock().1
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let (body, read) = &mut *self.lock();
+        *read = true;
+        Pin::new(body).poll_frame(context)
     }
 
     async fn throw_away(&self) {
         let mut left = UNREAD_BYTES_MAX;
         while !self.is_end_stream() {
-            let frame = poll_fn(|context| self.with(|body| body.poll_frame(context))).await;
+            let frame = poll_fn(|context| self.poll(context)).await;
             let Some(Ok(frame)) = frame else { return };
             let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
             left = less;
@@ -62,14 +79,14 @@ impl HttpBody for Rest {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.with(|body| body.poll_frame(context))
+        self.poll(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.with(|body| body.is_end_stream())
+        self.lock().0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.with(|body| body.size_hint())
+        self.lock().0.size_hint()
     }
 }

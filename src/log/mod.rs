@@ -31,6 +31,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use aggregates::ids::{EventId, Id};
@@ -116,6 +117,8 @@ pub struct Log {
     states: Arc<load::States>,
     partitions: i16,
     era: Arc<Era>,
+    /// At which the states in memory were read.
+    ledger_revision: AtomicI64,
 }
 
 /// Which epoch of the database this replica knows, for everybody who gives or takes positions.
@@ -160,7 +163,8 @@ impl Log {
             .execute(&pool)
             .await?;
         let keys = KeyRing::open(pool.clone(), master_keys).await?;
-        let installation = sqlx::query!("SELECT epoch, partitions FROM installation").fetch_one(&pool).await?;
+        let installation =
+            sqlx::query!("SELECT epoch, partitions, ledger_revision FROM installation").fetch_one(&pool).await?;
         let (heads_sender, heads) = watch::channel(Heads::new());
         let states = Arc::new(load::states());
         let era = Arc::new(Era(watch::channel(installation.epoch).0));
@@ -190,6 +194,7 @@ impl Log {
             states,
             partitions: installation.partitions,
             era,
+            ledger_revision: AtomicI64::new(installation.ledger_revision),
         };
         Ok((Arc::new(log), writers))
     }
@@ -209,10 +214,13 @@ impl Log {
         self.era.0.subscribe()
     }
 
-    /// Looks whether the database went back to an earlier point.
+    /// Looks whether the database went back to an earlier point, and forgets states where the log was pruned.
     pub async fn look_at_epoch(&self) -> Result<(), LogError> {
-        let epoch = sqlx::query_scalar!("SELECT epoch FROM installation").fetch_one(&self.pool).await?;
-        self.era.enter(epoch);
+        let now = sqlx::query!("SELECT epoch, ledger_revision FROM installation").fetch_one(&self.pool).await?;
+        if self.ledger_revision.swap(now.ledger_revision, Ordering::Relaxed) != now.ledger_revision {
+            self.states.clear();
+        }
+        self.era.enter(now.epoch);
         Ok(())
     }
 

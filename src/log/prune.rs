@@ -10,7 +10,7 @@ use aggregates::PRUNED;
 use aggregates::ids::OrganizationId;
 use chrono::{DateTime, Utc};
 use projections::{Projection, Term, actor_id};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::writer;
@@ -18,6 +18,8 @@ use super::{Log, LogError};
 
 /// How many events lose their content in one transaction.
 const BATCH_EVENTS: i64 = 1_000;
+/// How often it is gone on with what came meanwhile, before it is left for the next time.
+const TRIES: usize = 3;
 
 /// A purged organization whose trail is still there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub struct Unpruned {
 }
 
 /// Why a trail is not pruned yet, though its time is over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum NotYet {
     /// What is not sealed could never be proven to anybody who has it.
     #[error("it is not sealed to its end")]
@@ -42,15 +44,30 @@ pub enum NotYet {
     /// The index by which its events are found.
     #[error("the read model `audit` has not come to its end, or is being rebuilt")]
     NotIndexed,
+    /// Somebody who had decided before still wrote something.
+    #[error("something was appended to it meanwhile")]
+    Written,
+    /// The log failed.
+    #[error(transparent)]
+    Failed(#[from] LogError),
+}
+
+impl From<sqlx::Error> for NotYet {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// The purged organizations that are not pruned, of which those that are new are put on record. `kept_days` is how long
 /// they are kept.
 pub async fn unpruned(owner: &PgPool, kept_days: u32) -> Result<Vec<Unpruned>, LogError> {
-    // An organization's key is destroyed by its purge, and by nothing else.
+    // Tombstones only say where to look: the service may write them as it likes.
     sqlx::query(
         r"INSERT INTO prunings (organization_id)
-          SELECT subject_id FROM tombstones WHERE subject_id LIKE 'org\_%' AND finished_at IS NOT NULL
+          SELECT subject_id FROM tombstones t WHERE subject_id LIKE 'org\_%' AND finished_at IS NOT NULL AND EXISTS (
+              SELECT FROM events WHERE aggregate_type = 'Organization' AND aggregate_id = t.subject_id
+              AND event_type = 'OrgPurged'
+          )
           ON CONFLICT DO NOTHING",
     )
     .execute(owner)
@@ -79,6 +96,11 @@ struct Indexed {
 }
 
 impl Indexed {
+    /// Whether its content is to go: it has one, and is not what says that it goes.
+    fn goes(&self) -> bool {
+        !["OrgPurged", "OrgPruned", PRUNED.name].contains(&self.event_type.as_str())
+    }
+
     fn terms(&self, organization: &str) -> [i64; 3] {
         [
             Term::Action { organization, event_type: &self.event_type }.hash(),
@@ -89,31 +111,29 @@ impl Indexed {
 }
 
 /// Takes away the content of this organization's events, of which the log has to say so already, and everything that is
-/// kept beside the log of it but the proofs; says how many events that were. One that was cut off is gone on with.
-pub async fn prune(owner: &PgPool, log: &Log, organization: &OrganizationId) -> Result<Result<u64, NotYet>, LogError> {
+/// kept beside the log of it but the proofs; says how many events have none any more. One that was cut off is gone on with.
+///
+/// `owner` does not touch read models: they are the projector's, whose triggers would run as the owner.
+pub async fn prune(
+    owner: &PgPool,
+    projector: &PgPool,
+    log: &Log,
+    organization: &OrganizationId,
+) -> Result<u64, NotYet> {
     let (id, partition) = (organization.as_ref() as &str, log.partition_of(organization.as_ref()));
-    if let Some(not_yet) = not_yet(owner, id, partition).await? {
-        return Ok(Err(not_yet));
-    }
+    ready(owner, id, partition).await?;
     let mut after = 0;
-    loop {
-        let events: Vec<Indexed> = sqlx::query_as(
-            r#"SELECT event_type, actor, correlation_id, "offset", audit_sequence FROM events
-               WHERE organization_id = $1 AND audit_sequence > $2 ORDER BY audit_sequence LIMIT $3"#,
-        )
-        .bind(id)
-        .bind(after)
-        .bind(BATCH_EVENTS)
-        .fetch_all(owner)
-        .await?;
-        let Some(last) = events.last().map(|event| event.audit_sequence) else { break };
-        prune_batch(owner, id, partition, &events).await?;
-        after = last;
+    for _ in 0..TRIES {
+        after = prune_after(after, owner, projector, id, partition).await?;
+        if let Some(events) = finish(owner, id, partition, after).await? {
+            return Ok(events);
+        }
     }
-    finish(owner, id, partition).await.map(Ok)
+    Err(NotYet::Written)
 }
 
-async fn not_yet(owner: &PgPool, id: &str, partition: i16) -> Result<Option<NotYet>, LogError> {
+/// Whether everything has come to the end of the trail that will be asked for it.
+async fn ready(owner: &PgPool, id: &str, partition: i16) -> Result<(), NotYet> {
     let (newest, offset): (i64, i64) = sqlx::query_as(
         r#"SELECT audit_sequence, "offset" FROM events WHERE organization_id = $1 ORDER BY audit_sequence DESC LIMIT 1"#,
     )
@@ -127,35 +147,50 @@ async fn not_yet(owner: &PgPool, id: &str, partition: i16) -> Result<Option<NotY
             .fetch_optional(owner)
             .await?;
     match sealed {
-        Some((_, Some(failure))) => return Ok(Some(NotYet::SealFailed(failure))),
+        Some((_, Some(failure))) => return Err(NotYet::SealFailed(failure)),
         Some((size, None)) if size >= newest => {}
-        Some(_) | None => return Ok(Some(NotYet::NotSealed)),
+        Some(_) | None => return Err(NotYet::NotSealed),
     }
     let indexed = projections::complete(owner, Projection::Audit, &[partition]).await?;
-    let rebuilt = projections::rebuild::unfinished(owner).await?.contains(&Projection::Audit);
-    let behind = indexed.get(&partition).is_none_or(|indexed| *indexed < offset);
-    Ok((rebuilt || behind).then_some(NotYet::NotIndexed))
+    match indexed.get(&partition) {
+        Some(indexed) if *indexed >= offset => Ok(()),
+        Some(_) | None => Err(NotYet::NotIndexed),
+    }
 }
 
-/// What may be lost of these events, together with what leads to them.
-async fn prune_batch(owner: &PgPool, id: &str, partition: i16, events: &[Indexed]) -> Result<(), LogError> {
-    let goes = |event: &&Indexed| !["OrgPurged", "OrgPruned", PRUNED.name].contains(&event.event_type.as_str());
-    let events: Vec<&Indexed> = events.iter().filter(goes).collect();
-    let terms: Vec<i64> = events.iter().flat_map(|event| event.terms(id)).collect();
-    let offsets: Vec<i64> = events.iter().flat_map(|event| [event.offset; 3]).collect();
-    let sequences: Vec<i64> = events.iter().map(|event| event.audit_sequence).collect();
-    let mut transaction = owner.begin().await?;
-    sqlx::query(
-        r#"DELETE FROM terms t USING unnest($1::bigint[], $2::bigint[]) AS gone(term, at)
-           WHERE t.term = gone.term AND t.partition = $3 AND t."offset" = gone.at"#,
-    )
-    .bind(&terms)
-    .bind(&offsets)
-    .bind(partition)
-    .execute(&mut *transaction)
-    .await?;
+/// Takes away what may be lost of the events after this audit sequence, a batch at a time; says up to which.
+async fn prune_after(
+    mut after: i64,
+    owner: &PgPool,
+    projector: &PgPool,
+    id: &str,
+    partition: i16,
+) -> Result<i64, NotYet> {
+    loop {
+        let events: Vec<Indexed> = sqlx::query_as(
+            r#"SELECT event_type, actor, correlation_id, "offset", audit_sequence FROM events
+               WHERE organization_id = $1 AND audit_sequence > $2 ORDER BY audit_sequence LIMIT $3"#,
+        )
+        .bind(id)
+        .bind(after)
+        .bind(BATCH_EVENTS)
+        .fetch_all(owner)
+        .await?;
+        let Some(last) = events.last().map(|event| event.audit_sequence) else { return Ok(after) };
+        let going: Vec<&Indexed> = events.iter().filter(|event| event.goes()).collect();
+        let entries: Vec<(i64, i64)> =
+            going.iter().flat_map(|event| event.terms(id).map(|term| (term, event.offset))).collect();
+        // What leads to them goes first: afterwards nobody could say what that was.
+        let forgotten = projections::forget_terms(projector, partition, &entries).await?.ok_or(NotYet::NotIndexed)?;
+        blank(owner, id, going.iter().map(|event| event.audit_sequence).collect()).await?;
+        forgotten.let_go().await?;
+        after = last;
+    }
+}
+
+async fn blank(owner: &PgPool, id: &str, sequences: Vec<i64>) -> Result<(), NotYet> {
     // As the trigger wants it, which refuses everything else.
-    sqlx::query(
+    let blanked = sqlx::query(
         "UPDATE events e SET event_type = p.event_type, event_version = p.event_version, payload = p.payload,
                 metadata = p.metadata, actor = p.actor, on_behalf_of = p.on_behalf_of, ip = p.ip, user_agent = p.user_agent,
                 request_id = p.request_id, command_id = p.command_id, correlation_id = p.correlation_id,
@@ -166,34 +201,63 @@ async fn prune_batch(owner: &PgPool, id: &str, partition: i16, events: &[Indexed
     )
     .bind(id)
     .bind(&sequences)
-    .execute(&mut *transaction)
+    .execute(owner)
     .await?;
-    Ok(transaction.commit().await?)
+    match blanked.rows_affected() == sequences.len() as u64 {
+        true => Ok(()),
+        false => Err(LogError::Corrupt(format!("the owner of the database does not see all events of {id}")).into()),
+    }
 }
 
-/// What was kept beside the log. Writers forget what they remember of it.
-async fn finish(owner: &PgPool, id: &str, partition: i16) -> Result<u64, LogError> {
+/// Lets go of what was kept beside the log, if nothing came after that audit sequence, and says how many events have no
+/// content. Writers forget what they remember of the organization.
+async fn finish(owner: &PgPool, id: &str, partition: i16, after: i64) -> Result<Option<u64>, NotYet> {
+    let count = "SELECT count(*) FROM events WHERE organization_id = $1 AND event_type = $2";
+    let events: i64 = sqlx::query_scalar(count).bind(id).bind(PRUNED.name).fetch_one(owner).await?;
+    // There is no index for either, so it is done while nobody waits.
+    sqlx::query("DELETE FROM snapshots WHERE organization_id = $1").bind(id).execute(owner).await?;
+    let claims: Vec<(String, String)> =
+        sqlx::query_as("SELECT scope, key FROM claims WHERE organization_id = $1").bind(id).fetch_all(owner).await?;
     let mut connection = owner.acquire().await?;
     writer::lock(&mut connection, &BTreeSet::from([partition]), &BTreeSet::new()).await?;
-    let finished = async {
-        for table in ["claims", "tallies", "snapshots"] {
-            let statement = format!("DELETE FROM {table} WHERE organization_id = $1");
-            sqlx::query(&statement).bind(id).execute(&mut *connection).await?;
-        }
-        sqlx::query("UPDATE installation SET ledger_revision = ledger_revision + 1").execute(&mut *connection).await?;
-        let events: i64 = sqlx::query_scalar(
-            "UPDATE prunings SET pruned_at = now(), events = (
-                 SELECT count(*) FROM events WHERE organization_id = $1 AND event_type = $2
-             ) WHERE organization_id = $1 RETURNING events",
-        )
-        .bind(id)
-        .bind(PRUNED.name)
-        .fetch_one(&mut *connection)
-        .await?;
-        Ok(events.unsigned_abs())
-    };
-    let finished: Result<u64, LogError> = finished.await;
-    let end = if finished.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let finished = finish_locked(&mut connection, id, after, claims, events).await;
+    let end = if matches!(finished, Ok(true)) { "COMMIT" } else { "ROLLBACK" };
     sqlx::query(end).execute(&mut *connection).await?;
-    finished
+    Ok(finished?.then_some(events.unsigned_abs()))
+}
+
+async fn finish_locked(
+    connection: &mut PgConnection,
+    id: &str,
+    after: i64,
+    claims: Vec<(String, String)>,
+    events: i64,
+) -> Result<bool, LogError> {
+    let newest: i64 = sqlx::query_scalar(
+        "SELECT audit_sequence FROM events WHERE organization_id = $1 ORDER BY audit_sequence DESC LIMIT 1",
+    )
+    .bind(id)
+    .fetch_one(&mut *connection)
+    .await?;
+    if newest > after {
+        return Ok(false);
+    }
+    let (scopes, keys): (Vec<String>, Vec<String>) = claims.into_iter().unzip();
+    sqlx::query(
+        "DELETE FROM claims c USING unnest($2::text[], $3::text[]) AS gone(scope, key)
+         WHERE c.scope = gone.scope AND c.key = gone.key AND c.organization_id = $1",
+    )
+    .bind(id)
+    .bind(&scopes)
+    .bind(&keys)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM tallies WHERE organization_id = $1").bind(id).execute(&mut *connection).await?;
+    sqlx::query("UPDATE installation SET ledger_revision = ledger_revision + 1").execute(&mut *connection).await?;
+    sqlx::query("UPDATE prunings SET pruned_at = now(), events = $2 WHERE organization_id = $1")
+        .bind(id)
+        .bind(events)
+        .execute(connection)
+        .await?;
+    Ok(true)
 }

@@ -15,7 +15,7 @@ use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::settle::Bound;
-use super::stored::COLUMNS;
+use super::stored::{COLUMNS, StoredEvent};
 use super::{Log, LogError, scope};
 
 /// How many events one page looks at, step by step. The first step is more than the largest page, so that a filter
@@ -268,7 +268,9 @@ impl Log {
                ORDER BY w.place LIMIT {}) e ORDER BY e.place"#,
             found.len()
         ));
-        let rows = query.build_query_as().fetch_all(pool).await?;
+        let mut rows: Vec<StoredEvent> = query.build_query_as().fetch_all(pool).await?;
+        // What was pruned since it was found.
+        rows.retain(|row| row.event_type != PRUNED.name);
         self.reader.read(rows, &self.keys).await
     }
 

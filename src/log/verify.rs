@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aggregates::ids::OrganizationId;
-use aggregates::{Effect, StreamId};
+use aggregates::organization::OrganizationEvent;
+use aggregates::{Effect, Event, StreamId};
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -75,6 +76,8 @@ struct Fold {
     head: i64,
     claims: BTreeMap<ClaimKey, Claim>,
     tallies: BTreeMap<(OrganizationId, String), Tally>,
+    /// What was said by events that are pruned, or are just being, nobody can say any more.
+    pruned: BTreeSet<OrganizationId>,
     broken: Vec<String>,
     events: u64,
 }
@@ -109,7 +112,11 @@ impl Fold {
     fn follow(&mut self, reader: &Reader, row: &StoredEvent) -> Result<(), LogError> {
         let stream = Reader::stream(row)?;
         let organization: Option<OrganizationId> = row.organization_id.as_deref().and_then(|id| id.parse().ok());
-        for effect in reader.parse(row)?.effects() {
+        let event = reader.parse(row)?;
+        if matches!(event, Event::Organization(OrganizationEvent::OrgPruned { .. })) {
+            self.pruned.extend(organization.clone());
+        }
+        for effect in event.effects() {
             self.take(&stream, organization.as_ref(), &effect).map_err(LogError::Corrupt)?;
         }
         Ok(())
@@ -153,6 +160,11 @@ impl Fold {
                 Ok(())
             }
         }
+    }
+
+    fn leave_out(&mut self, pruned: &BTreeSet<OrganizationId>) {
+        self.claims.retain(|_, claim| claim.organization.as_ref().is_none_or(|owner| !pruned.contains(owner)));
+        self.tallies.retain(|(owner, _), _| !pruned.contains(owner));
     }
 
     fn only(&mut self, organization: &OrganizationId) {
@@ -265,6 +277,8 @@ pub async fn verify(
         let mut shown = shown(&mut snapshot, partition).await?;
         snapshot.rollback().await?;
         let mut narrow = expected.clone();
+        shown.leave_out(&expected.pruned);
+        narrow.leave_out(&expected.pruned);
         if let Some(organization) = organization {
             shown.only(organization);
             narrow.only(organization);
@@ -306,7 +320,9 @@ async fn mend_locked(connection: &mut PgConnection, reader: &Reader, folds: Vec<
     // What should not be there goes first everywhere: it may stand in the way of what should.
     for (partition, mut expected) in folds {
         expected.go_on(connection, reader, partition, &AtomicU64::new(0)).await?;
-        let shown = shown(connection, partition).await?;
+        let mut shown = shown(connection, partition).await?;
+        shown.leave_out(&expected.pruned);
+        expected.leave_out(&expected.pruned.clone());
         rows += remove(connection, partition, &shown, &expected).await?;
         wrong.push((partition, shown, expected));
     }

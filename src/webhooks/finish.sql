@@ -8,15 +8,18 @@ WITH result AS MATERIALIZED (
 ), done AS (
     UPDATE webhook_deliveries d SET
         state = r.state, leased_until = NULL, tries = r.tries,
-        attempts = CASE WHEN r.attempt IS NULL THEN d.attempts ELSE (
-            SELECT json_agg(a.attempt ORDER BY a.number) FROM (
+        attempts = CASE
+            WHEN r.attempt IS NULL THEN d.attempts
+            -- Most arrive at once, and putting a list together costs more than all the rest.
+            WHEN d.attempts::text = '[]' AND d.leased_until = r.leased_until THEN ('[' || r.attempt || ']')::json
+            ELSE (SELECT json_agg(a.attempt ORDER BY a.number) FROM (
                 SELECT attempt, number FROM json_array_elements(d.attempts) WITH ORDINALITY AS of(attempt, number)
                 UNION ALL
                 SELECT CASE WHEN d.leased_until = r.leased_until THEN r.attempt::json
                             ELSE (r.attempt::jsonb - 'responseExcerpt')::json END, 1 + json_array_length(d.attempts)
                 ORDER BY number DESC LIMIT $12
-            ) a
-        ) END,
+            ) a)
+        END,
         due_at = CASE WHEN r.pause IS NOT NULL THEN clock_timestamp() + make_interval(secs => r.pause) END,
         finished_at = CASE WHEN r.pause IS NULL THEN clock_timestamp() END
     FROM result r

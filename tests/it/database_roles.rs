@@ -437,3 +437,18 @@ async fn the_private_database_knows_the_service_by_a_login_that_is_no_superuser(
     }
     core.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_not_the_owner_prunes_nothing_and_is_told_who_can() {
+    let database = Database::new().await;
+    let login = Login::new(&database).await;
+    Server::start(&login.config(&database, true)).await.stop().await;
+    let kept = ("TENANCY_AUDIT__PURGED_KEPT_DAYS", "400");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tenancy"));
+    command.arg("prune").envs(database.variables(&[("DATABASE_URL", &login.url), kept])).env_remove("TENANCY_LOG");
+    let refused = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{reason}");
+    assert!(reason.contains("may not take anything out of the log") && reason.contains("OWNER_URL"), "{reason}");
+    login.remove().await;
+}

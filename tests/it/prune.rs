@@ -69,6 +69,27 @@ async fn number_of_events(pool: &PgPool, organization: &str) -> i64 {
     sqlx::query_scalar(count).bind(organization).fetch_one(pool).await.unwrap()
 }
 
+/// Has it recorded of what is due that it is pruned, and waits until that is sealed.
+async fn record(server: &Server, pool: &PgPool) {
+    let due = server.service().core().commands.record_prunings(pool, 400).await.unwrap();
+    assert_eq!(due.len(), 1);
+    let sealed = "SELECT bool_and(size = (SELECT count(*) FROM events WHERE organization_id = t.organization_id)) FROM sealed_trees t";
+    eventually("all is sealed", || async { sqlx::query_scalar::<_, bool>(sealed).fetch_one(pool).await.unwrap() })
+        .await;
+}
+
+/// The change of events that pruning makes, of those among an organization's.
+fn blank(id: &str, among: &str) -> String {
+    format!(
+        "UPDATE events e SET event_type = p.event_type, event_version = p.event_version, payload = p.payload,
+             actor = p.actor, on_behalf_of = p.on_behalf_of, ip = p.ip, user_agent = p.user_agent,
+             metadata = p.metadata, request_id = p.request_id, command_id = p.command_id,
+             correlation_id = p.correlation_id, causation_id = p.causation_id
+         FROM events o, jsonb_populate_record(o, pruned(o)) p
+         WHERE o.organization_id = '{id}' AND e.event_id = o.event_id AND {among}"
+    )
+}
+
 async fn fails(pool: &PgPool, statement: &str) {
     let error = sqlx::query(statement).execute(pool).await.unwrap_err();
     assert!(error.to_string().contains("the log is append-only"), "{statement}: {error}");
@@ -178,30 +199,29 @@ async fn nothing_but_a_pruned_trail_loses_its_content_whoever_tries() {
     let (gone, stays) = (filled(&server, "gone", &owner).await, filled(&server, "stays", &owner).await);
     let pool = database.pool().await;
     purge(&server, &pool, &owner, &gone).await;
-    let prune = |id: &str, among: &str| {
-        format!(
-            "UPDATE events e SET event_type = p.event_type, event_version = p.event_version, payload = p.payload,
-                 actor = p.actor, on_behalf_of = p.on_behalf_of, ip = p.ip, user_agent = p.user_agent,
-                 metadata = p.metadata, request_id = p.request_id, command_id = p.command_id,
-                 correlation_id = p.correlation_id, causation_id = p.causation_id
-             FROM events o, jsonb_populate_record(o, pruned(o)) p
-             WHERE o.organization_id = '{id}' AND e.event_id = o.event_id AND {among}"
-        )
-    };
     // Neither while it lives nor before the log says that it goes.
-    fails(&pool, &prune(&stays, "true")).await;
-    fails(&pool, &prune(&gone, "true")).await;
+    fails(&pool, &blank(&stays, "true")).await;
+    fails(&pool, &blank(&gone, "true")).await;
     said(&database, &["prune"]).await;
     seen_before(&pool, 400).await;
+    // Nor what could never be proven afterwards, because it is not sealed.
+    record(&server, &pool).await;
+    let fail = "UPDATE sealed_trees SET failure = $2 WHERE organization_id = $1";
+    sqlx::query(fail).bind(&gone).bind("broken").execute(&pool).await.unwrap();
+    let waits = run(&database, &["prune"]).await;
+    let why = String::from_utf8_lossy(&waits.stdout).into_owned();
+    assert!(waits.status.code() == Some(1) && why.contains("is not sealed any further: broken"), "{why}");
+    assert!(everything_stored(&pool).await.contains("Dry dock of gone"));
+    sqlx::query(fail).bind(&gone).bind(None::<String>).execute(&pool).await.unwrap();
     let pruned = said(&database, &["prune"]).await;
     assert!(pruned.contains(&format!("{gone} pruned")), "{pruned}");
     // What says so stays, and the rest of what there is of an event.
-    fails(&pool, &prune(&gone, "e.event_type IN ('OrgPurged', 'OrgPruned')")).await;
+    fails(&pool, &blank(&gone, "e.event_type IN ('OrgPurged', 'OrgPruned')")).await;
     fails(&pool, &format!("UPDATE events SET recorded_at = now() WHERE organization_id = '{gone}'")).await;
     fails(&pool, &format!("DELETE FROM events WHERE organization_id = '{gone}'")).await;
     fails(&pool, "TRUNCATE events").await;
     // An owner who takes the trigger away is found out.
-    tamper(&pool, &prune(&stays, "o.audit_sequence = 3")).await;
+    tamper(&pool, &blank(&stays, "o.audit_sequence = 3")).await;
     let verified = run(&database, &["projections", "verify", "seals"]).await;
     let found = String::from_utf8_lossy(&verified.stdout).into_owned();
     assert!(!verified.status.success() && found.contains("event 3 has no content, and nothing says"), "{found}");
@@ -237,8 +257,91 @@ async fn a_service_that_knows_the_owner_prunes_by_itself_and_of_several_each_tra
     assert!(verified.status.success(), "{verified:?}");
 }
 
+/// Between two batches, or after a kill there, some events have their content and others have none.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_time_or_without_the_owner_nothing_is_pruned_and_it_is_said_why() {
+async fn a_half_pruned_trail_is_no_difference_and_is_gone_on_with() {
+    let database = Database::new().await;
+    let server = database.serve_with(&[RESTORE_DAYS]).await;
+    let (owner, operator) = (server.user("owner@example.com"), server.operator());
+    let gone = filled(&server, "gone", &owner).await;
+    // Somebody joined and left: with one of both the sum is wrong.
+    let joined = owner.bring_in(&gone, &server.user("tim@gone.example"), "tim@gone.example", &["member"]).await;
+    assert!(owner.member("removeMember", &joined).await.accepted());
+    let pool = database.pool().await;
+    purge(&server, &pool, &owner, &gone).await;
+    said(&database, &["prune", "--dry-run"]).await;
+    seen_before(&pool, 400).await;
+    record(&server, &pool).await;
+    let settings = "SELECT audit_sequence FROM events WHERE event_type = 'OrgSettingsUpdated'";
+    let settings: i64 = sqlx::query_scalar(settings).fetch_one(&pool).await.unwrap();
+    for until in [settings - 1, number_of_events(&pool, &gone).await - 4] {
+        let half = format!("o.audit_sequence <= {until} AND o.event_type NOT IN ('OrgPurged', 'Pruned')");
+        sqlx::query("DELETE FROM terms").execute(&pool).await.unwrap();
+        sqlx::query(&blank(&gone, &half)).execute(&pool).await.unwrap();
+        level(&pool).await;
+        said(&database, &["projections", "rebuild", "--all"]).await;
+        let verified = run(&database, &["projections", "verify"]).await;
+        assert!(verified.status.success(), "{verified:?}");
+        let repaired = run(&database, &["projections", "verify", "--repair"]).await;
+        assert!(repaired.status.success(), "{repaired:?}");
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM settings").fetch_one(&pool).await.unwrap();
+        assert_eq!(left, 0);
+        assert_eq!(operator.audit(&gone).await.last().unwrap(), "org.pruned");
+        let as_of = "query($o: ID!) { organizationAsOf(id: $o, asOf: {auditSequence: 8}) { name } }";
+        assert_eq!(operator.fault(as_of, json!({"o": gone})).await, "NOT_FOUND");
+    }
+    let pruned = said(&database, &["prune"]).await;
+    assert_eq!(pruned, format!("{gone} pruned: {} events\n", number_of_events(&pool, &gone).await - 2));
+    let verified = run(&database, &["projections", "verify"]).await;
+    assert!(verified.status.success(), "{verified:?}");
+    server.stop().await;
+}
+
+/// What the service itself may write neither prunes what is not purged nor runs as the owner of the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_the_services_login_prunes_nothing_and_becomes_nobody_by_it() {
+    let database = Database::new().await;
+    let server = database.serve_with(&[RESTORE_DAYS]).await;
+    let owner = server.user("owner@example.com");
+    let (gone, stays) = (filled(&server, "gone", &owner).await, filled(&server, "stays", &owner).await);
+    let pool = database.pool().await;
+    purge(&server, &pool, &owner, &gone).await;
+    let forged = format!(
+        r#"SET ROLE tenancy_writer;
+           INSERT INTO tombstones (subject_id, finished_at) VALUES ('{stays}', '2000-01-01');
+           INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
+               organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+           SELECT 'Organization', '{stays}', max(sequence) FILTER (WHERE aggregate_type = 'Organization') + 1, 'OrgPruned', '1.0',
+               '{{"OrgPruned": {{"kept_days": 1, "created_at": "2000-01-01T00:00:00Z"}}}}', partition, max("offset") + 1, '{stays}',
+               max(audit_sequence) + 1, 'evt_01h455vb4pex5vsknk084sn02q', gen_random_uuid(), 'system', gen_random_uuid(), now()
+           FROM events WHERE organization_id = '{stays}' GROUP BY partition;
+           RESET ROLE; SET ROLE tenancy_projector;
+           CREATE TABLE audit_1.runs_as (who text);
+           CREATE FUNCTION audit_1.note() RETURNS trigger LANGUAGE plpgsql AS
+               'BEGIN INSERT INTO audit_1.runs_as VALUES (current_user); RETURN OLD; END';
+           CREATE TRIGGER note AFTER DELETE ON audit_1.terms FOR EACH STATEMENT EXECUTE FUNCTION audit_1.note();
+           RESET ROLE"#
+    );
+    // The offset has to be the partition's, or the log would have a gap.
+    let forged = forged.replace(
+        "max(\"offset\") + 1",
+        "(SELECT max(\"offset\") + 1 FROM events a WHERE a.partition = events.partition)",
+    );
+    sqlx::raw_sql(&forged).execute(&pool).await.unwrap();
+    level(&pool).await;
+    said(&database, &["prune", "--dry-run"]).await;
+    seen_before(&pool, 400).await;
+    let pruned = said(&database, &["prune"]).await;
+    assert!(pruned.contains(&gone) && !pruned.contains(&stays), "{pruned}");
+    fails(&pool, &blank(&stays, "o.event_type NOT IN ('OrgPurged', 'OrgPruned')")).await;
+    let ran: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT who FROM audit_1.runs_as").fetch_all(&pool).await.unwrap();
+    assert_eq!(ran, ["tenancy_projector"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_time_nothing_is_pruned_and_it_is_said_why() {
     let database = Database::new().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancy"));
     command.arg("prune").envs(database.variables(&[])).env_remove("TENANCY_LOG");
