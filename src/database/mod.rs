@@ -124,9 +124,11 @@ impl Database {
             ("statement_timeout", statement_timeout),
             // Small statements that are prepared once: planning them again each time costs more than running them, and
             // compiling them costs a hundred times as much. They look things up by arrays, of whose size the planner
-            // knows nothing: without these settings it hashes whole tables where it should probe an index.
+            // knows nothing: without these settings it hashes whole tables where it should probe an index, or scans
+            // one that was small when the statement was prepared.
             ("plan_cache_mode", "force_generic_plan".to_owned()),
             ("jit", "off".to_owned()),
+            ("enable_seqscan", "off".to_owned()),
             ("enable_hashjoin", "off".to_owned()),
             ("enable_mergejoin", "off".to_owned()),
         ];
