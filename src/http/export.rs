@@ -25,6 +25,8 @@ use crate::log::AuditFilter;
 
 /// Up to which audit sequence an export goes: whoever was cut off passes it back as `to`.
 const TO: HeaderName = HeaderName::from_static("tenancy-export-to");
+/// Why later events are not sealed, and so not in it.
+const NOT_SEALED: HeaderName = HeaderName::from_static("tenancy-export-not-sealed");
 /// The most values that one condition may name.
 const VALUES_MAX: usize = 100;
 
@@ -232,7 +234,7 @@ async fn begin(
     };
     let export = Export::begin(&log, &organization, wanted).await.map_err(no_proof)?.ok_or_else(not_found)?;
     let name = format!("attachment; filename=\"{organization}-{}.{}\"", export.to(), format.name());
-    let to = export.to();
+    let (to, failure) = (export.to(), export.failure().map(HeaderValue::try_from));
     let in_flight = shared.in_flight.clone();
     let lines = futures_util::stream::try_unfold((export, reader), move |(mut export, reader)| {
         let in_flight = in_flight.clone();
@@ -258,6 +260,7 @@ async fn begin(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(TO, HeaderValue::from(to));
+    headers.extend(failure.and_then(Result::ok).map(|failure| (NOT_SEALED, failure)));
     headers.extend(HeaderValue::try_from(name).ok().map(|name| (header::CONTENT_DISPOSITION, name)));
     Ok(response)
 }

@@ -479,3 +479,18 @@ async fn a_verifier_in_another_language_agrees() {
         .unwrap();
     server.stop().await;
 }
+
+/// An export ends with what is sealed; that this is not all has to be said.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_a_tree_that_has_failed_says_so() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (acme, ada) = filled(&server, 3).await;
+    let path = format!("/audit/{acme}/export");
+    assert!(!get(&server, &ada, &path).await.headers().contains_key("tenancy-export-not-sealed"));
+    let pool = database.pool().await;
+    sqlx::query("UPDATE sealed_trees SET failure = 'event 7 is not there'").execute(&pool).await.unwrap();
+    let answer = get(&server, &ada, &path).await;
+    assert_eq!(answer.headers()["tenancy-export-not-sealed"], "event 7 is not there");
+    server.stop().await;
+}

@@ -44,12 +44,16 @@ SELECT json_build_object('data', json_build_object('organization', json_build_ob
     'plan', o.plan, 'version', o.version, 'createdAt', o.created_at,
     'limits', json_build_array(
         json_build_object('name', 'members', 'maximum', tm.maximum, 'used', tm.used),
-        json_build_object('name', 'projects', 'maximum', tp.maximum, 'used', coalesce(tp.used, 0))),
+        json_build_object('name', 'projects', 'maximum', tp.maximum, 'used', coalesce(tp.used, 0)),
+        json_build_object('name', 'tokens', 'maximum', tt.maximum, 'used', coalesce(tt.used, 0)),
+        json_build_object('name', 'webhooks', 'maximum', tw.maximum, 'used', coalesce(tw.used, 0))),
     'members', m.list, 'projects', p.list, 'invitations', i.list, 'auditTrail', json_build_object('nodes', e.nodes)
 )))
 FROM bench_picks k JOIN organizations o ON o.id = k.id
 LEFT JOIN tallies tm ON tm.organization_id = o.id AND tm.name = 'members'
 LEFT JOIN tallies tp ON tp.organization_id = o.id AND tp.name = 'projects'
+LEFT JOIN tallies tt ON tt.organization_id = o.id AND tt.name = 'tokens'
+LEFT JOIN tallies tw ON tw.organization_id = o.id AND tw.name = 'webhooks'
 CROSS JOIN LATERAL (
     SELECT json_build_object(
         'nodes', coalesce(json_agg(json_build_object('id', r.id, 'roles', r.roles, 'state', r.state, 'source', r.source,
