@@ -1,9 +1,12 @@
-//! A page of the audit trail from the middle of a long log.
+//! A page of the audit trail from the middle of a long log, and a bundle of all of it.
 //!
 //! Ours: `auditTrail(first: 50, after: cursor)` over HTTP, one request after the other on one connection, at a random
 //! place in the middle half; the trail of the one large organization by its owner, and the trail of all
 //! organizations by an operator (whose cursors are of time). The reference is the same on a log of 10,000 events, by
 //! another process of the service on another database of the same server, in turn in each round; medians.
+//!
+//! The bundle: `GET /audit/{organization}/export` of the one large organization, read as fast as it comes and thrown
+//! away, once all of it is sealed. Memory is the most that the service ever took, pages and sealing included.
 //!
 //! Both logs are written by COPY (see `fill`); their personal data is really sealed, and opened for each page.
 
@@ -14,6 +17,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::http::{Connection, body};
 use crate::logs::Log;
@@ -64,6 +69,12 @@ pub async fn measure(context: &mut Context) -> Vec<Figure> {
         all.0.push(large.pages(false, time).await);
         all.1.push(small.pages(false, time).await);
     }
+    let events = large.wait_until_sealed(&logs.1.database.pool(1).await).await;
+    let mut exported = vec![];
+    for _ in 0..context.options.rounds {
+        exported.push(large.export(events).await);
+    }
+    let memory = vec![large.service.memory("VmHWM")];
     small.service.stop().await;
     large.service.stop().await;
     context.audit_page = Some(median(&one.0));
@@ -73,6 +84,8 @@ pub async fn measure(context: &mut Context) -> Vec<Figure> {
     vec![
         Figure::alone(GROUP, ours("one organization"), "ms", one.0, Goal::AtMostTimes(1.3)).beside(&title, &Ok(one.1)),
         Figure::alone(GROUP, ours("all organizations"), "ms", all.0, Goal::AtMostTimes(1.3)).beside(&title, &Ok(all.1)),
+        Figure::alone(GROUP, format!("bundle of {events} events"), "events/s", exported, Goal::Shown),
+        Figure::alone(GROUP, "resident memory, most with pages and bundles", "MiB", memory, Goal::AtMost(250.0)),
     ]
 }
 
@@ -129,6 +142,43 @@ impl Side {
         let trail = if organization { "/data/organization/auditTrail" } else { "/data/auditTrail" };
         let cursor = answer.pointer(&format!("{trail}/pageInfo/endCursor")).and_then(Value::as_str);
         (took, cursor.unwrap_or_else(|| panic!("no page: {answer}")).to_owned())
+    }
+
+    /// Waits until the whole trail of the organization is sealed; how many events it has.
+    async fn wait_until_sealed(&self, pool: &PgPool) -> i64 {
+        let statement = "SELECT count(*), coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)
+            FROM events WHERE organization_id = $1";
+        loop {
+            let row: (i64, i64) =
+                sqlx::query_as(statement).bind(&self.organization).fetch_one(pool).await.expect("seals can be read");
+            if row.0 == row.1 {
+                return row.0;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Exports the whole trail: how many events a second.
+    async fn export(&self, events: i64) -> f64 {
+        let begin = Instant::now();
+        let mut stream = TcpStream::connect(self.service.address).await.expect("the service takes connections");
+        let request = format!(
+            "GET /audit/{}/export HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+            self.organization, self.owner
+        );
+        stream.write_all(request.as_bytes()).await.expect("a request can be sent");
+        let (mut buffer, mut end) = (vec![0; 256 * 1024], vec![]);
+        loop {
+            let count = stream.read(&mut buffer).await.expect("an answer can be read");
+            if count == 0 {
+                break;
+            }
+            end.extend_from_slice(&buffer[..count]);
+            end.drain(..end.len().saturating_sub(64));
+        }
+        let end = String::from_utf8_lossy(&end).into_owned();
+        assert!(end.contains(r#"{"type":"end"}"#), "the bundle is whole: {end}");
+        events as f64 / begin.elapsed().as_secs_f64()
     }
 
     /// The median of pages from random places.
