@@ -230,8 +230,7 @@ impl OrganizationSnapshot {
 pub async fn snapshot(ctx: &Context<'_>, id: &ID, as_of: AsOfInput) -> Result<Option<OrganizationSnapshot>, Error> {
     let Some(organization) = audited(ctx, "id", id).await? else { return Ok(None) };
     let session = Session::of(ctx);
-    // What a replica still remembers of it is not shown any more either.
-    if session.see(&organization).await?.is_some_and(|seen| seen.organization.state.pruned) {
+    if session.see_unpruned(&organization).await?.is_none() {
         return Ok(None);
     }
     match session.folds().snapshot(session.log(), &organization, &as_of.point()?).await {

@@ -21,7 +21,6 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::audit::{AuditAction, AuditEvent};
 use super::errors::{bad_input, coded, fault, forbidden, log_fault, not_found};
-use super::loaders::Seen;
 use super::scalars::PositionText;
 use super::session::{Session, id};
 use crate::commands::{Fault, Insider};
@@ -141,7 +140,7 @@ impl<'a> Feed<'a> {
         let caller = session.caller()?.principal.clone();
         // The seat before the look: what changes afterwards is told.
         let seat = session.feeds().seat(&organization, &caller).await.map_err(fault)?;
-        match whole(session, &organization).await? {
+        match session.see_unpruned(&organization).await? {
             None => {
                 session.note_reach(Some(&organization), Some(organization.as_ref()));
                 return Err(not_found());
@@ -328,7 +327,7 @@ impl<'a> Feed<'a> {
         // First whether he, or who is behind the token, is let in at all: users stand in another partition, of which the
         // log of the organization says nothing.
         self.session.is_let_in().await.map_err(|error| self.at_its_place(error))?;
-        match whole(self.session, &self.organization).await {
+        match self.session.see_unpruned(&self.organization).await {
             Ok(Some(seen)) if seen.may(Permission::AuditRead) => Ok(()),
             Ok(Some(_)) => Err(self.at_its_place(lacking())),
             Ok(None) => Err(self.at_its_place(not_found())),
@@ -344,11 +343,6 @@ impl<'a> Feed<'a> {
     fn at_its_place(&self, error: Error) -> Error {
         error.extend_with(|_, extensions| extensions.set("position", self.position()))
     }
-}
-
-/// The organization, where the caller sees it and its trail was not pruned: the rings may still have what was.
-async fn whole(session: &Session, organization: &OrganizationId) -> Result<Option<Seen>, Error> {
-    Ok(session.see(organization).await?.filter(|seen| !seen.organization.state.pruned))
 }
 
 /// Whether the event may change who may read the organization's audit trail: all that is decided of it stands in these

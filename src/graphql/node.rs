@@ -269,10 +269,10 @@ async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {
     Ok((visible && there).then_some(Node::User(User::new(id))))
 }
 
-/// The organization of something, where the caller sees it; of one that is pruned nothing is there any more.
+/// The organization of something, where the caller sees it.
 async fn seen(session: &Session, organization: Option<&OrganizationId>) -> Result<Option<Seen>, Error> {
     match organization {
-        Some(organization) => Ok(session.see(organization).await?.filter(|seen| !seen.organization.state.pruned)),
+        Some(organization) => session.see_unpruned(organization).await,
         None => Ok(None),
     }
 }

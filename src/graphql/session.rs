@@ -155,6 +155,12 @@ impl Session {
         Ok(seen)
     }
 
+    /// The same for whatever belongs to the organization, its history among it: of one that is pruned nothing is there any
+    /// more, though a replica may still remember some.
+    pub async fn see_unpruned(&self, id: &OrganizationId) -> Result<Option<Seen>, Error> {
+        Ok(self.see(id).await?.filter(|seen| !seen.organization.state.pruned))
+    }
+
     fn noted<T>(&self, change: impl FnOnce(&mut Noted) -> T) -> T {
         change(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner))
     }

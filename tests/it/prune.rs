@@ -173,6 +173,15 @@ async fn check_what_operators_see(database: &Database, operator: &Client, id: &s
 
     let as_of = "query($o: ID!) { organizationAsOf(id: $o, asOf: {auditSequence: 8}) { name } }";
     assert_eq!(operator.fault(as_of, json!({"o": id})).await, "NOT_FOUND");
+    let pool = database.pool().await;
+    let streams =
+        "SELECT DISTINCT aggregate_id FROM events WHERE organization_id = $1 AND aggregate_type <> 'Organization'";
+    let streams: Vec<String> = sqlx::query_scalar(streams).bind(id).fetch_all(&pool).await.unwrap();
+    assert!(streams.len() > 5, "{streams:?}");
+    for stream in streams {
+        let node = operator.send("query($i: ID!) { node(id: $i) { id } }", json!({"i": stream})).await;
+        assert_eq!(node["data"]["node"], Value::Null, "{node}");
+    }
     let proof = "query($o: ID!) { auditInclusionProof(organizationId: $o, auditSequence: 1) { leaf } }";
     assert_eq!(operator.fault(proof, json!({"o": id})).await, "BAD_USER_INPUT");
     let refused = run(database, &["audit", "export", "--organization", id, "--out", &format!("{before}.now")]).await;
