@@ -24,3 +24,7 @@ bless:
 # The 61 audits of GraphQL over HTTP against a running service (needs npm)
 audit url="http://127.0.0.1:8080/graphql":
     cd tests/graphql-http && npm ci --silent && node audit.mjs {{url}}
+
+# The schema as clients' build tools see it (needs npm)
+schema:
+    cd tests/graphql-schema && npm ci --silent && ./check

@@ -6,6 +6,7 @@ mod diff;
 mod operate;
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,15 +16,18 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::access::issuer::Grant;
 use crate::audit::export::Format;
 use crate::audit::note::VerifierKey;
 use crate::commands::Person;
 use crate::config::{self, Config, Flags, Loaded, LogFormat};
-use crate::database::Database;
 use crate::database::embedded::Purpose;
+use crate::database::{self, Database};
 use crate::import;
 use crate::log::Position;
 use crate::service::{self, Core, Service, builtin_issuer};
@@ -61,6 +65,9 @@ the purge: by the service, or by a run of this, also a dry one.
 Example:
   TENANCY_DATABASE__OWNER_URL=postgres://… TENANCY_AUDIT__PURGED_KEPT_DAYS=400 tenancy prune --dry-run";
 
+/// The longest life of a token that is minted. Nothing takes it back before.
+const TTL_MAX: TimeDelta = TimeDelta::days(366);
+
 /// How long the end of the program waits for what cannot be broken off.
 const BLOCKED_WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -77,7 +84,7 @@ enum Command {
     Serve {
         /// Address and port.
         #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Option<String>,
+        listen: Option<SocketAddr>,
     },
     /// Bring the database up to date and say what that took.
     Migrate,
@@ -85,7 +92,7 @@ enum Command {
     #[command(after_help = "Example:\n  curl -H \"Authorization: Bearer $(tenancy token --email ada@example.com)\" …")]
     Token {
         /// Whose token; the address counts as verified.
-        #[arg(long)]
+        #[arg(long, value_parser = address)]
         email: String,
         /// The name.
         #[arg(long)]
@@ -93,7 +100,7 @@ enum Command {
         /// Make it an operator's token.
         #[arg(long)]
         operator: bool,
-        /// For how long: a number and s, m, h or d.
+        /// For how long: a number and s, m, h or d, a year at most.
         #[arg(long, value_parser = duration, value_name = "24h")]
         ttl: Option<TimeDelta>,
     },
@@ -132,6 +139,9 @@ enum Command {
         /// Write claims and tallies as the log says, and rebuild read models that differ.
         #[arg(long)]
         repair: bool,
+        /// Also while a service is alive: every position that its clients hold is unknown from then on.
+        #[arg(long)]
+        force: bool,
         /// Erase again those on this list too: the erased.list of another replica's data directory.
         #[arg(long, value_name = "FILE")]
         erased: Vec<PathBuf>,
@@ -148,7 +158,7 @@ enum Source {
         /// The folder with a folder for each organization.
         folder: PathBuf,
         /// The importing operator's e-mail address.
-        #[arg(long = "as", value_name = "EMAIL")]
+        #[arg(long = "as", value_name = "EMAIL", value_parser = address)]
         operator: String,
         /// Only say what would be done.
         #[arg(long)]
@@ -205,7 +215,7 @@ enum Audit {
         /// Whose.
         #[arg(long, value_name = "ID")]
         organization: OrganizationId,
-        /// The file.
+        /// The file; - for standard output.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// As what: a bundle to verify, a table for people, or lines of OCSF.
@@ -265,24 +275,31 @@ fn verifiable_names() -> PossibleValuesParser {
 struct Failure {
     reason: String,
     remedy: Option<String>,
+    /// 1, or 2 where it was asked for wrongly.
+    code: u8,
 }
 
 impl<E: Into<service::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        Self { reason: error.to_string(), remedy: error.remedy() }
+        Self { reason: error.to_string(), remedy: error.remedy(), code: 1 }
     }
 }
 
 fn failed(reason: impl ToString, remedy: impl Into<Option<&'static str>>) -> Failure {
-    Failure { reason: reason.to_string(), remedy: remedy.into().map(str::to_owned) }
+    Failure { reason: reason.to_string(), remedy: remedy.into().map(str::to_owned), code: 1 }
+}
+
+/// Arguments that are well formed each, and do not go together.
+fn misused(reason: impl ToString, remedy: impl Into<Option<&'static str>>) -> Failure {
+    Failure { code: 2, ..failed(reason, remedy) }
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let listen = match &arguments.command {
-        Some(Command::Serve { listen }) => listen.clone(),
+        Some(Command::Serve { listen }) => listen.map(|address| address.to_string()),
         _ => None,
     };
     let flags =
@@ -319,7 +336,10 @@ pub fn run() -> ExitCode {
     runtime.shutdown_timeout(BLOCKED_WAIT_MAX);
     match done {
         Ok(code) => code,
-        Err(failure) => complain(&failure.reason, failure.remedy.as_deref()),
+        Err(failure) => {
+            complain(&failure.reason, failure.remedy.as_deref());
+            ExitCode::from(failure.code)
+        }
     }
 }
 
@@ -345,12 +365,22 @@ fn log_to_stderr(config: &Config, serving: bool) -> Result<(), String> {
     let filter = if serving || explicit { config.log.as_str() } else { "warn,tenancy::database::embedded::fetch=info" };
     let filter =
         EnvFilter::try_new(filter).map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Json => subscriber.json().init(),
-        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-    }
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter.and(filter_fn(tells_no_secret)))).init();
     Ok(())
+}
+
+/// What is read from and written to connections, at the finest level of the libraries that do it, holds tokens.
+const WIRE: [&str; 7] = ["tungstenite", "tokio_tungstenite", "h2", "hyper", "hyper_util", "rustls", "reqwest"];
+
+/// Whether a line of the log cannot hold what went over the wire.
+fn tells_no_secret(metadata: &tracing::Metadata<'_>) -> bool {
+    let library = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() < tracing::Level::TRACE || !WIRE.contains(&library)
 }
 
 async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure> {
@@ -379,7 +409,7 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         }
         Command::RotateMasterKey => operate::rotate_master_key(config).await,
         Command::Prune { dry_run } => operate::prune(config, dry_run).await,
-        Command::Recover { repair, erased } => operate::recover(config, repair, &erased).await,
+        Command::Recover { repair, force, erased } => operate::recover(config, repair, force, &erased).await,
         Command::Audit { command: Audit::Verify { .. } } | Command::Schema | Command::Config => {
             unreachable!("answered before anything is started")
         }
@@ -404,9 +434,14 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
     let mut signals = [interrupted, terminated];
     let [interrupted, terminated] = &mut signals;
     let service = tokio::select! {
-        service = Service::start(config) => service?,
-        _ = interrupted.recv() => return Ok(ExitCode::SUCCESS),
-        _ = terminated.recv() => return Ok(ExitCode::SUCCESS),
+        service = Service::start(config) => Some(service?),
+        _ = interrupted.recv() => None,
+        _ = terminated.recv() => None,
+    };
+    let Some(service) = service else {
+        // What was begun is given up, and may have started a server on the way.
+        database::stop_unused(config).await.map_err(service::Error::from)?;
+        return Ok(ExitCode::SUCCESS);
     };
     greet(&service, config);
     let log = service.core().commands.log().clone();
@@ -482,7 +517,6 @@ fn token(
             "it is on while the service listens on loopback with its own database, or with TENANCY_ACCESS__BUILTIN_ISSUER=true",
         ));
     }
-    let email = aggregates::text::email("email", &email).map_err(|refusal| failed(refusal, None))?;
     let ttl = ttl.unwrap_or_else(|| TimeDelta::hours(i64::from(config.access.token_ttl_hours_default)));
     let token = builtin_issuer(config)?.mint(&Grant { email, name, operator, ttl }).map_err(service::Error::from)?;
     Ok(print(&format!("{token}\n")))
@@ -494,11 +528,10 @@ async fn import_peribolos(
     operator: String,
     dry_run: bool,
 ) -> Result<ExitCode, Failure> {
-    let email = aggregates::text::email("--as", &operator).map_err(|refusal| failed(refusal, None))?;
     let folder = import::peribolos::read(&folder).map_err(|error| failed(error, None))?;
     let core = Core::open(config, Purpose::Command).await?;
     core.catch_up().await?;
-    let result = import_as(&core, config, folder, email, dry_run).await;
+    let result = import_as(&core, config, folder, operator, dry_run).await;
     core.catch_up().await?;
     core.close().await?;
     Ok(print(&result?.to_string()))
@@ -549,12 +582,21 @@ fn progress_bar() -> ProgressBar {
 fn duration(text: &str) -> Result<TimeDelta, String> {
     let wrong = || format!("{text:?} is no duration: give a number and s, m, h or d, such as 24h");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
-    let number: i64 = number.parse().ok().filter(|number| (1..=1_000_000).contains(number)).ok_or_else(wrong)?;
-    match unit {
-        "s" => Ok(TimeDelta::seconds(number)),
-        "m" => Ok(TimeDelta::minutes(number)),
-        "h" => Ok(TimeDelta::hours(number)),
-        "d" => Ok(TimeDelta::days(number)),
-        _ => Err(wrong()),
+    let number: i64 = number.parse().ok().filter(|number| (1..=100_000_000).contains(number)).ok_or_else(wrong)?;
+    let ttl = match unit {
+        "s" => TimeDelta::seconds(number),
+        "m" => TimeDelta::minutes(number),
+        "h" => TimeDelta::hours(number),
+        "d" => TimeDelta::days(number),
+        _ => return Err(wrong()),
+    };
+    if ttl > TTL_MAX {
+        return Err(format!("{text:?} is too long: give {} d at most", TTL_MAX.num_days()));
     }
+    Ok(ttl)
+}
+
+/// An e-mail address as the service takes it.
+fn address(text: &str) -> Result<String, String> {
+    aggregates::text::email("the address", text).map_err(|refusal| refusal.to_string())
 }

@@ -11,7 +11,7 @@ use projections::rebuild::{Rebuilder, Rebuilt, Stage, unfinished};
 use projections::{Reach, Runtime, Step};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
@@ -28,16 +28,19 @@ use crate::commands::prune::Pruned;
 use crate::commands::{Commands, Fault, Rules};
 use crate::config::{self, Config};
 use crate::database::embedded::Purpose;
+use crate::database::presence::Presence;
 use crate::database::roles::Role;
 use crate::database::{self, Database, Owner};
 use crate::erased::{self, ErasedList};
 use crate::feed::{self, Feeds};
-use crate::graphql::{App, schema};
-use crate::http::{self, Health, Shared};
+use crate::graphql::{App, Introspection, schema};
+use crate::http::{self, ConnectionLimits, Health, Shared};
 use crate::log::{CHANNEL, Log, LogError, MasterKeys, Pools, Sizes};
 use crate::private_file;
 use crate::webhooks::{self, Deliverer, Schedule, Sender, Targets};
 
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1_024;
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
 const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
 const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
@@ -252,16 +255,16 @@ impl Service {
     /// Starts everything, and returns when requests are answered.
     pub async fn start(config: &Config) -> Result<Self, Error> {
         let metrics = http::install_metrics();
+        // First what most often fails, and costs nothing: another service that has the address.
+        let unavailable = |source| Error::Listen { address: config.listen, source };
+        let socket = claim_address(config.listen).map_err(unavailable)?;
         let core = Core::open(config, Purpose::Serve).await?;
+        let presence = Presence::announce(core.database.options(Role::Writer)).await.map_err(database::Error::from)?;
         let issuer = if config.builtin_issuer() { Some(Arc::new(builtin_issuer(config)?)) } else { None };
         let providers = providers(config)?;
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|source| Error::Listen { address: config.listen, source })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
-
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        tasks.spawn(presence.keep(stopping.clone()));
         let woken = run_projections(&core, &stopping, &mut tasks);
         let feeds = feeds(config, &core, &stopping);
         let (following, until) = (feeds.clone(), stopping.clone());
@@ -298,7 +301,14 @@ impl Service {
         });
         let (in_flight_sender, in_flight) = mpsc::channel(1);
         let shared = Arc::new(Shared {
-            schema: schema(limits.complexity_max, limits.nesting_max),
+            schema: schema(
+                limits.complexity_max,
+                limits.nesting_max,
+                Introspection {
+                    bytes_max: usize::try_from(config.limits.introspection_bytes_max).unwrap_or(usize::MAX),
+                    without_token: config.http.introspection_without_token,
+                },
+            ),
             app: Arc::new(App {
                 commands: core.commands.clone(),
                 progress: core.runtime.progress(),
@@ -315,13 +325,11 @@ impl Service {
             health: Health { pool: core.database.pool.clone(), stopping: stopping.clone(), filled, metrics },
             in_flight: in_flight_sender,
         });
-        let router = http::router(shared, config.http.graphiql).into_make_service_with_connect_info::<SocketAddr>();
-        let mut until = stopping;
-        let server = tokio::spawn(async move {
-            axum::serve(listener, router)
-                .with_graceful_shutdown(async move { while !*until.borrow() && until.changed().await.is_ok() {} })
-                .await
-        });
+        let origins: Vec<_> = config.http.cors_origins.iter().map(|origin| origin.0.clone()).collect();
+        let router = http::router(shared, config.http.graphiql, &origins);
+        let listener = socket.listen(BACKLOG).map_err(unavailable)?;
+        let address = listener.local_addr().map_err(unavailable)?;
+        let server = tokio::spawn(http::serve(listener, router, connection_limits(config), stopping));
         let grace = Duration::from_secs(config.http.shutdown_grace_seconds);
         Ok(Self { address, issuer, core, stop, tasks, server, in_flight, grace })
     }
@@ -352,6 +360,15 @@ impl Service {
         while self.tasks.join_next().await.is_some() {}
         self.core.close().await
     }
+}
+
+/// The address, on which nobody is answered yet.
+fn claim_address(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a service that was here before may still be closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Carries on with rebuilds that somebody asked for and left behind.
@@ -711,6 +728,27 @@ fn operators(config: &Config) -> Vec<Operator> {
     config.access.operators.iter().map(operator).collect()
 }
 
+/// Descriptors that are kept for files and whatever else is opened for a moment.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    let descriptors = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let descriptors = descriptors.map_or(1_024, |(soft, _)| soft);
+    let (database, webhooks) = (&config.database, &config.webhooks);
+    // Webhooks take what is left to them, a quarter at most.
+    let sending = if webhooks.send { u64::from(webhooks.in_flight_max).min(descriptors / 4) } else { 0 };
+    let pools = u64::from(database.connections_max) + 2 * u64::from(database.writers) + 16;
+    let room = descriptors.saturating_sub(pools + sending + DESCRIPTORS_KEPT).max(16);
+    let settings = &config.http;
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    ConnectionLimits {
+        connections_max: count(room.min(settings.connections_max.into())),
+        per_address_max: Some(settings.connections_per_address_max as usize).filter(|_| settings.trusted_proxies == 0),
+        header_time: Duration::from_secs(settings.header_timeout_seconds),
+        idle_time: Duration::from_secs(settings.idle_timeout_seconds),
+    }
+}
+
 fn limits(config: &Config) -> http::Limits {
     let limits = &config.limits;
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
@@ -725,6 +763,7 @@ fn limits(config: &Config) -> http::Limits {
         root_fields_max: limits.root_fields_max as usize,
         directives_max: limits.directives_max as usize,
         complexity_max: size(limits.complexity_max),
+        answer_bytes_max: size(limits.answer_bytes_max),
         request_timeout_ms: limits.request_timeout_ms,
     }
 }

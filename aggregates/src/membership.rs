@@ -8,7 +8,7 @@ use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, MEMBERS, OWNERS, Scope};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::personal::Personal;
-use crate::roles::{self, OWNER, OwnRoles, Permissions, RoleScope};
+use crate::roles::{self, OWNER, OwnRoles, Permission, Permissions, RoleScope};
 use crate::status::Capability;
 use crate::{aggregate, text};
 
@@ -185,6 +185,9 @@ pub struct Membership {
     pub source: MembershipSource,
     /// When the member came in last.
     pub joined_at: DateTime<Utc>,
+    /// Whether the member was suspended when the membership ended. The suspension outlives the membership: only
+    /// somebody who may lift it (`member:suspend`) lets this user in again, and API tokens of the user stay at rest.
+    pub barred: bool,
 }
 
 /// Whoever gives roles, and what he has himself: a grant never exceeds it.
@@ -339,8 +342,10 @@ impl Membership {
             (C::ReplaceRole { role, with, .. }, _) if role == OWNER || with == OWNER => {
                 Err(Refusal::RoleNotGrantable("ownership is not given or taken in passing".into()))
             }
+            // What the replaced role permits is within what the actor may do, which the organization has looked at. The
+            // member's other roles stay.
             (C::ReplaceRole { role, with, by, reason }, MembershipState::Active | MembershipState::Suspended) => {
-                self.may_touch(&by)?;
+                self.may_touch_owner(&by)?;
                 let kept = roles.iter().filter(|held| **held != role).cloned();
                 let changed = by.own_roles.normal(&kept.chain([with]).collect::<Vec<_>>())?;
                 Ok(vec![E::MemberRolesChanged {
@@ -352,16 +357,16 @@ impl Membership {
                 }])
             }
             (C::Suspend { reason, by }, MembershipState::Active) => {
-                self.may_touch(&by)?;
+                self.may_take_from(&by)?;
                 Ok(vec![E::MemberSuspended { reason: about(reason)?, user_id, roles }])
             }
             (C::Reinstate { reason, by }, MembershipState::Suspended) => {
-                self.may_touch(&by)?;
+                self.may_touch_owner(&by)?;
                 by.may_grant(&roles)?;
                 Ok(vec![E::MemberReinstated { reason: about(reason)?, user_id, roles }])
             }
             (C::Remove { reason, by }, MembershipState::Active | MembershipState::Suspended) => {
-                self.may_touch(&by)?;
+                self.may_take_from(&by)?;
                 Ok(vec![E::MemberRemoved { reason: about(reason)?, user_id, roles, previous_state }])
             }
             (C::Leave { reason }, MembershipState::Active | MembershipState::Suspended) => {
@@ -396,6 +401,13 @@ impl Membership {
         by.may_grant(&roles)?;
         let reason = text::reason("reason", reason.as_deref())?.map(|reason| Personal::new(user_id.as_ref(), reason));
         match self.state {
+            MembershipState::Removed if self.barred && !by.permissions.contains(Permission::MemberSuspend) => {
+                Err(Refusal::InvalidState(
+                    "this user was suspended when the membership ended: only somebody with the permission \
+                     member:suspend lets them in again"
+                        .into(),
+                ))
+            }
             MembershipState::Removed => Ok(vec![MembershipEvent::MemberJoined {
                 user_id,
                 roles,
@@ -440,7 +452,10 @@ impl Membership {
         if roles == self.roles {
             return Ok(vec![]);
         }
-        self.may_touch(&by)?;
+        match self.roles.iter().all(|held| roles.contains(held)) {
+            true => self.may_touch_owner(&by)?,
+            false => self.may_take_from(&by)?,
+        }
         let added: Vec<_> = roles.iter().filter(|role| !self.roles.contains(role)).cloned().collect();
         by.may_grant(&added)?;
         Ok(vec![MembershipEvent::MemberRolesChanged {
@@ -452,24 +467,39 @@ impl Membership {
         }])
     }
 
-    fn may_touch(&self, by: &Grantor) -> Result<(), Refusal> {
+    fn may_touch_owner(&self, by: &Grantor) -> Result<(), Refusal> {
         if roles::is_owner(&self.roles) && !by.owner {
             return Err(Refusal::Forbidden("only an owner can do this to an owner".into()));
         }
         Ok(())
     }
 
+    /// A member's roles are taken, for a while or for good, by somebody who may do all that they permit. Only owners
+    /// take them from owners.
+    fn may_take_from(&self, by: &Grantor) -> Result<(), Refusal> {
+        self.may_touch_owner(by)?;
+        if by.own_roles.permissions_of(&self.roles).is_subset(by.permissions) {
+            return Ok(());
+        }
+        let message = "this member's roles permit more than you may do yourself: ask somebody who may do as much";
+        Err(Refusal::Forbidden(message.into()))
+    }
+
     fn apply(&mut self, event: MembershipEvent) {
         use MembershipEvent as E;
         match event {
             E::MemberJoined { user_id, roles, scope: RoleScope::Organization, source, joined_at, .. } => {
-                *self = Self { user_id: Some(user_id), state: MembershipState::Active, roles, source, joined_at };
+                let state = MembershipState::Active;
+                *self = Self { user_id: Some(user_id), state, roles, source, joined_at, barred: false };
             }
             E::MemberBound { .. } => {}
             E::MemberRolesChanged { roles, scope: RoleScope::Organization, .. } => self.roles = roles,
             E::MemberSuspended { .. } => self.state = MembershipState::Suspended,
             E::MemberReinstated { .. } => self.state = MembershipState::Active,
-            E::MemberRemoved { .. } | E::MemberLeft { .. } => self.state = MembershipState::Removed,
+            E::MemberRemoved { previous_state, .. } | E::MemberLeft { previous_state, .. } => {
+                self.state = MembershipState::Removed;
+                self.barred = previous_state == MembershipState::Suspended;
+            }
         }
     }
 }
@@ -479,4 +509,4 @@ pub fn existing(organization: &crate::ids::OrganizationId, user: &UserId) -> Str
     MembershipId::of(organization, user).to_string()
 }
 
-aggregate!(Membership, "Membership", MembershipCommand, MembershipEvent, shape 1, personal []);
+aggregate!(Membership, "Membership", MembershipCommand, MembershipEvent, shape 2, personal []);

@@ -85,16 +85,19 @@ pub fn slug(path: &'static str, text: &str) -> Result<String, Refusal> {
     Ok(slug)
 }
 
-/// An e-mail address, trimmed. It compares by [`email_key`].
-pub fn email(path: &'static str, text: &str) -> Result<String, Refusal> {
-    let address = text.trim();
+/// An e-mail address, as it was given. It compares by [`email_key`].
+///
+/// Nothing is trimmed: an address with spaces or control characters around it is another text than the one that was
+/// verified, and is refused.
+pub fn email(path: &'static str, address: &str) -> Result<String, Refusal> {
     let valid = address.len() <= EMAIL_BYTES_MAX
-        && !address.chars().any(|c| is_invisible(c) || c.is_whitespace())
+        && !address.chars().any(|c| is_invisible(c) || c.is_whitespace() || c.is_control())
         && email_address::EmailAddress::parse_with_options(
             address,
             email_address::Options::default().without_display_text().without_domain_literal(),
         )
-        .is_ok();
+        .is_ok()
+        && address.rsplit_once('@').is_some_and(|(_, domain)| idna::domain_to_ascii(domain).is_ok());
     if valid {
         return Ok(address.to_owned());
     }
@@ -102,14 +105,18 @@ pub fn email(path: &'static str, text: &str) -> Result<String, Refusal> {
     Err(Refusal::input(
         path,
         format!(
-            "{path} {shown:?} is no e-mail address: give one like ada@example.com, at most {EMAIL_BYTES_MAX} bytes"
+            "{path} {shown:?} is no e-mail address: give one like ada@example.com, at most {EMAIL_BYTES_MAX} bytes, without spaces around it"
         ),
     ))
 }
 
-/// The form in which addresses compare: case does not count.
+/// The form in which addresses compare. Of the local part only the case of ASCII letters does not count: what other
+/// letters fold to is for the receiving host to say (RFC 6531, section 3.2), and U+212A (Kelvin sign) is no `k` there. The
+/// domain compares as IDNA (UTS 46) resolves it.
 pub fn email_key(address: &str) -> String {
-    address.trim().to_lowercase()
+    let Some((local, domain)) = address.rsplit_once('@') else { return address.to_ascii_lowercase() };
+    let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_ascii_lowercase());
+    format!("{}@{domain}", local.to_ascii_lowercase())
 }
 
 /// Free text such as a reason: trimmed, at most 1000 characters; nothing but spaces is no text.
@@ -184,6 +191,12 @@ fn json_content(path: &'static str, value: &Value, levels: usize) -> Result<(), 
     }
 }
 
+/// Text of others as it may be shown: what a reader cannot see, or what changes how the rest is shown (escape sequences
+/// of terminals, turned directions), is replaced by U+FFFD.
+pub fn legible(text: &str) -> String {
+    text.chars().map(|c| if is_invisible(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// A letter, a digit, a sign or a symbol: something that a reader can see by itself.
 fn is_visible(c: char) -> bool {
     let shown = c.is_alphanumeric() || c.is_ascii_graphic();
@@ -234,6 +247,14 @@ mod tests {
     }
 
     #[test]
+    fn what_others_say_is_shown_as_it_reads() {
+        assert_eq!(
+            legible("no\u{1b}[31m \u{202e}live\u{2066}\n\tend é"),
+            "no\u{fffd}[31m \u{fffd}live\u{fffd}\n\tend é"
+        );
+    }
+
+    #[test]
     fn slugs_are_folded_and_checked() {
         assert_eq!(slug("slug", "K8s.io").unwrap(), "k8s.io");
         assert!(slug("slug", &"a".repeat(SLUG_CHARS_MAX)).is_ok());
@@ -245,12 +266,34 @@ mod tests {
 
     #[test]
     fn addresses_compare_without_case() {
-        assert_eq!(email_key(&email("email", " Ada@Example.COM ").unwrap()), "ada@example.com");
-        for bad in
-            ["", "ada", "ada@", "@example.com", "a b@example.com", "Ada <ada@example.com>", "a@b@c", "a@[127.0.0.1]"]
-        {
+        assert_eq!(email_key(&email("email", "Ada@Example.COM").unwrap()), "ada@example.com");
+        for bad in [
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "a b@example.com",
+            "Ada <ada@example.com>",
+            "a@b@c",
+            "a@[127.0.0.1]",
+            " ada@example.com",
+            "ada@example.com ",
+            "ada@example.com\n",
+            "\u{0}ada@example.com",
+            "ada@xn--a.example",
+        ] {
             assert!(email("email", bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn no_other_letter_stands_for_an_ascii_one_in_a_local_part() {
+        let key = |address: &str| email_key(&email("email", address).unwrap());
+        // U+212A and U+017F fold to k and s by Unicode's rules.
+        assert_ne!(key("mi\u{212a}e@example.com"), key("mike@example.com"));
+        assert_ne!(key("\u{17f}am@example.com"), key("sam@example.com"));
+        // A domain is looked up as IDNA says, so these are one.
+        assert_eq!(key("ada@B\u{fc}cher.example"), key("ADA@xn--bcher-kva.example"));
     }
 
     #[test]

@@ -200,7 +200,7 @@ fn the_clock_does_not_touch_what_is_settled() {
 #[test]
 fn invites_an_address() {
     given::<Invitation>(&[])
-        .when(invite(" ada@example.com ", &["member"], holder_of(&["admin"])))
+        .when(invite("ada@example.com", &["member"], holder_of(&["admin"])))
         .then_expect_events(vec![invited()]);
 }
 

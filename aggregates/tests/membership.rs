@@ -317,10 +317,10 @@ fn nobody_grants_more_than_he_has() {
             let joins = given::<Membership>(&[]).when(join(&[role.name], by.clone())).inspect_result();
             assert_eq!(outcome(joins), expected("MemberJoined"), "{own} adds {}", role.name);
 
-            // The member holds another role that everybody may hold beside.
+            // The member holds another role, and keeps it: nothing is taken.
             let other = if role.name == "guest" { "billing" } else { "guest" };
             let changes =
-                given::<Membership>(&[joined(&[other])]).when(change(&[role.name], by.clone())).inspect_result();
+                given::<Membership>(&[joined(&[other])]).when(change(&[role.name, other], by.clone())).inspect_result();
             assert_eq!(outcome(changes), expected("MemberRolesChanged"), "{own} makes {}", role.name);
 
             if role.name != "owner" {
@@ -356,9 +356,57 @@ fn what_a_member_has_already_need_not_be_granted_again() {
 
 #[test]
 fn taking_a_role_away_grants_nothing() {
-    given::<Membership>(&[joined(&["admin", "guest"])])
-        .when(change(&["guest"], holder_of(&["guest"])))
-        .then_expect_events(vec![changed(&["admin", "guest"], &["guest"])]);
+    given::<Membership>(&[joined(&["auditor", "guest"])])
+        .when(change(&["guest"], holder_of(&["auditor"])))
+        .then_expect_events(vec![changed(&["auditor", "guest"], &["guest"])]);
+}
+
+#[test]
+fn nobody_takes_from_a_member_who_may_do_more() {
+    type Take = fn(Grantor) -> Command;
+    let cases: [(Take, &str); 4] = [
+        (suspend, "MemberSuspended"),
+        (remove, "MemberRemoved"),
+        (|by| change(&["guest"], by), "MemberRolesChanged"),
+        (|by| change(&["billing", "guest"], by), "MemberRolesChanged"),
+    ];
+    for (command, event) in cases {
+        let history = [joined(&["auditor", "guest"])];
+        let by_lesser = given::<Membership>(&history).when(command(holder_of(&["billing", "guest"]))).inspect_result();
+        assert_eq!(outcome(by_lesser), "Forbidden", "{event}");
+        for by in [holder_of(&["auditor"]), holder_of(&["admin"]), holder_of(&["owner"]), Grantor::unbounded()] {
+            assert_eq!(outcome(given::<Membership>(&history).when(command(by)).inspect_result()), event);
+        }
+    }
+    // A suspended member's roles count: they are what is taken for good.
+    let resting = [joined(&["auditor"]), suspended(&["auditor"])];
+    let removed = given::<Membership>(&resting).when(remove(holder_of(&["billing"]))).inspect_result();
+    assert_eq!(outcome(removed), "Forbidden");
+}
+
+#[test]
+fn a_suspension_outlives_the_membership() {
+    let lifts = holder_of(&["admin"]);
+    let lifts_not = Grantor { permissions: Permissions::of_names(&["organization:read".to_owned()]), ..lifts.clone() };
+    let own = OwnRoles(
+        [("seer".to_owned(), OwnRole { description: "sees".into(), permissions: vec!["organization:read".into()] })]
+            .into(),
+    );
+    let (lifts, lifts_not) = (lifts.knowing(&own), lifts_not.knowing(&own));
+    use MembershipState::{Active, Suspended};
+    for end in [left(&["guest"], Suspended), removed(&["guest"], Suspended)] {
+        let history = [joined(&["guest"]), suspended(&["guest"]), end];
+        let again = |by: &Grantor| given::<Membership>(&history).when(join(&["seer"], by.clone())).inspect_result();
+        assert_eq!(outcome(again(&lifts_not)), "InvalidState");
+        assert_eq!(outcome(again(&lifts)), "MemberJoined");
+        // Back in, the suspension is over: leaving then is as any other.
+        let whole = [&history[..], &[joined(&["seer"]), left(&["seer"], Active)]].concat();
+        let again = given::<Membership>(&whole).when(join(&["seer"], lifts_not.clone())).inspect_result();
+        assert_eq!(outcome(again), "MemberJoined");
+    }
+    let history = [joined(&["guest"]), left(&["guest"], Active)];
+    let again = given::<Membership>(&history).when(join(&["seer"], lifts_not)).inspect_result();
+    assert_eq!(outcome(again), "MemberJoined");
 }
 
 #[test]

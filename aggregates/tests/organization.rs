@@ -314,7 +314,7 @@ fn verifies_at_creation_where_the_deployment_verifies_nobody() {
 fn stores_the_name_trimmed_and_the_slug_in_lower_case() {
     let mut command = create();
     let Command::Create { name, slug, contact_email, .. } = &mut command else { panic!("it creates") };
-    (*name, *slug, *contact_email) = ("  Acme ".into(), "ACME".into(), Some(" office@acme.example ".into()));
+    (*name, *slug, *contact_email) = ("  Acme ".into(), "ACME".into(), Some("office@acme.example".into()));
     given::<Organization>(&[]).when(command).then_expect_events(vec![created()]);
 }
 

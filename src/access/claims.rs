@@ -49,6 +49,12 @@ pub(super) struct Claims {
     pub all: Map<String, Value>,
 }
 
+/// A verified address that can be one; what cannot (spaces around it, control characters) counts as none. It is never
+/// mended: the mended text is not what was verified.
+pub(super) fn usable_address(address: Option<String>) -> Option<String> {
+    address.filter(|address| aggregates::text::email("email", address).is_ok())
+}
+
 /// Why a token says nothing.
 #[derive(Debug)]
 pub(super) enum Unread {

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::claims::{Expected, Head, Unread};
+use super::claims::{Expected, Head, Unread, usable_address};
 use super::{Identity, Refused};
 use crate::private_file;
 
@@ -134,7 +134,7 @@ impl BuiltinIssuer {
         Ok(Identity {
             issuer: self.issuer().to_owned(),
             subject: claims.subject,
-            email: said.email.filter(|_| said.email_verified),
+            email: usable_address(said.email.filter(|_| said.email_verified)),
             name: said.name,
             operator: said.operator,
             organization: None,

@@ -140,15 +140,32 @@ impl Fold {
     }
 }
 
-/// The parts of a map after a place, in the order in which they began, one more than a page where there are more.
-pub fn page<Id: Clone, T: Clone>(parts: &HashMap<Id, Begun<T>>, after: Option<u64>, limit: usize) -> Vec<(u64, Id, T)> {
-    let mut found: Vec<(u64, &Id, &T)> = parts
-        .iter()
-        .filter(|(_, (begun, _))| after.is_none_or(|after| *begun > after))
-        .map(|(id, (begun, part))| (*begun, id, part))
-        .collect();
+/// Which parts of a map are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Those that began after this place.
+    pub after: Option<u64>,
+    /// And before this one.
+    pub before: Option<u64>,
+    /// From the beginning, or from the end.
+    pub forward: bool,
+    /// How many.
+    pub limit: usize,
+}
+
+/// The parts of a map in a window, in the order in which they began or against it, one more than wanted where there are
+/// more.
+pub fn page<Id: Clone, T: Clone>(parts: &HashMap<Id, Begun<T>>, window: Window) -> Vec<(u64, Id, T)> {
+    let within = |begun: u64| {
+        window.after.is_none_or(|after| begun > after) && window.before.is_none_or(|before| begun < before)
+    };
+    let mut found: Vec<(u64, &Id, &T)> =
+        parts.iter().filter(|(_, (begun, _))| within(*begun)).map(|(id, (begun, part))| (*begun, id, part)).collect();
     found.sort_unstable_by_key(|(begun, ..)| *begun);
-    found.into_iter().take(limit + 1).map(|(begun, id, part)| (begun, id.clone(), part.clone())).collect()
+    if !window.forward {
+        found.reverse();
+    }
+    found.into_iter().take(window.limit + 1).map(|(begun, id, part)| (begun, id.clone(), part.clone())).collect()
 }
 
 /// Folds are kept by epoch, organization and number of events: what was is the same for ever.

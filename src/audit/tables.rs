@@ -29,13 +29,22 @@ pub fn csv_head() -> String {
     COLUMNS.join(",") + "\r\n"
 }
 
-/// A cell as RFC 4180 has it. What a spreadsheet would take for a formula gets an apostrophe, which it takes for text.
+/// A cell as RFC 4180 has it. What a spreadsheet would take for a formula gets an apostrophe, which it takes for text: at
+/// the beginning, and behind whatever separates cells where a comma does not (a semicolon, a tab), for quotes hold only
+/// where the separator is the one that was meant.
 fn cell(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
-    match text.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text,
+    let mut safe = String::with_capacity(text.len() + 2);
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r') {
+            safe.push('\'');
+        }
+        begins = matches!(c, ';' | ',' | '\t' | '|' | '\n' | '\r') || (begins && matches!(c, ' ' | '"'));
+        safe.push(c);
+    }
+    match safe.contains(['"', ',', ';', '\t', '\n', '\r']) {
+        true => format!("\"{}\"", safe.replace('"', "\"\"")),
+        false => safe,
     }
 }
 
@@ -119,6 +128,11 @@ mod tests {
         assert_eq!(cell("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
         assert_eq!(cell("=1+1"), "'=1+1");
         assert_eq!(cell("@SUM(A1,A2)"), "\"'@SUM(A1,A2)\"");
+        // Where semicolons separate, the quotes are in the middle of a cell and hold nothing.
+        assert_eq!(cell("a;=1+1"), "\"a;'=1+1\"");
+        assert_eq!(cell("a; =1+1"), "\"a; '=1+1\"");
+        assert_eq!(cell("a\n@x"), "\"a\n'@x\"");
+        assert_eq!(cell("a-b=c"), "a-b=c");
         assert_eq!(cell("{\"a\":1}"), "\"{\"\"a\"\":1}\"");
     }
 }

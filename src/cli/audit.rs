@@ -47,25 +47,35 @@ pub(super) async fn export(config: &Config, wanted: Wanted) -> Result<ExitCode, 
     };
     let written = written.await;
     core.close().await?;
-    let to = written?;
-    Ok(print(&format!("wrote {} with the events up to {to}\n", wanted.out.display())))
+    let (to, out) = (written?, wanted.out.display());
+    if is_standard_output(&wanted.out) {
+        let _ = writeln!(std::io::stderr(), "wrote the events up to {to}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(print(&format!("wrote {out} with the events up to {to}\n")))
+}
+
+/// Whether results go to standard output, where nothing else goes then.
+fn is_standard_output(out: &Path) -> bool {
+    out == Path::new("-")
 }
 
 async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
     let log = core.commands.log();
     let Wanted { organization, out, format, since } = wanted;
-    let no_proof = |error: NoProof| match error {
-        NoProof::OutOfRange(reason) => failed(reason, None),
-        NoProof::Log(error) => service::Error::from(error).into(),
-    };
     let after = match since {
         Some(position) => sequence_at(log, organization, position).await.map_err(no_proof)?,
         None => 0,
     };
+    let mut request = Request { format: *format, after, ..Request::default() };
+    if is_standard_output(out) {
+        let mut export = begin(core, organization, request).await?;
+        return copy(&mut export, &mut std::io::stdout(), out).await;
+    }
     let mut part = out.clone().into_os_string();
     part.push(".part");
     let part = PathBuf::from(part);
-    let io = |error: std::io::Error| failed(format!("cannot write {}: {error}", part.display()), None);
+    let io = |error: std::io::Error| unwritten(&part, &error);
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(io)?;
     let begun = if *format == Format::Ndjson { begun(&mut file, organization, after).map_err(io)? } else { None };
     // What belongs to another history, of before a restore, is begun anew.
@@ -75,15 +85,23 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
         }
         _ => None,
     };
-    let mut request = Request { format: *format, after, ..Request::default() };
     if let Some(begun) = &begun {
         (request.to, request.resume_after) = (Some(begun.to), Some(begun.done));
     }
     let length = begun.map_or(0, |begun| begun.length);
     file.set_len(length).map_err(io)?;
     file.seek(SeekFrom::End(0)).map_err(io)?;
-    let export = Export::begin(log, organization, request).await.map_err(no_proof)?;
-    let mut export = export.ok_or_else(|| {
+    let mut export = begin(core, organization, request).await?;
+    let to = copy(&mut export, &mut file, &part).await?;
+    file.sync_all().map_err(io)?;
+    std::fs::rename(&part, out).map_err(io)?;
+    Ok(to)
+}
+
+/// Begins an export, which is on record from here on.
+async fn begin(core: &Core, organization: &OrganizationId, request: Request) -> Result<Export, Failure> {
+    let export = Export::begin(core.commands.log(), organization, request).await.map_err(no_proof)?;
+    let export = export.ok_or_else(|| {
         failed(format!("there is no organization {organization}"), "organizations have ids such as org_…")
     })?;
     core.commands.trail().note(Occurrence {
@@ -98,24 +116,38 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
     if let Some(failure) = export.failure() {
         let _ = writeln!(std::io::stderr(), "tenancy: later events are not sealed, and left out: {failure}");
     }
+    Ok(export)
+}
+
+/// Writes all of an export, and says up to which event that is.
+async fn copy(export: &mut Export, to: &mut impl Write, path: &Path) -> Result<u64, Failure> {
     let bar = progress_bar();
     bar.set_message("exporting");
     bar.set_length(export.to());
     let lines = tokio::spawn(progress_lines(bar.clone()));
     let copied = async {
         while let Some(lines) = export.next().await.map_err(service::Error::from)? {
-            file.write_all(lines.as_bytes()).map_err(io)?;
+            to.write_all(lines.as_bytes()).map_err(|error| unwritten(path, &error))?;
             bar.set_position(export.done());
         }
-        Ok::<_, Failure>(())
+        to.flush().map_err(|error| unwritten(path, &error))
     };
     let copied = copied.await;
     lines.abort();
     bar.finish_and_clear();
     copied?;
-    file.sync_all().map_err(io)?;
-    std::fs::rename(&part, out).map_err(io)?;
     Ok(export.to())
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+    failed(format!("cannot write {}: {error}", path.display()), None)
+}
+
+fn no_proof(error: NoProof) -> Failure {
+    match error {
+        NoProof::OutOfRange(reason) => failed(reason, None),
+        NoProof::Log(error) => service::Error::from(error).into(),
+    }
 }
 
 /// How far a bundle was written.

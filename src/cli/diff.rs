@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use aggregates::ids::OrganizationId;
 use chrono::SecondsFormat;
 
-use super::{Failure, failed, print};
+use super::{Failure, failed, misused, print};
 use crate::audit::as_of::{AsOf, Folds, NoAnswer, Snapshot};
 use crate::audit::diff;
 use crate::config::Config;
@@ -20,7 +20,7 @@ pub(super) async fn diff(
     to: u64,
 ) -> Result<ExitCode, Failure> {
     if from > to {
-        return Err(failed(format!("--from {from} is after --to {to}"), "give the earlier one first"));
+        return Err(misused(format!("--from {from} is after --to {to}"), "give the earlier one first"));
     }
     let core = Core::open(config, Purpose::Command).await?;
     let snapshots = both(&core, organization, from, to).await;

@@ -20,7 +20,9 @@ use crate::audit::keys::known;
 use crate::audit::note::VerifierKey;
 use crate::commands::prune::Pruned;
 use crate::config::Config;
+use crate::database;
 use crate::database::embedded::Purpose;
+use crate::database::presence::Presence;
 use crate::database::roles::Role;
 use crate::erased::ErasedList;
 use crate::log::LogError;
@@ -385,9 +387,24 @@ pub(super) async fn retry(config: &Config, projections: Vec<Projection>) -> Resu
 }
 
 /// After a restore: a new epoch, and everything checked.
-pub(super) async fn recover(config: &Config, repair: bool, lists: &[PathBuf]) -> Result<ExitCode, Failure> {
+pub(super) async fn recover(
+    config: &Config,
+    repair: bool,
+    force: bool,
+    lists: &[PathBuf],
+) -> Result<ExitCode, Failure> {
     let lists = lists.iter().map(|path| ErasedList::read(path)).collect::<Result<Vec<_>, _>>()?.concat();
     let core = Core::open(config, Purpose::Command).await?;
+    // Kept until the end: a service that starts meanwhile waits.
+    let alone = Presence::alone(core.database.options(Role::Writer)).await.map_err(database::Error::from);
+    let alone = alone.map_err(crate::service::Error::from)?;
+    if alone.is_none() && !force {
+        core.close().await?;
+        return Err(failed(
+            "a service is alive on this database, and every position that its clients hold would be unknown",
+            "stop all services first; or say --force, where the database was restored under them",
+        ));
+    }
     let recovered = ledger::recover(&core.database.options(Role::Writer)).await.map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {

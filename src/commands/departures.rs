@@ -1,44 +1,61 @@
-//! What ends with a membership beside itself: the invitations that the member made, himself or by API tokens that he
-//! answers for, and that are open still, unless the organization's policy keeps them (`policies`: `{"invitationsOfRemovedMembers": "keep"}`).
+//! What ends with a membership, or rests with it.
 //!
-//! Which they are is proposed by the read model, and each is held against the log. One that the read model did not
-//! show yet stays open, but is not accepted any more: accepting looks whether who invited is still there.
+//! - Open invitations *by* the member, made by themselves or by API tokens that they are responsible for, end with the
+//!   membership, unless the organization's policy keeps them (`policies`: `{"invitationsOfRemovedMembers": "keep"}`).
+//! - Open invitations *to* the member end with the membership and with a suspension: an older invitation is no way back.
+//! - API tokens that the member is responsible for go on, unless the policy says otherwise (`{"tokensOfRemovedMembers":
+//!   "revoke"}`). Those of a member who was suspended rest until the member is back.
 //!
-//! API tokens that the member answers for go on, unless the policy says otherwise (`{"tokensOfRemovedMembers":
-//! "revoke"}`). One that the read model did not show yet is revoked by the sweeper, seconds later.
+//! Those by the member are proposed by the read model, the one to the member by the claim on the address, and each is
+//! held against the log. An invitation that neither showed yet stays open but is void: accepting asks whether the inviter
+//! may still give it, and whether it is newer than the end of the membership. A token that the read model did not show yet is revoked by the sweeper, seconds later.
+
+use std::collections::BTreeMap;
 
 use aggregates::api_token::{ApiTokenCommand, ApiTokenState};
-use aggregates::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, UserId};
+use aggregates::ids::{ApiTokenId, InvitationId, OrganizationId, UserId};
 use aggregates::invitation::{InvitationCommand, InvitationState};
-use aggregates::membership::MembershipState;
-use aggregates::{Actor, ApiToken, Invitation, Membership, Organization, Refusal, StreamId};
+use aggregates::{Actor, ApiToken, Invitation, Scope, StreamId, User};
 
+use super::invitations::email_claim;
 use super::roles::wait_for_read_models;
 use super::standing::Standing;
-use super::tokens;
 use super::work::{Stop, Work};
 use crate::log::{Log, LogError, scope};
 
-/// The most invitations that one removal revokes. What is beyond it cannot be accepted any more and expires.
+/// The most invitations that one command revokes. What is beyond it cannot be accepted any more and expires.
 const REVOKED_MAX: i64 = 200;
 /// The most API tokens that one removal revokes itself. What is beyond it is left to the sweeper.
 const TOKENS_REVOKED_MAX: i64 = 200;
 
-/// Revokes the open invitations of `user`, who is out from now on; `reason` says so.
+/// Why open invitations end with a change of a membership; the text stands in the audit trail.
+pub(super) struct Ended {
+    /// Of those that the member made; `None` where they stay.
+    pub by_member: Option<&'static str>,
+    /// Of those to the member.
+    pub to_member: &'static str,
+}
+
+/// Revokes the open invitations by and to `user`.
 pub(super) async fn revoke_invitations(
     work: &mut Work<'_>,
     standing: &Standing,
     user: Option<&UserId>,
-    reason: &str,
+    ended: Ended,
 ) -> Result<(), Stop> {
-    let Some(user) = user.filter(|_| !standing.organization.state.keeps_invitations_of_removed_members()) else {
-        return Ok(());
-    };
-    wait_for_read_models(work.log(), &[work.log().partition_of(standing.id.as_ref())]).await?;
-    let ids = open_invitations(work.log(), &standing.id, user).await?;
-    let streams: Vec<StreamId> = ids.iter().cloned().map(Into::into).collect();
+    let Some(user) = user else { return Ok(()) };
+    let organization = &standing.id;
+    let mut reasons = BTreeMap::new();
+    let kept = standing.organization.state.keeps_invitations_of_removed_members();
+    if let Some(reason) = ended.by_member.filter(|_| !kept) {
+        wait_for_read_models(work.log(), &[work.log().partition_of(organization.as_ref())]).await?;
+        let made = open_invitations_by(work.log(), organization, user).await?;
+        reasons.extend(made.into_iter().map(|id| (id, reason)));
+    }
+    reasons.extend(open_invitation_to(work, organization, user).await?.map(|id| (id, ended.to_member)));
+    let streams: Vec<StreamId> = reasons.keys().cloned().map(Into::into).collect();
     work.log().warm(&streams).await?;
-    for id in ids {
+    for (id, reason) in reasons {
         let before = work.load::<Invitation>(&id).await?;
         if before.state.state_at(work.now) == InvitationState::Pending {
             let command = InvitationCommand::Revoke { reason: Some(reason.to_owned()), at: work.now };
@@ -100,7 +117,7 @@ pub async fn count_living_tokens(log: &Log, organization: &OrganizationId, user:
     .await
 }
 
-async fn open_invitations(
+async fn open_invitations_by(
     log: &Log,
     organization: &OrganizationId,
     user: &UserId,
@@ -121,6 +138,19 @@ async fn open_invitations(
     Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
+/// The open invitation to the address that `user` has now: there is one at most, and it claims the address.
+async fn open_invitation_to(
+    work: &mut Work<'_>,
+    organization: &OrganizationId,
+    user: &UserId,
+) -> Result<Option<InvitationId>, LogError> {
+    let known = work.load::<User>(user).await?;
+    let Some(address) = known.state.email.as_ref().and_then(|email| email.value()) else { return Ok(None) };
+    let claim = email_claim(work.log().keys(), address);
+    let holder = work.log().claim(Scope::OpenInvitation, &claim.0, Some(organization)).await?;
+    Ok(holder.and_then(|holder| holder.parse().ok()))
+}
+
 /// How many open invitations `user` made, himself or by tokens that he answers for, as the read model has it.
 pub async fn count_open_invitations(
     log: &Log,
@@ -139,45 +169,4 @@ pub async fn count_open_invitations(
     query.push_bind(own);
     query.push("))) open");
     query.build_query_scalar().fetch_one(log.readers()).await
-}
-
-/// Requires that who invited is still there, or that the policy does not mind; of a token, who answers for it. The
-/// command relies on it: a removal at the same time is a conflict.
-pub(super) async fn inviter_must_be_in(
-    work: &mut Work<'_>,
-    id: &OrganizationId,
-    organization: &Organization,
-    invited_by: &Actor,
-    otherwise: &str,
-) -> Result<(), Stop> {
-    let inviter = match invited_by {
-        Actor::User(user) => Some(user.clone()),
-        Actor::Token(token) => match &work.load::<ApiToken>(token).await?.state.responsible {
-            Actor::User(user) => Some(user.clone()),
-            Actor::Operator(_) | Actor::Token(_) | Actor::System => None,
-        },
-        Actor::Operator(_) | Actor::System => None,
-    };
-    let Some(user) = inviter.filter(|_| !organization.keeps_invitations_of_removed_members()) else { return Ok(()) };
-    let inviter = work.load::<Membership>(&MembershipId::of(id, &user)).await?;
-    if inviter.state.state == MembershipState::Removed {
-        return Err(Refusal::InvalidState(otherwise.to_owned()).into());
-    }
-    Ok(())
-}
-
-/// Refuses an invitation that a token made for the very user who answers for it, whatever the policy: he would let
-/// himself in.
-pub(super) async fn inviter_must_be_another(
-    work: &mut Work<'_>,
-    invited_by: &Actor,
-    recipient: &UserId,
-) -> Result<(), Stop> {
-    if let Actor::Token(token) = invited_by
-        && tokens::person_behind(&work.load::<ApiToken>(token).await?.state) == Some(recipient)
-    {
-        let message = "an API token of your own made this invitation: ask a member for another one";
-        return Err(Refusal::InvalidState(message.into()).into());
-    }
-    Ok(())
 }

@@ -30,6 +30,7 @@ use projections::Projection;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::departures::Ended;
 use super::invitations::email_claim;
 use super::roles::wait_for_read_models;
 use super::standing::{Insider, Standing};
@@ -342,7 +343,8 @@ impl UseCase for EndMembership {
         let insider = Insider::Member(before);
         let standing = Standing { organization, id: self.organization.clone(), insider, operator: true };
         ownership::end_void_offer(work, &standing, Some(&self.user), &after.state)?;
-        departures::revoke_invitations(work, &standing, Some(&self.user), "who invited was erased").await?;
+        let ended = Ended { by_member: Some("who invited was erased"), to_member: "the invited person was erased" };
+        departures::revoke_invitations(work, &standing, Some(&self.user), ended).await?;
         departures::revoke_tokens(work, &standing, Some(&self.user), "who answers for it was erased").await
     }
 }

@@ -97,7 +97,7 @@ impl Found {
 }
 
 async fn holder(work: &Work<'_>, scope: Scope, key: &str) -> Result<Option<Found>, Stop> {
-    let id = work.log().claim(scope, key).await?.and_then(|holder| holder.parse().ok());
+    let id = work.log().claim(scope, key, None).await?.and_then(|holder| holder.parse().ok());
     Ok(id.map(|id| Found { id, scope, key: key.to_owned() }))
 }
 

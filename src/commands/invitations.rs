@@ -2,7 +2,7 @@
 
 use aggregates::ids::{InvitationId, MembershipId, OrganizationId};
 use aggregates::invitation::{InvitationCommand, Recipient};
-use aggregates::membership::{Grantor, MembershipCommand, MembershipSource};
+use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::{Digest, Invitation, Membership, Organization, Refusal, text};
@@ -12,16 +12,19 @@ use serde::Serialize;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase, departures, later, sole};
+use super::{Fault, UseCase, grants, later, sole};
 use crate::log::{KeyRing, Loaded};
 
 /// How the token of an invitation begins, so that scanners can find leaked ones.
 pub const TOKEN_PREFIX: &str = "tni_";
 
-/// Why an invitation is not accepted whose inviter is out.
-const GONE: &str = "who invited you is no member any more: ask for another invitation";
+/// Why an invitation is not accepted whose inviter could not make it any more.
+const VOID: &str = "the inviter may not give you these roles any more: ask for another invitation";
 /// Why it is not made then.
-const NOBODY_IN: &str = "who answers for this API token is no member any more: its invitations could not be accepted";
+const NOBODY_IN: &str =
+    "the user responsible for this API token is no active member any more: its invitations could not be accepted";
+/// Why an invitation from before the end of a membership is not accepted.
+const OLDER: &str = "this invitation is older than the end of your membership: ask for another one";
 
 /// The invitation that a token is for; what is no token is for none.
 pub fn invitation_of_token(token: &str) -> Option<InvitationId> {
@@ -69,7 +72,10 @@ impl UseCase for InviteMember {
             standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, self.reason.as_deref())?;
         let by = work.caller.actor(rights.operator);
         // What nobody could accept is not sent: the token of somebody who is out.
-        departures::inviter_must_be_in(work, &self.organization, &standing.organization.state, &by, NOBODY_IN).await?;
+        let place = &standing.organization.state;
+        if grants::present_grantor(work, &self.organization, place, &by).await?.is_none() {
+            return Err(Refusal::InvalidState(NOBODY_IN.to_owned()).into());
+        }
         let (default, max) = (work.rules().invitation_hours_default, work.rules().invitation_hours_max);
         let hours = self.expires_in_hours.unwrap_or(default);
         if !(1..=max).contains(&hours) {
@@ -198,19 +204,21 @@ impl UseCase for AcceptInvitation {
             let place = require(work, &organization, Capability::AcceptInvitations).await?;
             let roles = &place.state.roles;
             let invited_by = &invitation.state.invited_by;
-            departures::inviter_must_be_in(work, &organization, &place.state, invited_by, GONE).await?;
-            departures::inviter_must_be_another(work, invited_by, &recipient.user).await?;
+            grants::inviter_must_be_another(work, invited_by, &recipient.user).await?;
             if let Some(gone) = invitation.state.roles.iter().find(|role| !roles.has(role)) {
                 let message = format!("the role '{gone}' of this invitation is no more: ask for another invitation");
                 return Err(Refusal::InvalidState(message).into());
             }
+            let promised = &invitation.state.roles;
+            let by =
+                grants::inviter_must_still_give(work, &organization, &place.state, invited_by, promised, VOID).await?;
+            must_be_newer(work, &id, &membership_id, &membership).await?;
             let joined = membership.state.decide(MembershipCommand::Join {
                 user: recipient.user,
                 roles: invitation.state.roles.clone(),
                 source: MembershipSource::Invitation,
                 invitation: Some(id.clone()),
-                // What the roles may be was settled when the invitation was made.
-                by: Grantor::unbounded().knowing(roles),
+                by,
                 reason: None,
                 at: work.now,
             })?;
@@ -239,6 +247,22 @@ impl UseCase for DeclineInvitation {
         finish(work, id, &invitation, events);
         Ok(())
     }
+}
+
+/// Refuses an invitation that was made, or sent again, before the invited person's last membership ended: it would undo
+/// the removal.
+async fn must_be_newer(
+    work: &Work<'_>,
+    id: &InvitationId,
+    membership_id: &MembershipId,
+    membership: &Loaded<Membership>,
+) -> Result<(), Stop> {
+    if membership.version == 0 || membership.state.state != MembershipState::Removed {
+        return Ok(());
+    }
+    let made = work.log().last_of(&id.clone().into(), &["MemberInvited", "InvitationResent"]).await?;
+    let ended = work.log().last_of(&membership_id.clone().into(), &["MemberRemoved", "MemberLeft"]).await?;
+    if made > ended { Ok(()) } else { Err(Refusal::InvalidState(OLDER.to_owned()).into()) }
 }
 
 struct Invited {
@@ -289,8 +313,7 @@ async fn require(
 /// An invitation that the caller sees as one of the organization's.
 async fn visible(work: &mut Work<'_>, id: &InvitationId) -> Result<(Loaded<Invitation>, Standing), Stop> {
     let invitation = work.load::<Invitation>(id).await?;
-    let Some(organization) = invitation.organization.clone() else { return Err(Fault::NotFound.into()) };
-    let standing = Standing::of(work, &organization).await?;
+    let standing = Standing::of_owner(work, invitation.organization.as_ref(), id.as_ref()).await?;
     if !standing.may(Permission::InvitationRead) && !standing.operator {
         return Err(Fault::NotFound.into());
     }

@@ -10,6 +10,7 @@ use aggregates::user::UserState;
 use aggregates::{ApiToken, Membership, Organization, Refusal, User};
 use serde::Serialize;
 
+use super::departures::Ended;
 use super::standing::{Insider, Standing};
 use super::work::{Entity, Stop, Work};
 use super::{Fault, Principal, UseCase, departures, ownership, sole};
@@ -59,7 +60,9 @@ impl UseCase for AddMember {
         let joined = membership.state.decide(join).map_err(|refusal| named(refusal, &id))?;
         let joined = sole::bind(work, &self.organization, &membership, joined).await?;
         finish(work, id, &membership, joined);
-        Ok(())
+        // Its seat is free again, and it is no second way in.
+        let ended = Ended { by_member: None, to_member: "the invited person was added as a member" };
+        departures::revoke_invitations(work, &standing, Some(&self.user), ended).await
     }
 }
 
@@ -101,8 +104,8 @@ impl UseCase for ChangeMember {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let membership = work.load::<Membership>(&self.membership).await?;
-        let Some(organization) = membership.organization.clone() else { return Err(Fault::NotFound.into()) };
-        let standing = Standing::of(work, &organization).await?;
+        let owner = membership.organization.as_ref();
+        let standing = Standing::of_owner(work, owner, self.membership.as_ref()).await?;
         if !standing.may(Permission::MemberRead) && !standing.operator {
             return Err(Fault::NotFound.into());
         }
@@ -133,17 +136,24 @@ impl UseCase for ChangeMember {
         let after = finish(work, self.membership.clone(), &membership, events);
         let user = membership.state.user_id.as_ref();
         if let (Change::Reinstate(_), Some(user)) = (&self.change, user) {
-            sole::must_be_nowhere_else(work, &organization, user).await?;
+            sole::must_be_nowhere_else(work, &standing.id, user).await?;
         }
         ownership::end_void_offer(work, &standing, user, &after)?;
         match &self.change {
             Change::Remove(_) => {
-                let reason = "who invited was removed from the organization";
-                departures::revoke_invitations(work, &standing, user, reason).await?;
+                let ended = Ended {
+                    by_member: Some("who invited was removed from the organization"),
+                    to_member: "the invited person was removed from the organization",
+                };
+                departures::revoke_invitations(work, &standing, user, ended).await?;
                 let reason = "who answers for it was removed from the organization";
                 departures::revoke_tokens(work, &standing, user, reason).await
             }
-            Change::Roles(_) | Change::Suspend(_) | Change::Reinstate(_) => Ok(()),
+            Change::Suspend(_) => {
+                let ended = Ended { by_member: None, to_member: "the invited person was suspended as a member" };
+                departures::revoke_invitations(work, &standing, user, ended).await
+            }
+            Change::Roles(_) | Change::Reinstate(_) => Ok(()),
         }
     }
 }
@@ -163,6 +173,10 @@ impl UseCase for LeaveOrganization {
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let caller = work.person()?;
         let standing = Standing::of_member(work, &self.organization).await?;
+        // Somebody who does not see the organization learns nothing of its status either.
+        if !standing.is_visible() && standing.require_capability(Capability::Leave, false).is_err() {
+            return Err(Fault::NotFound.into());
+        }
         standing.require_capability(Capability::Leave, false)?;
         work.expect_version(standing.organization.version)?;
         let id = MembershipId::of(&self.organization, &caller.user);
@@ -171,7 +185,11 @@ impl UseCase for LeaveOrganization {
         let after = finish(work, id, membership, events);
         let user = membership.state.user_id.as_ref();
         ownership::end_void_offer(work, &standing, user, &after)?;
-        departures::revoke_invitations(work, &standing, user, "who invited left the organization").await?;
+        let ended = Ended {
+            by_member: Some("who invited left the organization"),
+            to_member: "the invited person left the organization",
+        };
+        departures::revoke_invitations(work, &standing, user, ended).await?;
         departures::revoke_tokens(work, &standing, user, "who answers for it left the organization").await
     }
 }

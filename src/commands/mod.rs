@@ -11,6 +11,7 @@
 mod caller;
 pub mod departures;
 pub mod erasure;
+mod grants;
 pub mod home;
 pub mod invitations;
 pub mod members;
@@ -44,7 +45,7 @@ use crate::erased::ErasedList;
 use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
 
 pub use caller::{Caller, NamedOrganization, Person, Principal};
-pub use standing::{Insider, Rights, Standing, sees};
+pub use standing::{Insider, Rights, Standing, nowhere, sees};
 pub use users::identity_claim;
 pub use work::{Entity, Stop, Work};
 

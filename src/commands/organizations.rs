@@ -248,7 +248,7 @@ impl UseCase for SubmitOrganization {
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let standing = Standing::of(work, &self.organization).await?;
         let reason = self.reason.as_deref();
-        standing.require(work, Some(Capability::SubmitForVerification), Permission::OrganizationSubmit, reason)?;
+        standing.require_step(work, Capability::SubmitForVerification, Permission::OrganizationSubmit, reason)?;
         finish(work, standing, OrganizationCommand::Review { review: Review::Submit, reason: self.reason.clone() })
     }
 }
@@ -274,7 +274,7 @@ impl UseCase for DeleteOrganization {
             standing.require_capability(Capability::Delete, true)?;
             standing.require_operator(work, reason.unwrap_or_default())?
         } else {
-            standing.require(work, Some(Capability::Delete), Permission::OrganizationDelete, reason)?
+            standing.require_step(work, Capability::Delete, Permission::OrganizationDelete, reason)?
         };
         let purge_at = later(work.now, work.rules().restore);
         let command =
@@ -302,7 +302,7 @@ impl UseCase for RestoreOrganization {
             standing.require_capability(Capability::Restore, true)?;
             standing.require_operator(work, reason.unwrap_or_default())?;
         } else {
-            standing.require(work, Some(Capability::Restore), Permission::OrganizationDelete, reason)?;
+            standing.require_step(work, Capability::Restore, Permission::OrganizationDelete, reason)?;
         }
         let at = work.now;
         finish(work, standing, OrganizationCommand::Restore { reason: self.reason.clone(), at })

@@ -10,11 +10,14 @@ use serde::Serialize;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase};
+use super::{Fault, UseCase, grants};
 use crate::log::Loaded;
 
 /// Why an offer ended that nobody withdrew.
 const VOID: &str = "who would give or get the ownership is not in, gave it up, or has it already";
+
+/// Why an offer is not accepted whose giver is out.
+const NO_GIVER: &str = "the offer is void: the user who made it may not give it any more";
 
 /// Offers ownership to a member.
 #[derive(Debug, Serialize)]
@@ -31,8 +34,8 @@ impl UseCase for OfferOwnership {
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         work.person()?;
         let recipient = work.load::<Membership>(&self.membership).await?;
-        let Some(organization) = recipient.organization.clone() else { return Err(Fault::NotFound.into()) };
-        let standing = Standing::of(work, &organization).await?;
+        let owner = recipient.organization.as_ref();
+        let standing = Standing::of_owner(work, owner, self.membership.as_ref()).await?;
         if !standing.may(Permission::MemberRead) && !standing.operator {
             return Err(Fault::NotFound.into());
         }
@@ -45,7 +48,7 @@ impl UseCase for OfferOwnership {
             reason: self.reason.clone(),
             at: work.now,
         })?;
-        work.record(&organization, &standing.organization, events);
+        work.record(&standing.id, &standing.organization, events);
         work.entities = vec![Entity::Membership(self.membership.clone(), recipient)];
         Ok(())
     }
@@ -65,9 +68,17 @@ impl UseCase for AcceptOwnership {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let user = work.person()?.user.clone();
-        let standing = Standing::of_member(work, &self.organization).await?;
+        let standing = Standing::of(work, &self.organization).await?;
         standing.require_capability(Capability::AddMembers, false)?;
         work.expect_version(standing.organization.version)?;
+        let offer = standing.organization.state.ownership_offer.clone();
+        // To whom else it may be offered is nobody else's business, so nobody else learns what became of it.
+        if let Some(offer) = offer.filter(|offer| offer.user_id == user) {
+            let place = &standing.organization.state;
+            if grants::present_grantor(work, &self.organization, place, &offer.offered_by).await?.is_none() {
+                return Err(Refusal::InvalidState(NO_GIVER.into()).into());
+            }
+        }
         let giver = standing.organization.state.ownership_offer.as_ref().and_then(|offer| offer.giver().cloned());
         let giver = match giver.map(|giver| MembershipId::of(&self.organization, &giver)) {
             Some(id) => Some((id.clone(), work.load::<Membership>(&id).await?)),
@@ -123,11 +134,7 @@ impl UseCase for WithdrawOwnershipOffer {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let caller = work.person()?;
-        let standing = if caller.operator {
-            Standing::of(work, &self.organization).await?
-        } else {
-            Standing::of_member(work, &self.organization).await?
-        };
+        let standing = Standing::of(work, &self.organization).await?;
         let offer = standing.organization.state.ownership_offer.clone();
         if offer.as_ref().is_some_and(|offer| offer.user_id == caller.user) {
             standing.require_capability(Capability::RemoveMembers, false)?;

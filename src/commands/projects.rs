@@ -96,10 +96,8 @@ impl UseCase for ChangeProject {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let project = work.load::<Project>(&self.project).await?;
-        let Some(organization) = project.organization.clone().filter(|_| project.state.is_present()) else {
-            return Err(Fault::NotFound.into());
-        };
-        let standing = Standing::of(work, &organization).await?;
+        let owner = project.organization.as_ref().filter(|_| project.state.is_present());
+        let standing = Standing::of_owner(work, owner, self.project.as_ref()).await?;
         if !standing.may(Permission::ProjectRead) && !standing.operator {
             return Err(Fault::NotFound.into());
         }

@@ -49,6 +49,7 @@ impl UseCase for DefineRole {
             && Permissions::of_names(&self.permissions).is_subset(roles.permissions_of(&[&self.name]));
         let capability = if less { Capability::RemoveMembers } else { Capability::AddMembers };
         let rights = standing.require(work, Some(capability), Permission::RoleManage, self.reason.as_deref())?;
+        work.must_not_hold_behind(&self.organization, &self.name).await?;
         work.expect_version(standing.organization.version)?;
         let events = standing.organization.state.decide(OrganizationCommand::DefineRole {
             name: self.name.clone(),
@@ -84,6 +85,7 @@ impl UseCase for RemoveRole {
         let less = roles.permissions_of(&instead).is_subset(roles.permissions_of(&[&self.name]));
         let capability = if less { Capability::RemoveMembers } else { Capability::AddMembers };
         let rights = standing.require(work, Some(capability), Permission::RoleManage, self.reason.as_deref())?;
+        work.must_not_hold_behind(&self.organization, &self.name).await?;
         work.expect_version(standing.organization.version)?;
         let removed = standing.organization.state.decide(OrganizationCommand::RemoveRole {
             name: self.name.clone(),

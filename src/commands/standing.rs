@@ -1,7 +1,7 @@
 //! How a caller stands towards an organization: whether he sees it, and what he may do there. One order of checks
 //! for every operation: visible → lifecycle and verification → permission.
 
-use aggregates::ids::{MembershipId, OrganizationId};
+use aggregates::ids::{Id, MembershipId, OrganizationId};
 use aggregates::membership::Grantor;
 use aggregates::roles::{OwnRoles, Permission, Permissions};
 use aggregates::status::Capability;
@@ -21,6 +21,11 @@ pub struct Standing {
     pub insider: Insider,
     /// Whether the caller operates the service.
     pub operator: bool,
+}
+
+/// The id of an organization that is not there, for look-ups that have to cost the same as those of one that is.
+pub fn nowhere(id: &str) -> OrganizationId {
+    OrganizationId::derived(&["nowhere", id])
 }
 
 /// By which right a caller acts.
@@ -126,15 +131,23 @@ impl Standing {
     /// The caller's standing in `id`; NOT_FOUND where he may not see it, exactly as if it did not exist.
     pub async fn of(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         let standing = Self::load(work, id).await?;
-        let visible = standing.insider.sees(&standing.organization.state)
-            || (standing.operator && standing.organization.state.is_present());
-        if !visible {
+        if !standing.is_visible() {
             work.hidden = Some(id.clone()).filter(|_| standing.organization.state.is_present());
             return Err(Fault::NotFound.into());
         }
         work.seen = Some(id.clone());
         work.count(id)?;
         Ok(standing)
+    }
+
+    /// The caller's standing in the organization that something of this id belongs to. What does not exist takes the same
+    /// look-ups as what is hidden, in an organization that is not there either: time tells them apart no more than the
+    /// answer does.
+    pub async fn of_owner(work: &mut Work<'_>, owner: Option<&OrganizationId>, id: &str) -> Result<Self, Stop> {
+        match owner {
+            Some(organization) => Self::of(work, organization).await,
+            None => Err(Self::of(work, &nowhere(id)).await.err().unwrap_or(Fault::NotFound.into())),
+        }
     }
 
     /// The standing of a member who need not see the organization itself: leaving is open to whoever is in.
@@ -156,6 +169,12 @@ impl Standing {
         let organization = work.load::<Organization>(id).await?;
         let insider = Insider::load(work, id).await?;
         Ok(Self { organization, id: id.clone(), insider, operator: work.caller.principal.is_operator() })
+    }
+
+    /// Whether the caller sees the organization.
+    pub fn is_visible(&self) -> bool {
+        let organization = &self.organization.state;
+        self.insider.sees(organization) || (self.operator && organization.is_present())
     }
 
     /// The caller's membership, for what needs a person.
@@ -186,6 +205,20 @@ impl Standing {
         reason: Option<&str>,
     ) -> Result<Rights, Stop> {
         self.rights(work, capability, self.may(permission), || self.insider.lacking(permission), reason)
+    }
+
+    /// The same for a step of the organization's own status. Whether the status allows the step is the state that the
+    /// command is about, and state is asked after permission.
+    pub fn require_step(
+        &self,
+        work: &mut Work<'_>,
+        step: Capability,
+        permission: Permission,
+        reason: Option<&str>,
+    ) -> Result<Rights, Stop> {
+        let rights = self.require(work, None, permission, reason)?;
+        self.require_capability(step, rights.operator)?;
+        Ok(rights)
     }
 
     /// The same for what only owners do, whatever the organization's own roles permit.

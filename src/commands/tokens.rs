@@ -79,8 +79,7 @@ impl UseCase for RevokeApiToken {
 
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let token = work.load::<ApiToken>(&self.token).await?;
-        let Some(organization) = token.organization.clone() else { return Err(Fault::NotFound.into()) };
-        let standing = Standing::of(work, &organization).await?;
+        let standing = Standing::of_owner(work, token.organization.as_ref(), self.token.as_ref()).await?;
         if !standing.may(Permission::TokenRead) && !standing.operator {
             return Err(Fault::NotFound.into());
         }
@@ -111,14 +110,18 @@ pub(super) fn behind(token: &Loaded<ApiToken>) -> Option<(UserId, MembershipId)>
     Some((user.clone(), MembershipId::of(organization, user)))
 }
 
-/// Refuses a token whose person is shut out: suspended, revoked or erased. One who was removed, or left, leaves his
-/// tokens to the organization, as its policy says.
+/// Refuses a token whose user is shut out: suspended, revoked or erased. A member who was removed, or left, leaves the
+/// tokens to the organization, as its policy says; unless they were suspended then, for a suspension outlives the
+/// membership.
 pub(super) fn admit_behind(user: &User, membership: &Membership) -> Result<(), Fault> {
     match user.state {
         UserState::Revoked | UserState::Erased => Err(Fault::TokenEnded("is of a user who was revoked or erased")),
         UserState::Active | UserState::Pending => match membership.state {
             MembershipState::Suspended => {
                 Err(Fault::TokenEnded("rests while the member who answers for it is suspended"))
+            }
+            MembershipState::Removed if membership.barred => {
+                Err(Fault::TokenEnded("rests: the member who answers for it was suspended when the membership ended"))
             }
             MembershipState::Active | MembershipState::Removed => Ok(()),
         },
@@ -166,7 +169,7 @@ impl Commands {
     /// The living token of this secret, which has to be well formed.
     pub async fn token_of(&self, secret: &str) -> Result<Option<ApiTokenId>, Fault> {
         let digest = token_secret::digest(self.log().keys(), secret);
-        let holder = self.log().claim(Scope::ApiToken, &digest.0).await?;
+        let holder = self.log().claim(Scope::ApiToken, &digest.0, None).await?;
         Ok(holder.and_then(|holder| holder.parse().ok()))
     }
 }

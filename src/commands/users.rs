@@ -95,7 +95,7 @@ pub fn identity_claim(commands: &Commands, issuer: &str, subject: &str) -> Diges
 impl Commands {
     /// The user of this identity, if there is one.
     pub async fn user_of(&self, identity: &Digest) -> Result<Option<UserId>, Fault> {
-        let holder = self.log().claim(Scope::Identity, &identity.0).await?;
+        let holder = self.log().claim(Scope::Identity, &identity.0, None).await?;
         Ok(holder.and_then(|holder| holder.parse().ok()))
     }
 

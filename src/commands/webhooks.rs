@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aggregates::ids::{EventId, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
+use aggregates::ids::{EventId, Id, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::webhook::{Changes, Terms, WebhookEndpointCommand as Command, WebhookEndpointEvent};
@@ -141,8 +141,11 @@ impl UseCase for ActOnWebhookEndpoint {
             }
         };
         standing.require(work, Some(capability), Permission::WebhookManage, reason)?;
-        if let Act::Change(_) | Act::Replay { .. } = &self.act {
-            require_reading(&standing, work, reason)?;
+        match &self.act {
+            // Enabling sends what was missed, and what comes from here on.
+            Act::Change(_) | Act::Replay { .. } | Act::Enable => require_reading(&standing, work, reason)?,
+            // The secret is for checking what is received; a test says nothing.
+            Act::RotateSecret | Act::Test | Act::Disable | Act::Delete => {}
         }
         work.expect_version(before.version)?;
         let reason = self.reason.clone();
@@ -197,7 +200,11 @@ impl UseCase for RedeliverWebhook {
                 .await
                 .map_err(LogError::from)?;
         let named = row.and_then(|row| Some((row.endpoint_id.parse().ok()?, row.event_id.parse::<EventId>().ok()?)));
-        let Some((endpoint, event)) = named else { return Err(Fault::NotFound.into()) };
+        // What does not exist takes the same look-ups as what is hidden.
+        let Some((endpoint, event)) = named else {
+            let stop = find(work, &WebhookEndpointId::derived(&["nowhere", self.delivery.as_ref()])).await.err();
+            return Err(stop.unwrap_or(Fault::NotFound.into()));
+        };
         let (standing, before) = find(work, &endpoint).await?;
         let reason = self.reason.as_deref();
         standing.require(work, Some(Capability::ChangeResources), Permission::WebhookManage, reason)?;
@@ -211,10 +218,8 @@ impl UseCase for RedeliverWebhook {
 /// An endpoint that the caller may see, and how he stands in its organization.
 async fn find(work: &mut Work<'_>, id: &WebhookEndpointId) -> Result<(Standing, Loaded<WebhookEndpoint>), Stop> {
     let endpoint = work.load::<WebhookEndpoint>(id).await?;
-    let Some(organization) = endpoint.organization.clone().filter(|_| endpoint.state.is_present()) else {
-        return Err(Fault::NotFound.into());
-    };
-    let standing = Standing::of(work, &organization).await?;
+    let owner = endpoint.organization.as_ref().filter(|_| endpoint.state.is_present());
+    let standing = Standing::of_owner(work, owner, id.as_ref()).await?;
     if !standing.may(Permission::WebhookRead) && !standing.operator {
         return Err(Fault::NotFound.into());
     }

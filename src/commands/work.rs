@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use aggregates::ids::{
     ApiTokenId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId,
 };
+use aggregates::membership::MembershipState;
 use aggregates::{
     ApiToken, Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, WebhookEndpoint, text,
 };
@@ -244,6 +245,17 @@ impl<'a> Work<'a> {
     pub(super) fn must_not_be_behind(&self, user: Option<&UserId>) -> Result<(), Stop> {
         if self.person_behind.is_some() && self.person_behind.as_ref() == user {
             let message = "an API token does not change the membership of the user who answers for it: ask a member";
+            return Err(Fault::Forbidden(message.into()).into());
+        }
+        Ok(())
+    }
+
+    /// Refuses a token that would change a role which its own user holds: a demoted member would have a way back up.
+    pub(super) async fn must_not_hold_behind(&mut self, organization: &OrganizationId, role: &str) -> Result<(), Stop> {
+        let Some(user) = self.person_behind.clone() else { return Ok(()) };
+        let membership = self.load::<Membership>(&MembershipId::of(organization, &user)).await?.state;
+        if membership.state != MembershipState::Removed && membership.roles.iter().any(|held| held == role) {
+            let message = "an API token does not change a role of the user who answers for it: ask a member";
             return Err(Fault::Forbidden(message.into()).into());
         }
         Ok(())

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use super::providers::Providers;
 use super::sources::{Error, Layers};
 use super::values::{
-    DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, Plan, PlanName, Ports, Setting,
+    DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, Origin, Plan, PlanName, Ports, Setting,
 };
 
 /// What is known of a key without a value.
@@ -210,6 +210,19 @@ settings! {
     http: Http {
         /// Whether GraphiQL is served at "/".
         graphiql: bool = true;
+        /// Whether introspection is answered without a token. Clients' build tools ask for it; strangers may as well.
+        introspection_without_token: bool = true;
+        /// Origins whose pages may call the service from a browser, each exactly as browsers send it. None: no other page.
+        cors_origins: Vec<Origin> = Vec::new(), 0..=1_000;
+        /// Most connections. Fewer where the process may not have so many descriptors: some are kept for the database,
+        /// files and health checks.
+        connections_max: u32 = 4_096, 4..=1_000_000;
+        /// Most connections of one address (of IPv6, one /64). Not counted with trusted_proxies, which all come from one.
+        connections_per_address_max: u32 = 512, 1..=1_000_000;
+        /// Longest time from connecting to the end of the first request's headers, in seconds.
+        header_timeout_seconds: u64 = 10, 1..=600;
+        /// Longest time between two requests of a connection, and for taking a part of an answer, in seconds.
+        idle_timeout_seconds: u64 = 60, 1..=3_600;
         /// Longest wait for requests in flight when the service stops, in seconds.
         shutdown_grace_seconds: u64 = 20, 0..=3_600;
         /// Number of proxies in front of the service that add to X-Forwarded-For and can be trusted.
@@ -237,6 +250,10 @@ settings! {
         root_fields_max: u32 = 30, 1..=1_000;
         /// Most directives of a GraphQL document.
         directives_max: u32 = 50, 0..=10_000;
+        /// Largest answer to a GraphQL document, in bytes.
+        answer_bytes_max: u64 = 16_777_216, 65_536..=1_073_741_824;
+        /// Largest answer of introspection, in bytes. The complete one, as GraphiQL asks for it, has about 600,000.
+        introspection_bytes_max: u64 = 4_194_304, 0..=1_073_741_824;
         /// Largest complexity of a GraphQL document: fields, multiplied by the sizes of the pages around them.
         complexity_max: u64 = 20_000, 100..=10_000_000;
         /// Largest page of a list.

@@ -10,8 +10,10 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 use ipnet::IpNet;
 use toml::Value;
+use url::Url;
 
 use super::providers::WrongPart;
 use super::settings::Shown;
@@ -366,6 +368,26 @@ impl Setting for Network {
     }
 }
 
+/// An origin of web pages, as browsers send it: scheme, host and port, and nothing behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(pub HeaderValue);
+
+impl Setting for Origin {
+    fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
+        let right = "an origin such as \"https://app.example.com\": no path, no star";
+        let text = value.as_str().map(str::trim).unwrap_or_default();
+        let origin = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        // Written otherwise than a browser does, it would match nothing.
+        let origin = origin.map(|url| url.origin().ascii_serialization()).filter(|origin| origin == text);
+        let header = origin.and_then(|origin| HeaderValue::try_from(origin).ok());
+        header.map(Self).ok_or_else(|| right.to_owned())
+    }
+
+    fn shown(&self) -> Shown {
+        Some(Value::String(self.0.to_str().unwrap_or_default().to_owned()))
+    }
+}
+
 /// The key that everything encrypted hangs on; printed nowhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey([u8; 32]);
@@ -401,7 +423,7 @@ impl Setting for MasterKey {
 /// Somebody who operates the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operator {
-    /// By verified address, in lower case because addresses compare so.
+    /// By verified address, in the form in which addresses compare.
     Email(String),
     /// By the identity that an issuer gives.
     Subject {
@@ -424,11 +446,9 @@ impl FromStr for Operator {
             let whole = !issuer.is_empty() && !subject.is_empty();
             return whole.then(|| Self::Subject { issuer: issuer.to_owned(), subject: subject.to_owned() }).ok_or(());
         }
-        match text.split_once('@') {
-            Some((local, domain)) if !local.is_empty() && !domain.is_empty() && !domain.contains('@') => {
-                Ok(Self::Email(text.to_lowercase()))
-            }
-            _ => Err(()),
+        match aggregates::text::email("operators", text) {
+            Ok(address) => Ok(Self::Email(aggregates::text::email_key(&address))),
+            Err(_) => Err(()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The database: the operators' own, or a private one; its pools and its migrations.
 
 pub mod embedded;
+pub mod presence;
 pub mod roles;
 
 use std::time::Duration;
@@ -76,9 +77,72 @@ pub enum Error {
     TooOld(String),
 }
 
+/// Our use of the private server. Whoever started a server stops it on every way out: what is dropped and not closed,
+/// because a start failed or was given up, is stopped there and then.
+struct Private {
+    embedded: Option<Embedded>,
+    settings: Settings,
+}
+
+impl Private {
+    async fn open(settings: Settings, purpose: Purpose) -> Result<Self, embedded::Error> {
+        Ok(Self { embedded: Some(Embedded::open(&settings, purpose).await?), settings })
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        self.embedded.as_ref().map(Embedded::connect_options).unwrap_or_default()
+    }
+
+    fn describe(&self) -> String {
+        self.embedded.as_ref().map(Embedded::describe).unwrap_or_default()
+    }
+
+    async fn close(mut self) -> Result<(), embedded::Error> {
+        match self.embedded.take() {
+            Some(embedded) => embedded.close().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let Some(embedded) = self.embedded.take() else { return };
+        drop(embedded);
+        let settings = self.settings.clone();
+        // Whatever runs here cannot wait for a future, and stopping takes a moment.
+        let stopped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(embedded::stop_unused(&settings)))
+        });
+        if !matches!(stopped.join(), Ok(Ok(Ok(())))) {
+            tracing::warn!("the private PostgreSQL could not be stopped; the next start adopts it");
+        }
+    }
+}
+
+/// What the private server needs to know.
+fn private_settings(config: &Config) -> Settings {
+    let database = &config.database;
+    Settings {
+        data_dir: config.data_dir.clone(),
+        bin_dir: database.postgres_bin_dir.clone(),
+        installed: database.postgres_installed,
+        fetch_from: database.postgres_fetch.then(|| database.postgres_fetch_url.as_str().to_owned()),
+    }
+}
+
+/// Stops the private server if nobody uses it, after a start that was given up.
+pub async fn stop_unused(config: &Config) -> Result<(), Error> {
+    match config.database.url {
+        Some(_) => Ok(()),
+        None => Ok(embedded::stop_unused(&private_settings(config)).await?),
+    }
+}
+
 /// A database that can be connected to.
 pub struct Database {
-    embedded: Option<Embedded>,
+    private: Option<Private>,
     options: PgConnectOptions,
     /// How the owner connects, where that is not the service's own login.
     owner: Option<PgConnectOptions>,
@@ -97,22 +161,15 @@ pub struct Database {
 impl Database {
     /// Opens the configured database, or the private one.
     pub async fn open(config: &Config, purpose: Purpose) -> Result<Self, Error> {
-        let (embedded, options, owner) = match &config.database.url {
+        let (private, options, owner) = match &config.database.url {
             Some(url) => {
                 let owner = config.database.owner_url.as_ref().map(|url| url.expose().parse()).transpose()?;
                 (None, url.expose().parse::<PgConnectOptions>()?, owner)
             }
             None => {
-                let database = &config.database;
-                let settings = Settings {
-                    data_dir: config.data_dir.clone(),
-                    bin_dir: database.postgres_bin_dir.clone(),
-                    installed: database.postgres_installed,
-                    fetch_from: database.postgres_fetch.then(|| database.postgres_fetch_url.as_str().to_owned()),
-                };
-                let embedded = Embedded::open(&settings, purpose).await?;
-                let owner = embedded.connect_options();
-                (Some(embedded), owner.clone().username(EMBEDDED_LOGIN), Some(owner))
+                let private = Private::open(private_settings(config), purpose).await?;
+                let owner = private.options();
+                (Some(private), owner.clone().username(EMBEDDED_LOGIN), Some(owner))
             }
         };
         let quiet = |options: PgConnectOptions| options.log_statements(tracing::log::LevelFilter::Trace);
@@ -153,7 +210,7 @@ impl Database {
         let (operators, readers) = ((connections_max / 8).max(1), (connections_max * 3 / 8).max(1));
         let rest = connections_max.saturating_sub(operators + readers).max(1);
         Ok(Self {
-            embedded,
+            private,
             pool: pool(rest, Role::Writer, &configured),
             readers: pool(readers, Role::Reader, &configured),
             operators: pool(operators, Role::Operator, &configured),
@@ -176,7 +233,7 @@ impl Database {
             Some(owner) => {
                 let before = migrations(&owner).await?;
                 MIGRATIONS.run(&owner).await?;
-                if self.embedded.is_some() {
+                if self.private.is_some() {
                     roles::make_login(&owner, EMBEDDED_LOGIN).await?;
                 }
                 roles::prepare(&owner, self.options.get_username()).await?;
@@ -199,8 +256,8 @@ impl Database {
 
     /// What it is, for people.
     pub fn describe(&self) -> String {
-        match &self.embedded {
-            Some(embedded) => embedded.describe(),
+        match &self.private {
+            Some(private) => private.describe(),
             None => format!("PostgreSQL at {}", self.options.get_host()),
         }
     }
@@ -210,8 +267,8 @@ impl Database {
         for pool in [&self.deliveries, &self.projections, &self.readers, &self.operators, &self.pool] {
             pool.close().await;
         }
-        if let Some(embedded) = self.embedded {
-            embedded.close().await?;
+        if let Some(private) = self.private {
+            private.close().await?;
         }
         Ok(())
     }

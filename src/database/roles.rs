@@ -62,9 +62,14 @@ pub(super) async fn prepare(owner: &PgPool, login: &str) -> Result<(), Error> {
                 tokio::time::sleep(PAUSE).await
             }
             Err(source) if is(&source, &["42501"]) => {
-                let (owner, database): (String, String) =
-                    sqlx::query_as("SELECT current_user::text, current_database()::text").fetch_one(owner).await?;
-                return Err(Error::Roles { source, statements: statements(&owner, login, &database) });
+                let (owner, database, known): (String, String, Vec<String>) = sqlx::query_as(
+                    "SELECT current_user::text, current_database()::text,
+                            ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1::text[]))",
+                )
+                .bind(Role::ALL.map(Role::name))
+                .fetch_one(owner)
+                .await?;
+                return Err(Error::Roles { source, statements: statements(&owner, login, &database, &known) });
             }
             done => return Ok(done?),
         }
@@ -120,8 +125,9 @@ pub(super) async fn make_login(owner: &PgPool, login: &str) -> Result<(), sqlx::
     }
 }
 
-/// What somebody who may make roles runs where the owner of the database may not.
-fn statements(owner: &str, login: &str, database: &str) -> String {
+/// What somebody who may make roles runs where the owner of the database may not: roles that are not there yet, for they
+/// belong to the server and another database of it may have brought them. All of it may be run again.
+fn statements(owner: &str, login: &str, database: &str, known: &[String]) -> String {
     let names = Role::ALL.map(Role::name);
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let mut to = vec![quoted(owner)];
@@ -129,7 +135,11 @@ fn statements(owner: &str, login: &str, database: &str) -> String {
         to.push(quoted(login));
     }
     let (projector, database) = (Role::Projector.name(), quoted(database));
-    let mut lines: Vec<String> = names.iter().map(|name| format!("CREATE ROLE {name} NOLOGIN;")).collect();
+    let missing = names.iter().filter(|name| !known.iter().any(|known| known == *name));
+    let make = |name: &&str| {
+        format!("DO $$ BEGIN CREATE ROLE {name} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;")
+    };
+    let mut lines: Vec<String> = missing.map(make).collect();
     lines.push(format!("GRANT {} TO {};", names.join(", "), to.join(", ")));
     lines.push(format!("GRANT CREATE, TEMPORARY ON DATABASE {database} TO {projector};"));
     lines.push(format!("REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;"));

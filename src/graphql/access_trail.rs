@@ -79,6 +79,7 @@ impl AccessRecord {
     }
 }
 
+/// Something that was asked for and is on record: a refusal, an operator's read, a read of the audit trail.
 #[Object]
 impl AccessRecord {
     /// When, the first time of that minute.

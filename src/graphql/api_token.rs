@@ -105,6 +105,7 @@ impl ApiToken {
     }
 }
 
+/// A secret by which a service acts for its organization.
 #[Object]
 impl ApiToken {
     /// The id.

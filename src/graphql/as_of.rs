@@ -2,7 +2,7 @@
 
 use aggregates::ids::{InvitationId, MembershipId, ProjectId};
 use async_graphql::connection::{Connection, Edge};
-use async_graphql::{Context, Error, ID, Json, Object, OneofObject, OutputType, SimpleObject};
+use async_graphql::{Context, Error, ID, Object, OneofObject, OutputType, SimpleObject};
 use chrono::SubsecRound;
 use serde_json::Value;
 
@@ -11,11 +11,11 @@ use super::errors::{bad_input, coded, log_fault};
 use super::organization::Limit;
 use super::proofs::audited;
 use super::scalars::{
-    InvitationState, Long, MembershipState, OrganizationLifecycle, OrganizationVerification, PositionText,
+    Document, InvitationState, Long, MembershipState, OrganizationLifecycle, OrganizationVerification, PositionText,
     ProjectState, Time,
 };
 use super::session::Session;
-use crate::audit::as_of::{self, AsOf, Begun, NoAnswer, SealedInvitation, Snapshot};
+use crate::audit::as_of::{self, AsOf, Begun, NoAnswer, SealedInvitation, Snapshot, Window};
 use crate::log::{InvalidPosition, Position};
 
 /// As of when.
@@ -100,8 +100,8 @@ impl Cursor for Place {
     }
 }
 
-fn page(ctx: &Context<'_>, first: Option<i32>, after: Option<String>) -> Result<Page<Place>, Error> {
-    PageArguments { first, after, last: None, before: None }.page(Session::of(ctx).page_size_max())
+fn page(ctx: &Context<'_>, wanted: PageArguments) -> Result<Page<Place>, Error> {
+    wanted.page(Session::of(ctx).page_size_max())
 }
 
 fn connection<Id, T, N: OutputType>(
@@ -120,9 +120,12 @@ fn among<Id: Clone, T: Clone>(
     parts: &std::collections::HashMap<Id, Begun<T>>,
     page: &Page<Place>,
 ) -> Vec<(u64, Id, T)> {
-    as_of::page(parts, page.after.as_ref().map(|place| place.0), page.limit)
+    let place = |place: &Option<Place>| place.as_ref().map(|place| place.0);
+    let (after, before) = (place(&page.after), place(&page.before));
+    as_of::page(parts, Window { after, before, forward: page.forward, limit: page.limit })
 }
 
+/// An organization as it was, folded from the log.
 #[Object]
 impl OrganizationSnapshot {
     /// The id of the organization.
@@ -163,19 +166,21 @@ impl OrganizationSnapshot {
         aggregates::organization::LIMITS.map(|name| Limit::of(name, tally(name))).to_vec()
     }
     /// The settings documents by namespace.
-    async fn settings(&self) -> Json<Value> {
-        Json(Value::Object(self.0.fold.organization.settings.clone().into_iter().collect()))
+    async fn settings(&self) -> Document<Value> {
+        Document(Value::Object(self.0.fold.organization.settings.clone().into_iter().collect()))
     }
 
     /// Everybody who was or had been a member, by when they first came.
-    #[graphql(complexity = "cost(first, None, child_complexity)")]
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn members(
         &self,
         ctx: &Context<'_>,
         first: Option<i32>,
         after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, MemberSnapshot>> {
-        let page = page(ctx, first, after)?;
+        let page = page(ctx, PageArguments { first, after, last, before })?;
         let node = |id: MembershipId, member: aggregates::Membership| MemberSnapshot {
             membership_id: ID(id.to_string()),
             user_id: ID(member.user_id.map(|user| user.to_string()).unwrap_or_default()),
@@ -186,14 +191,16 @@ impl OrganizationSnapshot {
     }
 
     /// Invitations, by creation.
-    #[graphql(complexity = "cost(first, None, child_complexity)")]
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn invitations(
         &self,
         ctx: &Context<'_>,
         first: Option<i32>,
         after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, InvitationSnapshot>> {
-        let page = page(ctx, first, after)?;
+        let page = page(ctx, PageArguments { first, after, last, before })?;
         let mut found = among(&self.0.fold.invitations, &page);
         as_of::emails(Session::of(ctx).log(), &mut found).await.map_err(log_fault)?;
         let node =
@@ -208,14 +215,16 @@ impl OrganizationSnapshot {
     }
 
     /// Projects, by creation; those of a deleted organization too.
-    #[graphql(complexity = "cost(first, None, child_complexity)")]
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn projects(
         &self,
         ctx: &Context<'_>,
         first: Option<i32>,
         after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, ProjectSnapshot>> {
-        let page = page(ctx, first, after)?;
+        let page = page(ctx, PageArguments { first, after, last, before })?;
         let node = |id: ProjectId, project: aggregates::Project| ProjectSnapshot {
             project_id: ID(id.to_string()),
             slug: project.slug,

@@ -248,13 +248,19 @@ impl ContainerType for AuditEvent {
             "requestId" => text(origin.request_id.clone()),
             "correlationId" => text(Some(origin.correlation_id.to_string())),
             "causationId" => text(origin.causation_id.as_ref().map(ToString::to_string)),
-            "data" => GraphqlValue::from_json(Value::Object(self.data.clone())).unwrap_or_default(),
+            "data" => document(ctx, Value::Object(self.data.clone()))?,
             name => match self.data.get(name) {
-                Some(value) => GraphqlValue::from_json(value.clone()).unwrap_or_default(),
+                Some(value) => document(ctx, value.clone())?,
                 None => return Ok(None),
             },
         }))
     }
+}
+
+/// A document or text of an event, counted against what the answer may hold.
+fn document(ctx: &Context<'_>, value: Value) -> ServerResult<GraphqlValue> {
+    Session::of(ctx).spend_on(&value).map_err(|error| error.into_server_error(ctx.item.pos))?;
+    Ok(GraphqlValue::from_json(value).unwrap_or_default())
 }
 
 async fn actor(ctx: &Context<'_>, actor: &aggregates::Actor) -> ServerResult<GraphqlValue> {
@@ -454,6 +460,7 @@ pub async fn visible(session: &Session, recorded: &Recorded) -> Result<bool, Err
 pub async fn event(session: &Session, text: &str) -> Result<Option<AuditEvent>, Error> {
     let id: EventId = id(EventId::PREFIX, text)?;
     let Some(recorded) = session.log().event(&id).await.map_err(log_fault)? else {
+        session.see_owner(None, text).await?;
         session.note_reach(None, Some(text));
         return Ok(None);
     };

@@ -50,8 +50,9 @@ pub struct WebhookRow {
     created_at: DateTime<Utc>,
 }
 
-const DELIVERY: &str =
-    "id, endpoint_id, organization_id, event_id, state, NULLIF(due_at, 'infinity') AS next_attempt_at,
+const DELIVERY: &str = "id, endpoint_id, organization_id, event_id, state,
+    CASE WHEN EXISTS (SELECT FROM webhook_endpoints e WHERE e.id = endpoint_id AND e.state = 'ENABLED')
+         THEN NULLIF(due_at, 'infinity') END AS next_attempt_at,
     attempts, created_at FROM webhook_deliveries";
 
 impl WebhookRow {
@@ -178,6 +179,7 @@ impl WebhookDelivery {
     }
 }
 
+/// An event on its way to a webhook endpoint. Sent again, it is the same.
 #[Object]
 impl WebhookDelivery {
     /// The id.

@@ -118,6 +118,20 @@ pub struct RefusedError {
     path: Option<Vec<String>>,
 }
 
+/// The types of refusals.
+pub const KINDS: [&str; 5] =
+    ["LimitReachedError", "EntityStatusError", "AlreadyExistsError", "VersionConflictError", "RefusedError"];
+
+/// What a field means that all of them have.
+pub fn about(field: &str) -> Option<&'static str> {
+    Some(match field {
+        "code" => "What kind of refusal it is, for programs.",
+        "message" => "What was wrong and what to do, for people.",
+        "path" => "Which part of the input it is about; null where it is about none.",
+        _ => return None,
+    })
+}
+
 fn at(field: &str) -> Option<Vec<String>> {
     Some(vec!["input".to_owned(), field.to_owned()])
 }

@@ -71,6 +71,7 @@ pub struct AuditFeedItem {
 /// What is told as it happens.
 pub struct Subscription;
 
+/// Live feeds.
 #[Subscribe]
 impl Subscription {
     /// The audit trail of an organization: everything after `after` (without it: from now on), then what happens, in

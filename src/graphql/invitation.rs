@@ -133,6 +133,7 @@ fn state_now(state: aggregates::invitation::InvitationState, expires_at: DateTim
     }
 }
 
+/// An address that was asked to join, by a token that was shown once.
 #[Object]
 impl Invitation {
     /// The id.

@@ -119,6 +119,7 @@ impl Membership {
     }
 }
 
+/// What one user is in one organization, from the first joining on.
 #[Object]
 impl Membership {
     /// The id; it follows from organization and user.

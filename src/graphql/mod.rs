@@ -9,11 +9,14 @@ mod api_token;
 mod as_of;
 mod audit;
 mod batch;
+mod budget;
 mod connection;
 mod delivery;
+mod described;
 mod erasure;
 mod errors;
 mod feed;
+mod introspection;
 mod invitation;
 mod loaders;
 mod membership;
@@ -36,14 +39,15 @@ use async_graphql::{Schema, SchemaBuilder};
 
 pub use errors::{describe, fault, log_fault};
 pub use feed::Terms;
+pub use introspection::{Root, Rules as Introspection};
 pub use session::{App, Session};
 
 /// The schema of the service.
-pub type TenancySchema = Schema<query::Query, mutation::Mutation, feed::Subscription>;
+pub type TenancySchema = Schema<Root, mutation::Mutation, feed::Subscription>;
 
-fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, feed::Subscription> {
+fn builder(root: Root) -> SchemaBuilder<Root, mutation::Mutation, feed::Subscription> {
     let mutation = mutation::Mutation::default();
-    Schema::build(query::Query, mutation, feed::Subscription)
+    Schema::build(root, mutation, feed::Subscription)
         .register_output_type::<audit::AuditEvent>()
         .register_output_type::<node::Node>()
         .register_output_type::<errors::UserError>()
@@ -51,12 +55,21 @@ fn builder() -> SchemaBuilder<query::Query, mutation::Mutation, feed::Subscripti
         .disable_suggestions()
 }
 
-/// The schema that executes requests; a query may cost `complexity_max`, and nest `nesting_max` levels of text.
-pub fn schema(complexity_max: usize, nesting_max: usize) -> TenancySchema {
-    builder().limit_complexity(complexity_max).limit_recursive_depth(nesting_max).finish()
+/// The schema that executes requests; a query may cost `complexity_max`, and nest `nesting_max` levels of text. Requests
+/// come to it with the engine's own introspection switched off.
+pub fn schema(complexity_max: usize, nesting_max: usize, introspection: Introspection) -> TenancySchema {
+    let root = Root::new(query::Query, introspection);
+    let model = root.model();
+    let whole = builder(Root::new(query::Query, introspection)).finish();
+    if let Err(error) = introspection::learn(&whole, &model) {
+        tracing::error!(error, "the schema cannot say what it holds; introspection is not answered");
+    }
+    builder(root).limit_complexity(complexity_max).limit_recursive_depth(nesting_max).finish()
 }
 
 /// The schema as text, as `schema.graphql` holds it.
 pub fn sdl() -> String {
-    builder().finish().sdl_with_options(async_graphql::SDLExportOptions::new().sorted_fields().sorted_enum_items())
+    let introspection = Introspection { bytes_max: 0, without_token: false };
+    let schema = builder(Root::new(query::Query, introspection)).finish();
+    schema.sdl_with_options(async_graphql::SDLExportOptions::new().sorted_fields().sorted_enum_items())
 }

@@ -18,7 +18,6 @@ use super::audit::{AuditEvent, event, meta_interface};
 use super::delivery::{WebhookDelivery, WebhookRow};
 use super::errors::{bad_input, log_fault};
 use super::invitation::Invitation;
-use super::loaders::Seen;
 use super::membership::Membership;
 use super::organization::Organization;
 use super::project::Project;
@@ -27,6 +26,7 @@ use super::user::User;
 use super::webhook::WebhookEndpoint;
 use crate::commands::invitations::email_claim;
 use crate::commands::members::sees_user;
+use crate::commands::nowhere;
 
 /// The name of the interface.
 pub const INTERFACE: &str = "Node";
@@ -180,8 +180,8 @@ async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>,
     let loaded = now.get::<aggregates::Membership>(&id);
     let own = loaded.state.user_id.as_ref().is_some_and(|user| session.is(user));
     let kept = own && loaded.state.state != aggregates::membership::MembershipState::Removed;
-    // Whoever is suspended sees that much, as the viewer's own memberships show it.
-    let visible = match seen(session, loaded.organization.as_ref()).await? {
+    // Somebody suspended sees that much, as the viewer's own memberships show it.
+    let visible = match session.see_owner(loaded.organization.as_ref(), id.as_ref()).await? {
         Some(seen) => kept || seen.may(Permission::MemberRead),
         None => kept && session.is_live(loaded.organization.as_ref()).await?,
     };
@@ -194,17 +194,14 @@ async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>,
 async fn invitation(session: &Session, id: InvitationId) -> Result<Option<Node>, Error> {
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let loaded = now.get::<aggregates::Invitation>(&id);
-    let Some(invited) = &loaded.state.email_claim else {
-        session.note_reach(None, Some(id.as_ref()));
-        return Ok(None);
-    };
+    let owner = loaded.organization.clone();
     let own = session.caller()?.principal.email().map(|email| email_claim(session.log().keys(), email));
-    let seen = seen(session, loaded.organization.as_ref()).await?;
-    let there = session.is_there(loaded.organization.as_ref()).await?;
-    let visible = (there && own.is_some_and(|own| own.matches(invited)))
-        || seen.is_some_and(|seen| seen.may(Permission::InvitationRead));
+    let own = own.zip(loaded.state.email_claim.as_ref()).is_some_and(|(own, invited)| own.matches(invited));
+    let seen = session.see_owner(owner.as_ref(), id.as_ref()).await?;
+    let there = session.is_there(&owner.clone().unwrap_or_else(|| nowhere(id.as_ref()))).await?;
+    let visible = (there && own) || seen.is_some_and(|seen| seen.may(Permission::InvitationRead));
     if !visible {
-        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
+        session.note_reach(owner.as_ref(), Some(id.as_ref()));
     }
     Ok(visible.then(|| Node::Invitation(Invitation::new(id, &loaded))))
 }
@@ -214,7 +211,7 @@ pub async fn project(session: &Session, id: ProjectId) -> Result<Option<Project>
     session.caller()?;
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let loaded = now.get::<aggregates::Project>(&id);
-    let seen = seen(session, loaded.organization.as_ref()).await?;
+    let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
     // While the organization is deleted, its projects are gone.
     let there = seen.is_some_and(|seen| {
         let deleted = seen.organization.state.status.lifecycle == aggregates::status::Lifecycle::Deleted;
@@ -230,7 +227,7 @@ async fn api_token(session: &Session, id: &ApiTokenId) -> Result<Option<Node>, E
     session.caller()?;
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let loaded = now.get::<aggregates::ApiToken>(id);
-    let seen = seen(session, loaded.organization.as_ref()).await?;
+    let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
     let visible = seen.is_some_and(|seen| seen.may(Permission::TokenRead));
     if !visible {
         session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
@@ -241,7 +238,7 @@ async fn api_token(session: &Session, id: &ApiTokenId) -> Result<Option<Node>, E
 async fn webhook_endpoint(session: &Session, id: &WebhookEndpointId) -> Result<Option<Node>, Error> {
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let loaded = now.get::<aggregates::WebhookEndpoint>(id);
-    let seen = seen(session, loaded.organization.as_ref()).await?;
+    let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
     let visible = loaded.state.is_present() && seen.is_some_and(|seen| seen.may(Permission::WebhookRead));
     if !visible {
         session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
@@ -252,7 +249,7 @@ async fn webhook_endpoint(session: &Session, id: &WebhookEndpointId) -> Result<O
 async fn webhook_delivery(session: &Session, id: &WebhookDeliveryId) -> Result<Option<Node>, Error> {
     let row = session.loaders().deliveries.load_one(id.to_string()).await?;
     let organization = row.as_ref().and_then(|row: &WebhookRow| row.organization());
-    let seen = seen(session, organization.as_ref()).await?;
+    let seen = session.see_owner(organization.as_ref(), id.as_ref()).await?;
     // What was sent is what the audit trail says.
     let visible = seen.is_some_and(|seen| seen.may(Permission::WebhookRead) && seen.may(Permission::AuditRead));
     if !visible {
@@ -267,12 +264,4 @@ async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let there = now.get::<aggregates::User>(&id).version > 0;
     Ok((visible && there).then_some(Node::User(User::new(id))))
-}
-
-/// The organization of something, where the caller sees it.
-async fn seen(session: &Session, organization: Option<&OrganizationId>) -> Result<Option<Seen>, Error> {
-    match organization {
-        Some(organization) => session.see_unpruned(organization).await,
-        None => Ok(None),
-    }
 }

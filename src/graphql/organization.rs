@@ -25,8 +25,8 @@ use super::ownership::OwnershipOffer;
 use super::payload::{Answer, payloads, run};
 use super::project::{Project, ProjectFilter};
 use super::scalars::{
-    InvitationState, Long, MembershipState, OrganizationCapability, OrganizationLifecycle, OrganizationVerification,
-    ProjectState, Time, int, stored,
+    Document, InvitationState, Long, MembershipState, OrganizationCapability, OrganizationLifecycle,
+    OrganizationVerification, ProjectState, Time, int, stored,
 };
 use super::session::{Session, id};
 use super::user::connection;
@@ -169,6 +169,7 @@ impl Organization {
     }
 }
 
+/// A tenant: its profile, its status, its members and what belongs to it.
 #[Object]
 impl Organization {
     /// The id.
@@ -249,12 +250,12 @@ impl Organization {
         Ok(LIMITS.map(limit).to_vec())
     }
     /// The settings document of a namespace.
-    async fn settings(&self, ctx: &Context<'_>, namespace: String) -> Option<async_graphql::Result<Json<Value>>> {
+    async fn settings(&self, ctx: &Context<'_>, namespace: String) -> Option<async_graphql::Result<Document<Value>>> {
         let seen = match Session::of(ctx).see(&self.id).await {
             Ok(seen) => seen?,
             Err(error) => return Some(Err(error)),
         };
-        seen.organization.state.settings.get(&namespace).cloned().map(|value| Ok(Json(value)))
+        seen.organization.state.settings.get(&namespace).cloned().map(|value| Ok(Document(value)))
     }
     /// The open offer of ownership, for owners and its recipient; operators see it too.
     async fn ownership_offer(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<OwnershipOffer>> {

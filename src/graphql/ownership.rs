@@ -18,6 +18,7 @@ use crate::commands::{departures, ownership as cases};
 #[derive(Debug, Clone)]
 pub struct OwnershipOffer(pub aggregates::ownership::OwnershipOffer);
 
+/// An offer of ownership that its recipient may accept.
 #[Object]
 impl OwnershipOffer {
     /// The recipient's membership.
@@ -50,10 +51,10 @@ pub struct RemovalImpact {
 pub async fn removal_impact(session: &Session, id: &MembershipId) -> Result<Option<RemovalImpact>, Error> {
     let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
     let membership = now.get::<aggregates::Membership>(id);
-    let (Some(organization), Some(user)) = (&membership.organization, &membership.state.user_id) else {
-        return Ok(None);
-    };
-    let Some(seen) = session.see(organization).await?.filter(|seen| seen.may(Permission::MemberRead)) else {
+    let owner = membership.organization.as_ref();
+    let seen = session.see_owner(owner, id.as_ref()).await?;
+    let (Some(organization), Some(user)) = (owner, &membership.state.user_id) else { return Ok(None) };
+    let Some(seen) = seen.filter(|seen| seen.may(Permission::MemberRead)) else {
         return Ok(None);
     };
     if !seen.may(Permission::MemberRemove) {

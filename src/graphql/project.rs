@@ -12,7 +12,7 @@ use super::loaders::ListFilter;
 use super::loaders::{Lists, Loaders};
 use super::organization::Organization;
 use super::payload::{Answer, payloads, run};
-use super::scalars::{ProjectState, Time, int};
+use super::scalars::{Document, ProjectState, Time, int};
 use super::session::{Session, id};
 use super::user::connection;
 use crate::commands::projects::{self as cases, Change};
@@ -112,6 +112,7 @@ impl Project {
     }
 }
 
+/// What an organization works in.
 #[Object]
 impl Project {
     /// The id.
@@ -133,8 +134,8 @@ impl Project {
         &self.name
     }
     /// What clients attached: a JSON object.
-    async fn metadata(&self) -> Json<&Value> {
-        Json(&self.metadata)
+    async fn metadata(&self) -> Document<&Value> {
+        Document(&self.metadata)
     }
     /// Where it stands.
     async fn state(&self) -> ProjectState {

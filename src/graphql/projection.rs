@@ -22,6 +22,7 @@ pub enum ProjectionState {
 /// A read model.
 pub struct Projection(projections::Status);
 
+/// How far a read model has followed the log.
 #[Object]
 impl Projection {
     /// Its name.

@@ -34,7 +34,18 @@ pub enum OrganizationBy {
     ExternalId(String),
 }
 
-/// Reads. `atLeast` waits (bounded) until the read models have reached all of these positions, else STALE_READ.
+impl OrganizationBy {
+    fn text(&self) -> &str {
+        match self {
+            Self::Id(text) => text,
+            Self::Slug(text) | Self::ExternalId(text) => text,
+        }
+    }
+}
+
+/// Reads. `atLeast` waits (bounded) until the read models have reached all of these positions, else STALE_READ. As a
+/// request extension (`"extensions": {"atLeast": […]}`) it holds for the whole operation; `node` and `viewer` take it only
+/// so.
 pub struct Query;
 
 /// A root field's answer: what is not there, or not for this caller, is NOT_FOUND.
@@ -42,21 +53,12 @@ fn found<T>(result: Result<Option<T>, Error>) -> Option<async_graphql::Result<T>
     Some(result.and_then(|found| found.ok_or_else(not_found)))
 }
 
+/// Reads. Lists are connections; what the caller may not see is NOT_FOUND, as if it did not exist.
 #[Object]
 impl Query {
     /// Anything, by its id.
-    async fn node(
-        &self,
-        ctx: &Context<'_>,
-        id: ID,
-        at_least: Option<Vec<PositionText>>,
-    ) -> Option<async_graphql::Result<Node>> {
-        let read = async {
-            Session::of(ctx).caller()?;
-            Session::of(ctx).at_least(at_least).await?;
-            node(ctx, &id).await
-        };
-        found(read.await)
+    async fn node(&self, ctx: &Context<'_>, id: ID) -> Option<async_graphql::Result<Node>> {
+        found(node(ctx, &id).await)
     }
 
     /// Several things, by their ids, in that order.
@@ -80,19 +82,13 @@ impl Query {
     }
 
     /// Whoever calls; an API token is nobody.
-    async fn viewer(
-        &self,
-        ctx: &Context<'_>,
-        at_least: Option<Vec<PositionText>>,
-    ) -> Option<async_graphql::Result<Viewer>> {
-        let read = async {
-            let session = Session::of(ctx);
-            let person = session.caller_of_any_state()?.principal.person().cloned();
-            let person = person.inspect_err(|_| session.note_refusal(None, None)).map_err(fault)?;
-            session.at_least(at_least).await?;
-            Ok(Viewer(person))
-        };
-        Some(read.await)
+    async fn viewer(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Viewer>> {
+        let session = Session::of(ctx);
+        let person = session.caller_of_any_state().and_then(|caller| {
+            let person = caller.principal.person().cloned();
+            person.inspect_err(|_| session.note_refusal(None, None)).map_err(fault)
+        });
+        Some(person.map(Viewer))
     }
 
     /// An organization.
@@ -107,7 +103,11 @@ impl Query {
             session.caller()?;
             session.at_least(at_least).await?;
             let typed = if let OrganizationBy::Id(id) = &by { Some(id.to_string()) } else { None };
-            let Some(id) = named(session, by).await? else { return Ok(None) };
+            let text = by.text().to_owned();
+            let Some(id) = named(session, by).await? else {
+                session.see_owner(None, &text).await?;
+                return Ok(None);
+            };
             let seen = session.see(&id).await?;
             if seen.is_none() {
                 session.note_reach(Some(&id), typed.as_deref());
@@ -325,6 +325,6 @@ async fn named(session: &Session, by: OrganizationBy) -> Result<Option<Organizat
         OrganizationBy::Slug(slug) => (Scope::OrganizationSlug, slug.to_ascii_lowercase()),
         OrganizationBy::ExternalId(external_id) => (Scope::ExternalId, external_id),
     };
-    let holder = session.log().claim(scope, &key).await.map_err(log_fault)?;
+    let holder = session.log().claim(scope, &key, None).await.map_err(log_fault)?;
     Ok(holder.and_then(|holder| holder.parse().ok()))
 }

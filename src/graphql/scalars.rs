@@ -1,7 +1,17 @@
 //! Scalars and enums of the contract.
 
-use async_graphql::{Enum, InputValueError, InputValueResult, Scalar, ScalarType, Value};
+use std::borrow::{Borrow, Cow};
+
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::{
+    ContextSelectionSet, Enum, InputValueError, InputValueResult, OutputType, Positioned, Scalar, ScalarType,
+    ServerResult, Value,
+};
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value as Json;
+
+use super::session::Session;
 
 /// An integer up to 2^53 − 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +41,26 @@ impl ScalarType for Long {
 impl From<u64> for Long {
     fn from(number: u64) -> Self {
         Self(i64::try_from(number).unwrap_or(LONG_MAX).min(LONG_MAX))
+    }
+}
+
+/// A JSON document in an answer, counted against what the answer may hold.
+pub struct Document<T>(pub T);
+
+impl<T: Borrow<Json> + Send + Sync> OutputType for Document<T> {
+    fn type_name() -> Cow<'static, str> {
+        <async_graphql::Json<Json> as OutputType>::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        <async_graphql::Json<Json> as OutputType>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        let document = self.0.borrow();
+        let counted = ctx.data_unchecked::<Session>().spend_on(document);
+        counted.map_err(|error| error.into_server_error(field.pos))?;
+        Ok(Value::from_json(document.clone()).unwrap_or_default())
     }
 }
 
@@ -81,71 +111,94 @@ impl From<crate::log::Position> for PositionText {
 /// Whether somebody has looked at the organization.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::status::Verification")]
-#[allow(missing_docs)]
 pub enum OrganizationVerification {
+    /// Being filled in by its members.
     InSetup,
+    /// Submitted, and waiting for an operator.
     Pending,
+    /// Put off by an operator.
     Waitlisted,
+    /// Accepted by an operator.
     Verified,
+    /// Turned down by an operator.
     Rejected,
+    /// Shut by an operator; only its owners see it.
     Blocked,
 }
 
 /// Whether the organization is in use.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::status::Lifecycle")]
-#[allow(missing_docs)]
 pub enum OrganizationLifecycle {
+    /// In use.
     Active,
+    /// At rest, by an operator.
     Inactive,
+    /// Deleted, and restorable until `purgeAt`.
     Deleted,
 }
 
 /// What an organization's status may allow.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::status::Capability")]
-#[allow(missing_docs)]
 pub enum OrganizationCapability {
+    /// Change name, slug, contact and settings.
     EditProfile,
+    /// Invite, add and reinstate members, and grant more.
     AddMembers,
+    /// Remove and suspend members, take back, and grant less.
     RemoveMembers,
+    /// Let invited people join.
     AcceptInvitations,
+    /// Create projects, API tokens and webhook endpoints.
     CreateResources,
+    /// Change, archive and delete them.
     ChangeResources,
+    /// Use them.
     UseResources,
+    /// Be submitted for verification.
     SubmitForVerification,
+    /// Be deleted.
     Delete,
+    /// Be restored.
     Restore,
+    /// Be left by its members.
     Leave,
 }
 
 /// Whether a user is let in.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::user::UserState")]
-#[allow(missing_docs)]
 pub enum UserState {
+    /// Let in.
     Active,
+    /// Waiting for an operator's approval.
     Pending,
+    /// Shut out by an operator, everywhere.
     Revoked,
+    /// Erased: nothing personal is left.
     Erased,
 }
 
 /// Whether a member is in.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::membership::MembershipState")]
-#[allow(missing_docs)]
 pub enum MembershipState {
+    /// In.
     Active,
+    /// Kept out for a while.
     Suspended,
+    /// Out: removed, or gone.
     Removed,
 }
 
 /// Whether a webhook endpoint is sent anything.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::webhook::WebhookEndpointState")]
-#[allow(missing_docs)]
 pub enum WebhookEndpointState {
+    /// It is sent events.
     Enabled,
+    /// It is sent nothing; what it misses waits.
     Disabled,
 }
 
@@ -153,51 +206,62 @@ pub enum WebhookEndpointState {
 /// other.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::webhook::WebhookOrdering")]
-#[allow(missing_docs)]
 pub enum WebhookOrdering {
+    /// As fast as the receiver takes them.
     Parallel,
+    /// One after the other, for each subject.
     PerSubject,
 }
 
 /// How much a webhook endpoint is sent of an event: all, or only what it was and what it was about, by ids.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::webhook::WebhookContent")]
-#[allow(missing_docs)]
 pub enum WebhookContent {
+    /// All that the audit trail shows of it.
     Full,
+    /// Only what happened and to what, by ids.
     Thin,
 }
 
 /// How a member came in.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::membership::MembershipSource")]
-#[allow(missing_docs)]
 pub enum MembershipSource {
+    /// Created the organization, or was named its owner then.
     Founder,
+    /// Accepted an invitation.
     Invitation,
+    /// Was added by somebody who could see the user.
     Direct,
+    /// Was imported by an operator.
     Import,
 }
 
 /// Where an invitation stands; past its time it reads EXPIRED.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::invitation::InvitationState")]
-#[allow(missing_docs)]
 pub enum InvitationState {
+    /// Open.
     Pending,
+    /// Accepted.
     Accepted,
+    /// Turned down by the invited person.
     Declined,
+    /// Taken back.
     Revoked,
+    /// Past its time.
     Expired,
 }
 
 /// Where a project stands.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq, Hash)]
 #[graphql(remote = "aggregates::project::ProjectState")]
-#[allow(missing_docs)]
 pub enum ProjectState {
+    /// In use.
     Active,
+    /// Kept, and not in use.
     Archived,
+    /// Deleted, and restorable until `purgeAt`.
     Deleted,
 }
 

@@ -1,20 +1,21 @@
 //! What a request carries: who calls, the service behind it, and what was loaded already.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Context, Error};
 use projections::{Progress, Projection, Reach};
 use tokio::sync::watch;
 
+use super::budget::Budget;
 use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_limited, unauthenticated};
 use super::loaders::{Established, Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
 use crate::audit::as_of::Folds;
 use crate::commands::erasure::EraseSubject;
-use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase};
+use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase, nowhere};
 use crate::feed::Feeds;
 use crate::log::{Log, Position};
 use aggregates::ids::{Id, OrganizationId, UserId};
@@ -47,6 +48,9 @@ pub struct Session {
     pending: bool,
     loaders: Loaders,
     established: Arc<Established>,
+    /// What the answer may still hold of documents; a feed's answers have no end.
+    answer: Option<Budget>,
+    introspection: OnceLock<Budget>,
     /// What the access trail calls the request.
     operation: String,
     noted: Mutex<Noted>,
@@ -68,7 +72,23 @@ impl Session {
     pub fn new(app: Arc<App>, caller: Option<Caller>, pending: bool, operation: String) -> Self {
         let established = Arc::<Established>::default();
         let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()), &established);
-        Self { app, caller, pending, loaders, established, operation, noted: Mutex::default() }
+        let (answer, introspection, noted) = (None, OnceLock::new(), Mutex::default());
+        Self { app, caller, pending, loaders, established, answer, introspection, operation, noted }
+    }
+
+    /// The same, with an answer of this many bytes at most.
+    pub fn within(self, answer_bytes_max: usize) -> Self {
+        Self { answer: Some(Budget::new(answer_bytes_max, "limits.answer_bytes_max")), ..self }
+    }
+
+    /// Counts a document that the answer is going to hold.
+    pub fn spend_on(&self, document: &serde_json::Value) -> Result<(), Error> {
+        self.answer.as_ref().map_or(Ok(()), |budget| budget.spend_on(document))
+    }
+
+    /// What introspection may still answer with, of this many bytes.
+    pub fn introspection(&self, bytes_max: usize) -> &Budget {
+        self.introspection.get_or_init(|| Budget::new(bytes_max, "limits.introspection_bytes_max"))
     }
 
     /// The session of a resolver.
@@ -161,6 +181,16 @@ impl Session {
         Ok(self.see(id).await?.filter(|seen| !seen.organization.state.pruned))
     }
 
+    /// The organization that something of this id belongs to, if the caller sees it now. What does not exist takes the same
+    /// look-ups as what is hidden, in an organization that is not there either: time tells them apart no more than the
+    /// answer does.
+    pub async fn see_owner(&self, owner: Option<&OrganizationId>, id: &str) -> Result<Option<Seen>, Error> {
+        match owner {
+            Some(organization) => self.see_unpruned(organization).await,
+            None => self.see(&nowhere(id)).await.map(|_| None),
+        }
+    }
+
     fn noted<T>(&self, change: impl FnOnce(&mut Noted) -> T) -> T {
         change(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -242,8 +272,7 @@ impl Session {
     }
 
     /// Whether there is such an organization, whoever may see it; a purged one is none.
-    pub async fn is_there(&self, id: Option<&OrganizationId>) -> Result<bool, Error> {
-        let Some(id) = id else { return Ok(false) };
+    pub async fn is_there(&self, id: &OrganizationId) -> Result<bool, Error> {
         let seen = self.loaders.seen.load_one(id.clone()).await?;
         Ok(seen.is_some_and(|seen| seen.organization.state.is_present()))
     }
@@ -266,6 +295,26 @@ impl Session {
     /// Erases somebody.
     pub async fn erase(&self, case: EraseSubject, conditions: Conditions) -> Result<Receipt, Error> {
         self.app.commands.erase(self.caller()?, &case, conditions).await.map_err(fault)
+    }
+
+    /// Waits until the read models have reached the positions of the request extension `atLeast`, for the whole operation.
+    /// Strangers wait for nothing: they read nothing either.
+    pub async fn at_least_for_all(&self, extension: Option<&async_graphql::Value>) -> Result<(), Error> {
+        let Some(extension) = extension.filter(|value| **value != async_graphql::Value::Null) else { return Ok(()) };
+        let wrong =
+            || bad_input("the request extension atLeast is no list of positions: give those that commands answered");
+        let positions = match extension {
+            async_graphql::Value::List(items) => items.iter().map(|item| match item {
+                async_graphql::Value::String(text) => Ok(PositionText(text.clone())),
+                _ => Err(wrong()),
+            }),
+            _ => return Err(wrong()),
+        };
+        let positions = positions.collect::<Result<Vec<_>, _>>()?;
+        match self.caller.is_some() {
+            true => self.at_least(Some(positions)).await,
+            false => Ok(()),
+        }
     }
 
     /// Waits until the read models have reached these positions.

@@ -59,6 +59,7 @@ impl User {
     }
 }
 
+/// Somebody who has signed in, or was added by an operator.
 #[Object]
 impl User {
     /// The id.
@@ -161,6 +162,7 @@ impl Actor {
 /// Whoever calls.
 pub struct Viewer(pub Person);
 
+/// The user who calls, and what is theirs.
 #[Object]
 impl Viewer {
     /// The calling user, as the call itself has just made him known.

@@ -127,6 +127,7 @@ impl WebhookEndpoint {
     }
 }
 
+/// An address to which events of an organization are sent.
 #[Object]
 impl WebhookEndpoint {
     /// The id.

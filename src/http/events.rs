@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::export::{Reader, Refusal, admit, not_found};
 use super::feed::Place;
-use super::{Shared, sender};
+use super::{Shared, sender, unreadable};
 use crate::access::trail::Kind;
 use crate::commands::Principal;
 use crate::feed::{Next, Seat};
@@ -86,7 +86,7 @@ pub async fn events(
 ) -> Response {
     let sender = sender(&request);
     let answered = async {
-        let Query(parameters) = parameters.map_err(|error| Refusal::bad(error.body_text()))?;
+        let Query(parameters) = parameters.map_err(|error| Refusal::bad(unreadable(&error)))?;
         let (reader, organization) = admit(&shared, &parameters.organization, sender, Kind::AuditRead).await?;
         answer(&shared, &reader, &organization, Wanted::of(parameters)?).await
     };

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Sender, Shared, caller, graphql::code, sender};
+use super::{Sender, Shared, caller, graphql::code, sender, unreadable};
 use crate::access::rate_limits::Meter;
 use crate::access::trail::Kind;
 use crate::audit::export::{Export, Format, Request as Wanted, sequence_at};
@@ -106,7 +106,7 @@ pub async fn export(
     let sender = sender(&request);
     let answered = async {
         let (reader, organization) = admit(&shared, &organization, sender, Kind::AuditExport).await?;
-        let Query(parameters) = parameters.map_err(|error| Refusal::bad(error.body_text()))?;
+        let Query(parameters) = parameters.map_err(|error| Refusal::bad(unreadable(&error)))?;
         begin(&shared, organization, parameters, reader).await
     };
     answered.await.unwrap_or_else(IntoResponse::into_response)

@@ -22,7 +22,7 @@ use std::{
 };
 
 use async_graphql::{
-    Name, Pos, Request as GraphQLRequest, Response as GraphQLResponse, ServerError, Value, Variables,
+    Name, PathSegment, Pos, Request as GraphQLRequest, Response as GraphQLResponse, ServerError, Value, Variables,
     parser::{
         self,
         types::{
@@ -56,6 +56,7 @@ pub mod code {
     pub const GRAPHQL_PARSE_FAILED: &str = "GRAPHQL_PARSE_FAILED";
     pub const GRAPHQL_VALIDATION_FAILED: &str = "GRAPHQL_VALIDATION_FAILED";
     pub const QUERY_TOO_EXPENSIVE: &str = "QUERY_TOO_EXPENSIVE";
+    pub const PERSISTED_QUERY_NOT_SUPPORTED: &str = "PERSISTED_QUERY_NOT_SUPPORTED";
     pub const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
     pub const REQUEST_TIMEOUT: &str = "REQUEST_TIMEOUT";
     pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
@@ -85,23 +86,35 @@ pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerE
 ///
 /// An error without a code, and every one of code INTERNAL, leaves with its message replaced; `execute` is the place
 /// to log the original.
-pub async fn answer<F, Fut>(request: Request, limits: &Limits, execute: F) -> Response
+///
+/// A subscription of a client that takes server-sent events is handed to `stream`.
+pub async fn answer<F, Fut, S, StreamFut>(request: Request, limits: &Limits, execute: F, stream: S) -> Response
 where
     F: FnOnce(GraphQLRequest, OperationType) -> Fut,
     Fut: Future<Output = GraphQLResponse> + Send + 'static,
+    S: FnOnce(Call) -> StreamFut,
+    StreamFut: Future<Output = Response>,
 {
-    let media = match Media::negotiate(request.headers()) {
+    let streams = media::takes_events(request.headers());
+    let media = Media::negotiate(request.headers());
+    let refusals = media.as_ref().copied().unwrap_or(Media::Json);
+    let media = match media {
+        Err(fault) if !streams => return fault.into_response(Media::Json),
+        media => media,
+    };
+    let Call { request, operation, inputs } = match receive(request, limits, streams).await {
+        Ok(call) if call.operation == OperationType::Subscription => return stream(call).await,
+        Ok(call) => call,
+        Err(fault) => return fault.into_response(refusals),
+    };
+    let media = match media {
         Ok(media) => media,
         Err(fault) => return fault.into_response(Media::Json),
-    };
-    let Call { request, operation, inputs } = match receive(request, limits).await {
-        Ok(call) => call,
-        Err(fault) => return fault.into_response(media),
     };
     match run(execute(request, operation), operation, limits).await {
         Ok(mut response) => {
             settle(&mut response, limits, &inputs);
-            respond(response, media)
+            respond(response, media, limits.answer_bytes_max)
         }
         Err(fault) => fault.into_response(media),
     }
@@ -127,6 +140,11 @@ pub fn subscription_of(members: Map<String, Json>, limits: &Limits) -> Result<Ca
 /// Answers a request that is refused before anything of it was looked at but its headers.
 pub fn refuse(headers: &HeaderMap, error: ServerError) -> Response {
     Fault::from(error).into_response(Media::negotiate(headers).unwrap_or(Media::Json))
+}
+
+/// Answers a request whose headers contradict each other.
+pub fn refuse_malformed(headers: &HeaderMap, message: String) -> Response {
+    Fault::bad_request(message).into_response(Media::negotiate(headers).unwrap_or(Media::Json))
 }
 
 /// A request that may be executed.
@@ -210,7 +228,8 @@ impl Fault {
     }
 
     fn into_response(self, media: Media) -> Response {
-        let mut response = respond(GraphQLResponse::from_errors(vec![*self.error]), media);
+        // One error, which is short.
+        let mut response = respond(GraphQLResponse::from_errors(vec![*self.error]), media, usize::MAX);
         if let Some(status) = self.status {
             *response.status_mut() = status;
         }
@@ -287,7 +306,27 @@ fn without_tokens(message: &str) -> String {
     pieces.collect()
 }
 
-fn respond(mut response: GraphQLResponse, media: Media) -> Response {
+/// Writes an answer of a limited length.
+struct Bounded {
+    bytes: Vec<u8>,
+    maximum: usize,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.len() > self.maximum - self.bytes.len() {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn respond(mut response: GraphQLResponse, media: Media, bytes_max: usize) -> Response {
     /// Errors first, for whoever reads it; no `data` at all where nothing was executed, as the specification wants.
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -309,8 +348,17 @@ fn respond(mut response: GraphQLResponse, media: Media) -> Response {
         data: (!refused).then_some(&response.data),
         extensions: &response.extensions,
     };
-    let (status, body) = match serde_json::to_vec(&answer) {
-        Ok(body) => (status, body),
+    let mut written = Bounded { bytes: Vec::with_capacity(1024), maximum: bytes_max };
+    let (status, body) = match serde_json::to_writer(&mut written, &answer) {
+        Ok(()) => (status, written.bytes),
+        Err(error) if error.is_io() => {
+            let message = format!(
+                "The answer would be longer than {bytes_max} bytes (limits.answer_bytes_max). What was asked for is done; \
+                 ask for less of it, or in several requests."
+            );
+            let error = coded(code::QUERY_TOO_EXPENSIVE, message, None);
+            return respond(GraphQLResponse::from_errors(vec![error]), media, usize::MAX);
+        }
         // Only a scalar that serializes to no JSON could bring us here.
         Err(_) => (
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -46,6 +46,8 @@ pub struct Limits {
     pub directives_max: usize,
     /// What the engine may count for a query (`SchemaBuilder::limit_complexity`); here for its message.
     pub complexity_max: usize,
+    /// Bytes of an answer.
+    pub answer_bytes_max: usize,
     /// Milliseconds for reading a body, and again for executing it.
     pub request_timeout_ms: u64,
 }
@@ -63,6 +65,7 @@ impl Default for Limits {
             root_fields_max: 30,
             directives_max: 50,
             complexity_max: 10_000,
+            answer_bytes_max: 16 * 1024 * 1024,
             request_timeout_ms: 10_000,
         }
     }

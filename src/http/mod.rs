@@ -1,5 +1,6 @@
 //! What is served over HTTP: GraphQL, GraphiQL, exports, the pull feed, health and metrics.
 
+mod connections;
 mod events;
 mod export;
 mod feed;
@@ -18,10 +19,11 @@ use async_graphql::parser::types::OperationType;
 use async_graphql::{Request as GraphqlRequest, Response as GraphqlResponse, ServerError};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -30,6 +32,7 @@ use crate::access::{Access, Denied};
 use crate::commands::{Caller, Fault};
 use crate::graphql::{App, Session, TenancySchema};
 
+pub use connections::{ConnectionLimits, serve};
 pub use feed::FeedLimits;
 pub use limits::Limits;
 pub use operation::{Health, install_metrics};
@@ -39,6 +42,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The quota that has the least left, and how much: draft-ietf-httpapi-ratelimit-headers-10.
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// For how long a browser remembers what it may call.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
 /// The longest request id that is taken from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// The longest user agent that is recorded, in bytes.
@@ -67,7 +72,7 @@ pub struct Shared {
 }
 
 /// All routes.
-pub fn router(shared: Arc<Shared>, with_graphiql: bool) -> Router {
+pub fn router(shared: Arc<Shared>, with_graphiql: bool, cors_origins: &[HeaderValue]) -> Router {
     let mut router = Router::new()
         .route("/graphql", any(graphql))
         .route("/audit/{organization}/export", get(export::export))
@@ -86,8 +91,44 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool) -> Router {
     router
         .fallback(operation::no_such_route)
         .layer(middleware::from_fn(unread::take_in))
+        .layer(middleware::from_fn(require_one_of_each))
+        .layer(cors(cors_origins))
         .layer(middleware::from_fn(name_request))
         .with_state(shared)
+}
+
+/// What pages of these origins may call: everything, with a token of their own, for no cookie means anything here. Without
+/// any, pages of other origins call nothing.
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let asked = [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, feed::LAST_EVENT_ID, REQUEST_ID];
+    let told = [REQUEST_ID, RATE_LIMIT, RATE_LIMIT_POLICY, header::RETRY_AFTER, header::CONTENT_DISPOSITION];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins.iter().cloned()))
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers(asked)
+        .expose_headers(told)
+        .max_age(PREFLIGHT_AGE)
+}
+
+/// Refuses what two readers of one request could read differently: HTTP/1.1 without exactly one Host (RFC 9112, section
+/// 3.2), and more than one Authorization.
+async fn require_one_of_each(request: Request, next: Next) -> Response {
+    match ambiguity(&request) {
+        Some(problem) => graphql::refuse_malformed(request.headers(), problem),
+        None => next.run(request).await,
+    }
+}
+
+fn ambiguity(request: &Request) -> Option<String> {
+    let count = |name: &HeaderName| request.headers().get_all(name).iter().count();
+    let (hosts, authorizations) = (count(&header::HOST), count(&header::AUTHORIZATION));
+    if request.version() == axum::http::Version::HTTP_11 && hosts != 1 {
+        return Some(format!("The request has {hosts} Host headers: HTTP/1.1 wants exactly one."));
+    }
+    (authorizations > 1).then(|| format!("The request has {authorizations} Authorization headers: send one."))
 }
 
 /// Gives each request an id, taken from the client where it is usable, and hands it back.
@@ -146,9 +187,13 @@ async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Res
         }
     };
     let actor = caller.as_ref().map(|caller| caller.actor(false));
-    let response = graphql::answer(request, &limits, move |request, operation| {
-        execute(shared, request, operation, caller).instrument(tracing::Span::current())
-    })
+    let (sender, feeds) = ((headers.clone(), peer), shared.clone());
+    let response = graphql::answer(
+        request,
+        &limits,
+        move |request, operation| execute(shared, request, operation, caller).instrument(tracing::Span::current()),
+        move |call| feed::stream(feeds, sender, call),
+    )
     .await;
     // What never came to be executed had to be read all the same.
     match actor.filter(|_| !meter.by_principal()).map(|actor| meter.query(&actor)) {
@@ -188,14 +233,25 @@ async fn execute(
         }
     };
     let operation = graphql::operation_name(&mut request);
-    let session = Session::new(shared.app.clone(), caller, pending, operation);
-    let mut response = shared.schema.execute(request.data(session)).await;
+    let session = Session::new(shared.app.clone(), caller, pending, operation).within(shared.limits.answer_bytes_max);
+    if let Err(error) = session.at_least_for_all(request.extensions.get("atLeast")).await {
+        return GraphqlResponse::from_errors(vec![error.into_server_error(Default::default())]);
+    }
+    // The schema answers introspection itself.
+    let mut response = shared.schema.execute(request.data(session).disable_introspection()).await;
     graphql::refuse_whole(&mut response);
     response
 }
 
 fn rate_limited(refused: RateLimited) -> ServerError {
     crate::graphql::fault(Fault::RateLimited(refused)).into_server_error(Default::default())
+}
+
+/// What is wrong with a query string, without the library's own words around it.
+fn unreadable(rejection: &axum::extract::rejection::QueryRejection) -> String {
+    let cause = std::iter::successors(std::error::Error::source(rejection), |error| error.source()).last();
+    let cause = cause.map_or_else(|| rejection.body_text(), ToString::to_string);
+    format!("the query string cannot be read: {cause}")
 }
 
 /// What a request says of its sender: its headers, and from where it came.

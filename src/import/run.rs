@@ -193,7 +193,7 @@ impl Import<'_> {
 
     async fn organization(&mut self, wanted: &Wanted, users: &HashMap<String, UserId>) -> Result<(), Failed> {
         self.progress.set_message(wanted.slug.clone());
-        let known = self.log().claim(Scope::ExternalId, &wanted.external_id).await?;
+        let known = self.log().claim(Scope::ExternalId, &wanted.external_id, None).await?;
         let known: Option<OrganizationId> = known.and_then(|id| id.parse().ok());
         let is_new = known.is_none();
         let id = match known {
@@ -446,7 +446,8 @@ impl Import<'_> {
         wanted: &super::peribolos::Project,
     ) -> Result<(&'static str, Done), Failed> {
         let key = format!("{id}/{}", wanted.slug);
-        let known: Option<ProjectId> = self.log().claim(Scope::ProjectSlug, &key).await?.and_then(|id| id.parse().ok());
+        let known: Option<ProjectId> =
+            self.log().claim(Scope::ProjectSlug, &key, None).await?.and_then(|id| id.parse().ok());
         let unchanged = || Done::Accepted(Receipt::default());
         let Some(known) = known else {
             let create = projects::CreateProject {

@@ -6,7 +6,7 @@ use aggregates::ids::{EventId, OrganizationId};
 use aggregates::{PRUNED, Recorded};
 use sqlx::PgConnection;
 
-use super::ledger::Tally;
+use super::ledger::{ClaimKey, Tally};
 use super::stored::{COLUMNS, StoredEvent};
 use super::{Heads, Log, LogError};
 
@@ -63,10 +63,16 @@ pub(super) async fn heads(connection: &mut PgConnection, partitions: &[i16]) -> 
 
 /// Look-ups that no decision relies upon: the append holds every command against the same rows under its locks.
 impl Log {
-    /// Who holds a global key.
-    pub async fn claim(&self, scope: aggregates::Scope, key: &str) -> Result<Option<String>, LogError> {
+    /// Who holds a key: a global one, or one within an organization.
+    pub async fn claim(
+        &self,
+        scope: aggregates::Scope,
+        key: &str,
+        organization: Option<&OrganizationId>,
+    ) -> Result<Option<String>, LogError> {
+        let key = ClaimKey::new(scope, key, organization);
         let holder =
-            sqlx::query_scalar!("SELECT holder FROM claims WHERE scope = $1 AND key = $2", scope.as_str(), key);
+            sqlx::query_scalar!("SELECT holder FROM claims WHERE scope = $1 AND key = $2", key.scope.as_str(), key.key);
         Ok(holder.fetch_optional(&self.pool).await?)
     }
 

@@ -2,7 +2,7 @@
 //! organization by its own numbers, for whoever is behind that.
 
 use aggregates::ids::OrganizationId;
-use aggregates::{PRUNED, Recorded};
+use aggregates::{PRUNED, Recorded, StreamId};
 
 use super::stored::{COLUMNS, StoredEvent};
 use super::{Log, LogError};
@@ -54,6 +54,16 @@ impl Log {
             }
         }
         Ok(low)
+    }
+
+    /// The offset of the newest event of these types in a stream of an organization; `None` where it has none. Both the
+    /// stream's partition and its offsets are the organization's, so two streams of one organization compare by it.
+    pub async fn last_of(&self, stream: &StreamId, types: &[&str]) -> Result<Option<i64>, LogError> {
+        let last = sqlx::query_scalar(
+            r#"SELECT max("offset") FROM events
+               WHERE aggregate_type = $1 AND aggregate_id = $2 AND event_type = ANY ($3)"#,
+        );
+        Ok(last.bind(stream.aggregate_type()).bind(stream.id()).bind(types).fetch_one(&self.pool).await?)
     }
 
     /// Stored events as they are read, with what is personal opened, without those that were pruned.

@@ -218,7 +218,8 @@ async fn excerpt(mut response: Response) -> Option<String> {
         }
     };
     let _ = tokio::time::timeout(ANSWER_WAIT, read).await;
-    let text: String = String::from_utf8_lossy(&body).chars().filter(|c| *c != '\0').take(EXCERPT_CHARS_MAX).collect();
+    let text = aggregates::text::legible(&String::from_utf8_lossy(&body));
+    let text: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
     (!text.is_empty()).then_some(text)
 }
 

@@ -5,9 +5,13 @@
 // Makes an organization, follows it over both, interrupts each and takes it up again, and compares what came with the
 // audit trail. Exit code 0: all the same; 1: something is not; 2: it could not be run.
 
+import net from 'node:net';
+
 import { createClient as createSseClient } from 'graphql-sse';
 import { createClient as createWsClient } from 'graphql-ws';
 import WebSocket from 'ws';
+
+import { follow } from './follow.mjs';
 
 const TIMEOUT_MS = 30_000;
 const EVENTS = 12;
@@ -88,6 +92,68 @@ for (const [name, ids] of await Promise.all(reads)) {
   const same = JSON.stringify(ids) === JSON.stringify(expected);
   console.log(`${name}: ${same ? 'all' : 'not all'} of ${EVENTS} events, once and in order`);
   if (!same) process.exitCode = 1;
+}
+
+// Across cuts: a proxy that ends every connection now and then, and the recipe of docs/clients.md.
+const { port: target, hostname } = new URL(url);
+const open = new Set();
+let cuts = 0;
+const proxy = net.createServer((inner) => {
+  const outer = net.connect(Number(target), hostname);
+  const end = () => [inner, outer].forEach((socket) => socket.destroy());
+  open.add(end);
+  for (const socket of [inner, outer]) socket.on('error', end).on('close', end);
+  inner.on('close', () => open.delete(end));
+  inner.pipe(outer).pipe(inner);
+});
+await new Promise((listening) => proxy.listen(0, '127.0.0.1', listening));
+const through = `http://127.0.0.1:${proxy.address().port}/graphql`;
+const cutting = setInterval(() => {
+  cuts += open.size;
+  for (const end of open) end();
+}, 150);
+
+const resuming = {
+  'graphql-ws': () =>
+    createWsClient({
+      url: `${through.replace(/^http/, 'ws')}/ws`,
+      webSocketImpl: WebSocket,
+      connectionParams: headers,
+      retryAttempts: 0,
+    }),
+  'graphql-sse': () => createSseClient({ url: through, headers, retryAttempts: 0 }),
+};
+const before = await call('query($o: ID!) { organization(by: { id: $o }) { auditTrail(last: 1) { upTo } } }', { o: id });
+const from = before.organization.auditTrail.upTo;
+const followed = Object.entries(resuming).map(async ([name, make]) => {
+  const client = make();
+  const ids = [];
+  for await (const { event } of follow(client, id, from)) {
+    ids.push(event.id);
+    if (ids.length >= EVENTS) break;
+  }
+  client.dispose();
+  return [name, ids];
+});
+for (let number = 0; number < EVENTS; number += 1) {
+  await rename(`again ${number}`);
+  await new Promise((wait) => setTimeout(wait, 100));
+}
+const later = await call(
+  'query($o: ID!) { organization(by: { id: $o }) { auditTrail(last: 100) { nodes { id } } } }',
+  { o: id },
+);
+const wanted = later.organization.auditTrail.nodes.slice(-EVENTS).map((node) => node.id);
+for (const [name, ids] of await Promise.all(followed)) {
+  const same = JSON.stringify(ids) === JSON.stringify(wanted);
+  console.log(`${name}: ${same ? 'all' : 'not all'} of ${EVENTS} events across cuts, once and in order`);
+  if (!same) process.exitCode = 1;
+}
+clearInterval(cutting);
+proxy.close();
+if (cuts < 4) {
+  console.error(`only ${cuts} connections were cut`);
+  process.exitCode = 1;
 }
 
 // What is refused is said in the way of each protocol.

@@ -398,11 +398,13 @@ async fn an_owner_who_may_not_make_roles_is_told_the_statements() {
     }
     let error = refused(&login.config(&database, false)).await;
     let remedy = error.remedy().unwrap();
-    assert!(remedy.contains("CREATE ROLE tenancy_writer NOLOGIN;"), "{error}: {remedy}");
-    // What it says does it; roles that are there need not be made again.
-    for line in remedy.lines().skip(1).filter(|line| !line.trim().is_empty()) {
-        let done = sqlx::raw_sql(line).execute(superuser).await;
-        assert!(done.is_ok() || line.contains("CREATE ROLE"), "{line}: {done:?}");
+    // Another database of the server has brought the roles: only what is missing is named.
+    assert!(!remedy.contains("CREATE ROLE") && remedy.contains("GRANT tenancy_writer"), "{error}: {remedy}");
+    // What it says does it, as often as it is run.
+    for _ in 0..2 {
+        for line in remedy.lines().skip(1).filter(|line| !line.trim().is_empty()) {
+            sqlx::raw_sql(line).execute(superuser).await.unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
     }
     let server = Server::start(&login.config(&database, false)).await;
     let owner = server.user("owner@example.com");

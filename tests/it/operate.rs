@@ -297,7 +297,12 @@ async fn a_restored_database_begins_a_new_epoch_and_says_what_does_not_fit() {
 
     let query = "query($id: ID!, $at: [Position!]) { organization(by: {id: $id}, atLeast: $at) { id } }";
     owner.query(query, json!({"id": id, "at": [position]})).await;
-    let text = succeeds(&database, &["recover", "--repair"]).await;
+    // Not beside a service, without a word: its clients' positions would be unknown.
+    let refused = run(&database, &["recover", "--repair"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a service is alive"), "{refused:?}");
+    owner.query(query, json!({"id": id, "at": [position]})).await;
+    let text = succeeds(&database, &["recover", "--repair", "--force"]).await;
     assert!(text.contains(" begins; positions of before") && text.contains("1 keys of erased people"), "{text}");
     let readable = "SELECT count(*) FROM users WHERE email = 'ada-acme@example.com'";
     let readable: i64 = sqlx::query_scalar(readable).fetch_one(&pool).await.unwrap();

@@ -215,10 +215,51 @@ async fn one_directory_has_one_service_and_stopping_it_leaves_nothing_running() 
 }
 
 #[test]
+fn a_start_that_fails_leaves_nothing_running() {
+    let home = Home::new();
+    // The address is taken: it is known before anything is made.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let failed = home.command(&["serve", "--listen", &address]).output().unwrap();
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("cannot listen on"), "{failed:?}");
+    assert!(!home.data_dir.join("postgres").exists(), "no database was made");
+    // Later on the way, the server that was started is stopped.
+    assert!(home.command(&["migrate"]).output().unwrap().status.success());
+    std::fs::write(home.data_dir.join("audit.pem"), "no key").unwrap();
+    let failed = home.command(&["serve", "--listen", "127.0.0.1:0"]).output().unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert_eq!(home.postmaster(), None, "{failed:?}");
+    // Given up on the way, too.
+    let other = Home::new();
+    let mut child = other.command(&["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::null()).spawn().unwrap();
+    while other.postmaster().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(other.postmaster(), None);
+}
+
+#[test]
 fn wrong_usage_and_failures_have_their_own_exit_codes() {
     let home = Home::new();
-    assert_eq!(home.command(&["token"]).output().unwrap().status.code(), Some(2));
-    let failed = home.command(&["token", "--email", "nobody"]).output().unwrap();
+    for wrong in [
+        &["token"][..],
+        &["token", "--email", "nobody"],
+        &["token", "--email", " ada@example.com"],
+        &["token", "--email", "ada@example.com", "--ttl", "100000d"],
+        &["token", "--email", "ada@example.com", "--ttl", "367d"],
+        &["serve", "--listen", "nowhere"],
+        &["import", "peribolos", "/nowhere", "--as", "nobody"],
+        &["audit", "diff", "--organization", "org_00000000000000000000000000", "--from", "3", "--to", "2"],
+    ] {
+        let output = home.command(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+    assert!(home.command(&["token", "--email", "ada@example.com", "--ttl", "366d"]).output().unwrap().status.success());
+    let failed = home.command(&["import", "peribolos", "/nowhere", "--as", "ada@example.com"]).output().unwrap();
     assert_eq!(failed.status.code(), Some(1));
     assert!(failed.stdout.is_empty() && !failed.stderr.is_empty());
     let schema = home.command(&["schema"]).output().unwrap();

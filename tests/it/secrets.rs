@@ -103,6 +103,21 @@ impl Caller<'_> {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
+    /// Opens a WebSocket of the feed with this token.
+    async fn websocket(&self, token: &str) {
+        use futures_util::{SinkExt, StreamExt};
+        use tokio_tungstenite::tungstenite::Message;
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+        let url = format!("{}/graphql/ws", self.program.url.replacen("http", "ws", 1));
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+        let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+        let init = json!({"type": "connection_init", "payload": {"Authorization": format!("Bearer {token}")}});
+        socket.send(Message::text(init.to_string())).await.unwrap();
+        let acknowledged = socket.next().await.unwrap().unwrap();
+        assert!(acknowledged.to_text().unwrap().contains("connection_ack"), "{acknowledged}");
+    }
+
     async fn ask(&self, token: &str, query: &str, variables: Value) -> Value {
         self.post(&format!("Bearer {token}"), json!({"query": query, "variables": variables}).to_string()).await
     }
@@ -170,6 +185,9 @@ async fn secrets_are_in_no_log_no_answer_no_event_and_no_table() {
     let operator = mint(&["ops@example.com", "--operator"]);
     let answers = Mutex::new(String::new());
     let caller = Caller { program: &program, answers: &answers, http: reqwest::Client::new() };
+
+    // A token in the first message of a WebSocket.
+    caller.websocket(&ada).await;
 
     // What works.
     let create = "mutation { createOrganization(input: {name: \"Acme\", slug: \"acme\"}) { organization { id } } }";

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aggregates::ids::{Id, UserId};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -134,6 +136,16 @@ impl Database {
 
     pub async fn serve_with(&self, variables: &[(&str, &str)]) -> Server {
         Server::start(&self.config(variables)).await
+    }
+
+    /// A token of the built-in issuer for the same user, whose address is another one meanwhile.
+    pub fn renamed(&self, token: &str, email: &str) -> String {
+        let payload = token.split('.').nth(1).unwrap();
+        let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+        claims["email"] = json!(email);
+        let key = std::fs::read(self.data_dir.path().join("issuer.pem")).unwrap();
+        let key = jsonwebtoken::EncodingKey::from_ed_pem(&key).unwrap();
+        jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA), &claims, &key).unwrap()
     }
 
     pub async fn pool(&self) -> PgPool {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     LIMITS, LimitChange, Organization, OrganizationCommand, OrganizationEvent, SETTINGS_NAMESPACES_MAX, maximum_in,
+    policies,
 };
 use crate::error::Refusal;
 use crate::event::shown;
@@ -219,6 +220,7 @@ impl Organization {
     ) -> Result<Vec<OrganizationEvent>, Refusal> {
         let namespace = text::slug("namespace", namespace)?;
         text::json("value", &value, text::SETTINGS_BYTES_MAX)?;
+        policies::check(&namespace, &value)?;
         let reason = text::reason("reason", reason)?;
         // GraphQL's `JSON!` takes no null, so the empty object clears as well.
         let value =

@@ -3,6 +3,7 @@
 
 mod decide;
 mod events;
+mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -304,19 +305,6 @@ impl Organization {
     /// Whether it is there: created and not purged.
     pub fn is_present(&self) -> bool {
         self.exists && !self.purged
-    }
-
-    /// Whether invitations stay open when whoever made them is removed or leaves. By default they are revoked.
-    pub fn keeps_invitations_of_removed_members(&self) -> bool {
-        let policies = self.settings.get("policies");
-        policies.and_then(|policies| policies.get("invitationsOfRemovedMembers")).is_some_and(|value| value == "keep")
-    }
-
-    /// Whether API tokens are revoked when who answers for them is removed or leaves. By default they are kept: what
-    /// a service does should not end with somebody's contract.
-    pub fn revokes_tokens_of_removed_members(&self) -> bool {
-        let policies = self.settings.get("policies");
-        policies.and_then(|policies| policies.get("tokensOfRemovedMembers")).is_some_and(|value| value == "revoke")
     }
 
     /// The maximum in force.

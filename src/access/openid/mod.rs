@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use self::fetch::Source;
 use self::keys::{Keys, Missing};
-use super::claims::{Claims, Expected, Head, Unread, shown};
+use super::claims::{Claims, Expected, Head, Unread, shown, usable_address};
 use super::{Denied, Identity, NamedOrganization, Refused};
 use crate::config;
 
@@ -227,7 +227,7 @@ impl Provider {
         Identity {
             issuer: self.issuer().to_owned(),
             subject,
-            email: text(&self.settings.email_claim).filter(|_| verified),
+            email: usable_address(text(&self.settings.email_claim).filter(|_| verified)),
             name: text(&self.settings.name_claim),
             operator: false,
             organization: self.settings.organization.as_ref().and_then(|claim| named(claim, &all)),

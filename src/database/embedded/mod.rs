@@ -180,6 +180,18 @@ impl Embedded {
     }
 }
 
+/// Stops the server on the data directory if nobody uses it: whoever opened it was given up on the way.
+///
+/// # Errors
+///
+/// As [`Embedded::close`].
+pub async fn stop_unused(settings: &Settings) -> Result<(), Error> {
+    let site = Site::prepare(settings)?;
+    let users = Users::open(&site.data_dir)?;
+    let start = locks::start(&site.data_dir).await?;
+    if users.none(&start)? { server::stop(&site).await } else { Ok(()) }
+}
+
 /// Takes our place among the users of the server, and sees that it runs.
 async fn enter(site: &Site, users: &Users) -> Result<Server, Error> {
     let start = locks::start(&site.data_dir).await?;

@@ -27,7 +27,7 @@ use crate::commands::Caller;
 use crate::config;
 use crate::graphql::{Session, Terms, fault};
 
-pub use sse::sse;
+pub use sse::{LAST_EVENT_ID, sse, stream};
 pub use ws::websocket;
 
 /// How many WebSockets may wait for their client to say who he is, which takes a moment: in all, and from one address

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_graphql::ServerError;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -18,10 +19,12 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::super::{Shared, graphql};
-use super::{Place, Told, admit, count, cut_off, execute, peer};
+use super::super::graphql::{self, Call};
+use super::super::{Sender, Shared, sender};
+use super::{Admitted, Place, Told, admit, count, cut_off, execute};
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// By which a client says where it was cut off.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long nothing is sent before a comment is, for proxies that would close a silent connection.
 const COMMENT_EVERY: Duration = Duration::from_secs(5);
 const COMMENT: &str = ":\n\n";
@@ -29,30 +32,37 @@ const COMPLETE: &str = "event: complete\ndata:\n\n";
 
 /// Answers one request with a feed.
 pub async fn sse(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let headers = request.headers().clone();
-    let refuse = |error| graphql::refuse(&headers, error);
-    let admitted = match admit(&shared, &headers, peer(&request)).await {
-        Ok(admitted) => admitted,
-        Err(error) => return refuse(error),
+    let sender = sender(&request);
+    let headers = sender.0.clone();
+    let entered = match enter(&shared, &sender).await {
+        Ok(entered) => entered,
+        Err(error) => return graphql::refuse(&headers, error),
     };
-    let mut place = match Place::take(&shared) {
-        Ok(place) => place,
-        Err(error) => return refuse(error),
-    };
-    if let Err(error) = place.of(&admitted.caller.actor(false)) {
-        return refuse(error);
+    match graphql::subscription(request, &shared.limits).await {
+        Ok(call) => begin(shared, &headers, entered, call).await,
+        Err(response) => response,
     }
-    let admitted = match count(&shared, &admitted) {
-        Ok(admitted) => admitted,
-        Err(error) => return refuse(error),
-    };
-    let call = match graphql::subscription(request, &shared.limits).await {
-        Ok(call) => call,
-        Err(response) => return response,
-    };
-    let told = match execute(&shared, admitted, call, last_event_id(&headers)).await {
+}
+
+/// Answers a subscription that came to where all operations are answered.
+pub async fn stream(shared: Arc<Shared>, sender: Sender, call: Call) -> Response {
+    match enter(&shared, &sender).await {
+        Ok(entered) => begin(shared, &sender.0, entered, call).await,
+        Err(error) => graphql::refuse(&sender.0, error),
+    }
+}
+
+/// Lets a caller in who has room for one more connection.
+async fn enter(shared: &Arc<Shared>, (headers, peer): &Sender) -> Result<(Admitted, Place), ServerError> {
+    let admitted = admit(shared, headers, *peer).await?;
+    let place = Place::for_caller(shared, &admitted.caller.actor(false))?;
+    Ok((count(shared, &admitted)?, place))
+}
+
+async fn begin(shared: Arc<Shared>, headers: &HeaderMap, (admitted, place): (Admitted, Place), call: Call) -> Response {
+    let told = match execute(&shared, admitted, call, last_event_id(headers)).await {
         Ok(told) => told,
-        Err(error) => return refuse(error),
+        Err(error) => return graphql::refuse(headers, error),
     };
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(send(shared, place, told, sender));

@@ -9,6 +9,8 @@ use super::*;
 /// below provoke each of them.
 pub fn settle(response: &mut GraphQLResponse, limits: &Limits, inputs: &Inputs) {
     let refused = is_refused(response);
+    // The engine notes errors as they come: which of two fields failed first would tell what took longer.
+    response.errors.sort_by_cached_key(place);
     for error in &mut response.errors {
         let code = match code_of(error) {
             Some(code::INTERNAL) => code::INTERNAL,
@@ -27,11 +29,40 @@ pub fn settle(response: &mut GraphQLResponse, limits: &Limits, inputs: &Inputs) 
                 limits.complexity_max
             );
         }
+        if let Some(message) = reworded(&error.message) {
+            error.message = message;
+        }
         if let Some(value) = inputs.blamed(error) {
             error.message = format!("{}; it is {value}.", error.message);
         }
         error.extensions.get_or_insert_default().set("code", code);
     }
+}
+
+/// What the engine means, where it says something else.
+fn reworded(message: &str) -> Option<String> {
+    // It names the type that the field stands in, as if it were the argument's.
+    if let Some(rest) = message.strip_suffix("\" is required but not provided")
+        && let Some((missing, _)) = rest.rsplit_once("\" of type \"")
+    {
+        return Some(format!("{missing}\" is missing: it has to be given"));
+    }
+    let exactly_one = [
+        "Oneof input objects requires have exactly one field",
+        "Oneof Input Objects require that exactly one field must be supplied and that field must not be null",
+    ];
+    let found = exactly_one.iter().find_map(|text| message.strip_suffix(text))?;
+    Some(format!("{found}give exactly one of its fields, and not null"))
+}
+
+/// Where in the document an error belongs, and within a list at which place.
+fn place(error: &ServerError) -> (Vec<(usize, usize)>, Vec<usize>) {
+    let at = error.locations.iter().map(|at| (at.line, at.column)).collect();
+    let index = |segment: &PathSegment| match segment {
+        PathSegment::Index(index) => Some(*index),
+        PathSegment::Field(_) => None,
+    };
+    (at, error.path.iter().filter_map(index).collect())
 }
 
 pub(super) const WRONG_ARGUMENT: &str = "Invalid value for argument \"";

@@ -69,6 +69,13 @@ impl Media {
     }
 }
 
+/// Whether the client takes server-sent events, which answer a subscription.
+pub(super) fn takes_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = values.flat_map(|value| value.split(',')).filter_map(Range::parse);
+    ranges.any(|range| range.quality > 0 && range.essence.eq_ignore_ascii_case("text/event-stream"))
+}
+
 /// One media range of an `Accept` header.
 pub(super) struct Range<'a> {
     essence: &'a str,

@@ -3,7 +3,7 @@
 use super::media::{is_utf8, split_media_type};
 use super::*;
 
-pub(super) async fn receive(request: Request, limits: &Limits) -> Result<Call, Fault> {
+pub(super) async fn receive(request: Request, limits: &Limits, streams: bool) -> Result<Call, Fault> {
     let (method, call) = call(request, limits).await?;
     match call.operation {
         OperationType::Query => Ok(call),
@@ -12,9 +12,10 @@ pub(super) async fn receive(request: Request, limits: &Limits) -> Result<Call, F
             let message = "A mutation cannot be sent by GET, because a mere link could then start it. Send it by POST.";
             Err(Fault::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_USER_INPUT, message).with("allow", "POST"))
         }
+        OperationType::Subscription if streams => Ok(call),
         OperationType::Subscription => Err(Fault::bad_request(
-            "A subscription cannot be answered here, because its answer does not end. Open it at /graphql/ws \
-             (WebSocket, graphql-transport-ws) or /graphql/sse (server-sent events).",
+            "A subscription cannot be answered with one response, because its answer does not end. Accept \
+             text/event-stream, or open it at /graphql/ws (WebSocket, graphql-transport-ws) or /graphql/sse.",
         )),
     }
 }
@@ -179,9 +180,14 @@ pub(super) fn percent_decode(text: &str) -> Result<String, Fault> {
 }
 
 pub(super) fn from_members(mut members: Map<String, Json>) -> Result<Parameters, Fault> {
+    let persisted = members.get("extensions").is_some_and(|extensions| extensions.get("persistedQuery").is_some());
     let mut take = |name: &str| members.remove(name).unwrap_or(Json::Null);
     let query = match take("query") {
         Json::String(query) => query,
+        // Clients that know this answer send the document as well, from then on.
+        Json::Null if persisted => {
+            return Err(coded(code::PERSISTED_QUERY_NOT_SUPPORTED, "PersistedQueryNotSupported", None).into());
+        }
         Json::Null => {
             return Err(Fault::bad_request("`query` is missing. Send the GraphQL document as a string named `query`."));
         }

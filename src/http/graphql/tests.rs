@@ -96,7 +96,8 @@ impl Service {
 
     async fn send(&self, request: Request) -> Answer {
         let schema = self.schema.clone();
-        let response = answer(request, &self.limits, |request, _| async move { schema.execute(request).await }).await;
+        let execute = |request, _| async move { schema.execute(request).await };
+        let response = answer(request, &self.limits, execute, |_| async { unreachable!("nothing streams here") }).await;
         let (head, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body in memory");
         Answer { status: head.status, headers: head.headers, body: serde_json::from_slice(&body).expect("JSON") }
@@ -410,7 +411,8 @@ async fn refusals_of_execute_get_their_status() {
         let error = coded(code, "no", None);
         let limits = Limits::default();
         let refuse = |_, _| async { GraphQLResponse::from_errors(vec![error]) };
-        let response = answer(post(r#"{"query":"{ __typename }"}"#), &limits, refuse).await;
+        let stream = |_| async { unreachable!("nothing streams here") };
+        let response = answer(post(r#"{"query":"{ __typename }"}"#), &limits, refuse, stream).await;
         assert_eq!(response.status().as_u16(), status);
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
     }

@@ -337,6 +337,14 @@ async fn a_receiver_that_is_gone_is_disabled_at_once_and_goes_on_where_it_stoppe
     let answer = world.owner.query(DELIVERIES, json!({"id": endpoint})).await;
     assert_eq!(answer.at("/node/state"), &json!("DISABLED"));
     assert!(answer.text("/node/disabledReason").contains("410"));
+    // What failed waits for the endpoint, and for no time.
+    let waits = "query($id: ID!) { node(id: $id) { ... on WebhookEndpoint {
+        deliveries(state: RETRYING) { nodes { state nextAttemptAt } } } } }";
+    eventually("the failed delivery is shown", || async {
+        let answer = world.owner.query(waits, json!({"id": endpoint})).await;
+        *answer.at("/node/deliveries/nodes") == json!([{"state": "RETRYING", "nextAttemptAt": null}])
+    })
+    .await;
     assert_eq!(world.act("sendTestWebhook", &endpoint).await.refusal(), Some("INVALID_STATE"));
 
     // What happens meanwhile is not lost, nor sent.

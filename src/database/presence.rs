@@ -1,0 +1,67 @@
+//! Which services are alive on a database, told by an advisory lock that each of them shares and that ends with its
+//! connection. Whoever needs the database without any of them, takes it alone.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::sync::watch;
+
+/// How often a service looks whether its lock is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long it waits before it connects again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The lock of one service, or of whoever is alone.
+pub struct Presence {
+    options: PgConnectOptions,
+    connection: PgConnection,
+}
+
+impl Presence {
+    /// Says that a service is alive here. Waits while somebody has the database alone.
+    pub async fn announce(options: PgConnectOptions) -> Result<Self, sqlx::Error> {
+        // Waiting is no statement that takes too long.
+        let options = options.options([("statement_timeout", "0")]);
+        let mut connection = options.connect().await?;
+        let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock_shared(hashtext('tenancy services'))")
+            .fetch_one(&mut connection)
+            .await?;
+        if !free {
+            tracing::warn!("the database is being recovered: waiting until that is done");
+            let wait = sqlx::query("SELECT pg_advisory_lock_shared(hashtext('tenancy services'))");
+            wait.execute(&mut connection).await?;
+        }
+        Ok(Self { options, connection })
+    }
+
+    /// The database without any service, as long as this is kept; `None` while one is alive.
+    pub async fn alone(options: PgConnectOptions) -> Result<Option<Self>, sqlx::Error> {
+        let mut connection = options.connect().await?;
+        let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext('tenancy services'))")
+            .fetch_one(&mut connection)
+            .await?;
+        Ok(alone.then_some(Self { options, connection }))
+    }
+
+    /// Keeps the lock until `stopping`, on another connection where this one is lost.
+    pub async fn keep(mut self, mut stopping: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = stopping.changed() => break,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            while self.connection.ping().await.is_err() {
+                match Self::announce(self.options.clone()).await {
+                    Ok(again) => self = again,
+                    Err(error) => tracing::debug!(%error, "it cannot be said that this service is alive"),
+                }
+                tokio::select! {
+                    _ = stopping.changed() => return,
+                    () = tokio::time::sleep(AGAIN_AFTER) => {}
+                }
+            }
+        }
+        let _ = self.connection.close().await;
+    }
+}
