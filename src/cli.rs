@@ -461,7 +461,11 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
     tokio::select! {
         stopped = service.stop() => stopped?,
         // Who asks twice means it.
-        _ = interrupted.recv() => return Err(failed("stopped at once, on the second signal", "the next start recovers by itself")),
+        _ = interrupted.recv() => {
+            complain("stopped at once, on the second signal", Some("the next start recovers by itself"));
+            // Whoever is waited for by what would be dropped here is waited for no more.
+            std::process::exit(1);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -163,7 +163,11 @@ pub struct Core {
 impl Core {
     /// Opens the database, brings it up to date, and opens the log.
     pub async fn open(config: &Config, purpose: Purpose) -> Result<Self, Error> {
-        let database = Database::open(config, purpose).await?;
+        Self::over(Database::open(config, purpose).await?, config).await
+    }
+
+    /// The same over a database that was opened.
+    pub async fn over(database: Database, config: &Config) -> Result<Self, Error> {
         for migration in database.migrate().await? {
             tracing::info!(%migration, "migrated");
         }
@@ -259,7 +263,7 @@ impl Service {
         let unavailable = |source| Error::Listen { address: config.listen, source };
         let socket = claim_address(config.listen).map_err(unavailable)?;
         let core = Core::open(config, Purpose::Serve).await?;
-        let presence = Presence::announce(core.database.options(Role::Writer)).await.map_err(database::Error::from)?;
+        let presence = Presence::announce(core.database.login()).await.map_err(database::Error::from)?;
         let issuer = if config.builtin_issuer() { Some(Arc::new(builtin_issuer(config)?)) } else { None };
         let providers = providers(config)?;
         let (stop, stopping) = watch::channel(false);
@@ -538,7 +542,7 @@ fn run_webhooks(
     let connect_max = Duration::from_millis(settings.connect_timeout_ms);
     let sender = Sender::new(commands.rules().webhook_targets.clone(), connect_max, whole_max)?;
     let terms = webhooks::Terms {
-        in_flight_max: settings.in_flight_max as usize,
+        in_flight_max: webhooks_in_flight_max(config),
         endpoint_in_flight_max: settings.endpoint_in_flight_max,
         endpoint_rate_per_second: settings.endpoint_rate_per_second,
         whole_max,
@@ -731,12 +735,21 @@ fn operators(config: &Config) -> Vec<Operator> {
 /// Descriptors that are kept for files and whatever else is opened for a moment.
 const DESCRIPTORS_KEPT: u64 = 64;
 
+/// How many descriptors this process may have.
+fn descriptors_max() -> u64 {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(1_024, |(soft, _)| soft)
+}
+
+/// Webhooks that may be under way: each is a connection, and a quarter of the descriptors is for them.
+fn webhooks_in_flight_max(config: &Config) -> usize {
+    usize::try_from(u64::from(config.webhooks.in_flight_max).min(descriptors_max() / 4)).unwrap_or(usize::MAX)
+}
+
 fn connection_limits(config: &Config) -> ConnectionLimits {
-    let descriptors = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
-    let descriptors = descriptors.map_or(1_024, |(soft, _)| soft);
+    let descriptors = descriptors_max();
     let (database, webhooks) = (&config.database, &config.webhooks);
-    // Webhooks take what is left to them, a quarter at most.
-    let sending = if webhooks.send { u64::from(webhooks.in_flight_max).min(descriptors / 4) } else { 0 };
+    let sending = if webhooks.send { webhooks_in_flight_max(config) as u64 } else { 0 };
     let pools = u64::from(database.connections_max) + 2 * u64::from(database.writers) + 16;
     let room = descriptors.saturating_sub(pools + sending + DESCRIPTORS_KEPT).max(16);
     let settings = &config.http;

@@ -122,7 +122,7 @@ pub enum Denied {
 /// Who operates the service, by configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operator {
-    /// By verified address, in lower case.
+    /// By verified address, in the form in which addresses compare.
     Email(String),
     /// By identity.
     Subject {

@@ -20,10 +20,10 @@ use crate::audit::keys::known;
 use crate::audit::note::VerifierKey;
 use crate::commands::prune::Pruned;
 use crate::config::Config;
-use crate::database;
 use crate::database::embedded::Purpose;
 use crate::database::presence::Presence;
 use crate::database::roles::Role;
+use crate::database::{self, Database};
 use crate::erased::ErasedList;
 use crate::log::LogError;
 use crate::log::prune::{Unpruned, unpruned};
@@ -394,17 +394,18 @@ pub(super) async fn recover(
     lists: &[PathBuf],
 ) -> Result<ExitCode, Failure> {
     let lists = lists.iter().map(|path| ErasedList::read(path)).collect::<Result<Vec<_>, _>>()?.concat();
-    let core = Core::open(config, Purpose::Command).await?;
+    let service = crate::service::Error::from;
+    let database = Database::open(config, Purpose::Command).await.map_err(service)?;
     // Kept until the end: a service that starts meanwhile waits.
-    let alone = Presence::alone(core.database.options(Role::Writer)).await.map_err(database::Error::from);
-    let alone = alone.map_err(crate::service::Error::from)?;
+    let alone = Presence::alone(database.login()).await.map_err(database::Error::from).map_err(service)?;
     if alone.is_none() && !force {
-        core.close().await?;
+        database.close().await.map_err(service)?;
         return Err(failed(
             "a service is alive on this database, and every position that its clients hold would be unknown",
             "stop all services first; or say --force, where the database was restored under them",
         ));
     }
+    let core = Core::over(database, config).await?;
     let recovered = ledger::recover(&core.database.options(Role::Writer)).await.map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {

@@ -139,7 +139,7 @@ async fn open_invitations_by(
 }
 
 /// The open invitation to the address that `user` has now: there is one at most, and it claims the address.
-async fn open_invitation_to(
+pub(super) async fn open_invitation_to(
     work: &mut Work<'_>,
     organization: &OrganizationId,
     user: &UserId,

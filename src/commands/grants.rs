@@ -7,7 +7,7 @@
 //! |---|---|
 //! | a member | the user is ACTIVE, the membership is ACTIVE, its roles |
 //! | a member who was removed, where the policy keeps their invitations | the user is ACTIVE, the last roles |
-//! | an API token | it was not revoked, what it permits, and the user responsible for it as above |
+//! | an API token | it was not revoked, what it permits, and that the user responsible for it counts as above |
 //! | an operator | the user is ACTIVE |
 //! | the service itself | nothing |
 //!
@@ -43,7 +43,7 @@ pub(super) async fn present_grantor(
             let token = work.load::<ApiToken>(token).await?.state;
             let responsible = match &token.responsible {
                 Actor::User(user) => counts(work, id, organization, user).await?.is_some(),
-                Actor::Operator(user) => is_let_in(work, user).await?,
+                Actor::Operator(user) => is_let_in(work, user).await? && !rests(work, id, user).await?,
                 // A token that a token created has the responsible user of that one.
                 Actor::Token(_) | Actor::System => true,
             };
@@ -86,6 +86,12 @@ pub(super) async fn inviter_must_be_another(
 
 async fn is_let_in(work: &mut Work<'_>, user: &UserId) -> Result<bool, LogError> {
     Ok(work.load::<User>(user).await?.state.state == UserState::Active)
+}
+
+/// Whether API tokens of `user` rest, because a suspension stands.
+async fn rests(work: &mut Work<'_>, id: &OrganizationId, user: &UserId) -> Result<bool, LogError> {
+    let membership = work.load::<Membership>(&MembershipId::of(id, user)).await?.state;
+    Ok(membership.state == MembershipState::Suspended || membership.barred)
 }
 
 /// The membership by which what `user` gave counts, if it does.

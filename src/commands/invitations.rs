@@ -1,8 +1,8 @@
 //! Commands of invitations.
 
 use aggregates::ids::{InvitationId, MembershipId, OrganizationId};
-use aggregates::invitation::{InvitationCommand, Recipient};
-use aggregates::membership::{MembershipCommand, MembershipSource, MembershipState};
+use aggregates::invitation::{InvitationCommand, InvitationState, Recipient};
+use aggregates::membership::{MembershipCommand, MembershipSource};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::{Digest, Invitation, Membership, Organization, Refusal, text};
@@ -23,6 +23,8 @@ const VOID: &str = "the inviter may not give you these roles any more: ask for a
 /// Why it is not made then.
 const NOBODY_IN: &str =
     "the user responsible for this API token is no active member any more: its invitations could not be accepted";
+/// Why it is not sent again then.
+const NOT_AGAIN: &str = "the inviter may not give these roles any more: revoke the invitation, and invite anew";
 /// Why an invitation from before the end of a membership is not accepted.
 const OLDER: &str = "this invitation is older than the end of your membership: ask for another one";
 
@@ -120,6 +122,12 @@ impl UseCase for ResendInvitation {
         let reason = self.reason.as_deref();
         let rights = standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, reason)?;
         work.expect_version(invitation.version)?;
+        // What nobody could accept is not sent again.
+        let (place, state) = (&standing.organization.state, &invitation.state);
+        if state.state_at(work.now) == InvitationState::Pending {
+            let (id, roles) = (&standing.id, &state.roles);
+            grants::inviter_must_still_give(work, id, place, &state.invited_by, roles, NOT_AGAIN).await?;
+        }
         let token = new_token(&self.invitation);
         let events = invitation.state.decide(InvitationCommand::Resend {
             token: token_digest(work.log().keys(), &token),
@@ -249,18 +257,18 @@ impl UseCase for DeclineInvitation {
     }
 }
 
-/// Refuses an invitation that was made, or sent again, before the invited person's last membership ended: it would undo
-/// the removal.
+/// Refuses an invitation that was made before the invited person's last membership ended: it would undo the removal.
+/// Sending it again makes it no newer, for whoever does that grants nothing of their own.
 async fn must_be_newer(
     work: &Work<'_>,
     id: &InvitationId,
     membership_id: &MembershipId,
     membership: &Loaded<Membership>,
 ) -> Result<(), Stop> {
-    if membership.version == 0 || membership.state.state != MembershipState::Removed {
+    if membership.version == 0 {
         return Ok(());
     }
-    let made = work.log().last_of(&id.clone().into(), &["MemberInvited", "InvitationResent"]).await?;
+    let made = work.log().last_of(&id.clone().into(), &["MemberInvited"]).await?;
     let ended = work.log().last_of(&membership_id.clone().into(), &["MemberRemoved", "MemberLeft"]).await?;
     if made > ended { Ok(()) } else { Err(Refusal::InvalidState(OLDER.to_owned()).into()) }
 }
@@ -288,7 +296,9 @@ async fn invited(work: &mut Work<'_>, by: &By) -> Result<Invited, Stop> {
     };
     let email_claim = caller.email.as_deref().map(|email| email_claim(work.log().keys(), email));
     let own = email_claim.as_ref().is_some_and(|own| own.matches(invited));
-    if token.is_none() && !own {
+    let dead =
+        token.as_ref().zip(invitation.state.token_digest.as_ref()).is_some_and(|(one, other)| !one.matches(other));
+    if dead || (token.is_none() && !own) {
         return Err(Fault::NotFound.into());
     }
     let recipient = Recipient { user: caller.user.clone(), email_claim, token };

@@ -141,8 +141,8 @@ impl Standing {
     }
 
     /// The caller's standing in the organization that something of this id belongs to. What does not exist takes the same
-    /// look-ups as what is hidden, in an organization that is not there either: time tells them apart no more than the
-    /// answer does.
+    /// steps as what is hidden, in an organization that is not there either. Nothing is kept in memory of what is not
+    /// there, so these steps may ask the database where those of something hidden need not.
     pub async fn of_owner(work: &mut Work<'_>, owner: Option<&OrganizationId>, id: &str) -> Result<Self, Stop> {
         match owner {
             Some(organization) => Self::of(work, organization).await,

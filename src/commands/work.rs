@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 use aggregates::ids::{
     ApiTokenId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId,
 };
-use aggregates::membership::MembershipState;
 use aggregates::{
     ApiToken, Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, WebhookEndpoint, text,
 };
@@ -216,7 +215,8 @@ impl<'a> Work<'a> {
     /// Loads an aggregate; the decision relies upon its version from here on.
     pub async fn load<A: Loadable>(&mut self, id: &A::Id) -> Result<Loaded<A>, LogError> {
         let loaded: Loaded<A> = self.commands.log.load(id).await?;
-        self.loaded.insert(id.clone().into(), loaded.version);
+        // Of two loads the first counts: something was decided by it already.
+        self.loaded.entry(id.clone().into()).or_insert(loaded.version);
         Ok(loaded)
     }
 
@@ -250,11 +250,16 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Refuses a token that would change a role which its own user holds: a demoted member would have a way back up.
+    /// Refuses a token that would change a role which its own user holds, held last or is promised: a demoted member would
+    /// have a way back up.
     pub(super) async fn must_not_hold_behind(&mut self, organization: &OrganizationId, role: &str) -> Result<(), Stop> {
         let Some(user) = self.person_behind.clone() else { return Ok(()) };
-        let membership = self.load::<Membership>(&MembershipId::of(organization, &user)).await?.state;
-        if membership.state != MembershipState::Removed && membership.roles.iter().any(|held| held == role) {
+        let held = self.load::<Membership>(&MembershipId::of(organization, &user)).await?.state.roles.clone();
+        let promised = match super::departures::open_invitation_to(self, organization, &user).await? {
+            Some(invitation) => self.load::<Invitation>(&invitation).await?.state.roles.clone(),
+            None => vec![],
+        };
+        if held.iter().chain(&promised).any(|held| held == role) {
             let message = "an API token does not change a role of the user who answers for it: ask a member";
             return Err(Fault::Forbidden(message.into()).into());
         }
@@ -332,7 +337,7 @@ impl<'a> Work<'a> {
 
     /// An aggregate that cannot be there yet; the append holds the command to that.
     pub fn expect_nothing<A: Loadable>(&mut self, id: &A::Id) -> Loaded<A> {
-        self.loaded.insert(id.clone().into(), 0);
+        self.loaded.entry(id.clone().into()).or_insert(0);
         Loaded { state: Default::default(), version: 0, organization: None }
     }
 
@@ -363,12 +368,15 @@ impl<'a> Work<'a> {
         std::mem::take(&mut self.writes)
     }
 
-    /// What was loaded and is not written.
+    /// What was loaded and is not written; also what is written at another version than the one that was relied upon
+    /// first, which makes it a conflict.
     pub(super) fn relied(&self, writes: &[(StreamId, u64, Vec<Event>)]) -> Vec<(StreamId, u64)> {
-        let written = |stream: &StreamId| writes.iter().any(|(written, _, _)| written == stream);
+        let written = |stream: &StreamId, version: u64| {
+            writes.iter().any(|(written, before, _)| written == stream && *before == version)
+        };
         self.loaded
             .iter()
-            .filter(|(stream, _)| !written(stream))
+            .filter(|(stream, version)| !written(stream, **version))
             .map(|(stream, version)| (stream.clone(), *version))
             .collect()
     }

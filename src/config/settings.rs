@@ -252,7 +252,8 @@ settings! {
         directives_max: u32 = 50, 0..=10_000;
         /// Largest answer to a GraphQL document, in bytes.
         answer_bytes_max: u64 = 16_777_216, 65_536..=1_073_741_824;
-        /// Largest answer of introspection, in bytes. The complete one, as GraphiQL asks for it, has about 600,000.
+        /// Largest answer of introspection, in bytes, with 64 besides for each object.
+        /// The complete one, as GraphiQL asks for it, has about 600,000, and counts for twice as much.
         introspection_bytes_max: u64 = 4_194_304, 0..=1_073_741_824;
         /// Largest complexity of a GraphQL document: fields, multiplied by the sizes of the pages around them.
         complexity_max: u64 = 20_000, 100..=10_000_000;

@@ -221,6 +221,11 @@ impl Database {
         })
     }
 
+    /// How to connect as the service's login, under no role.
+    pub fn login(&self) -> PgConnectOptions {
+        self.options.clone().options(LEASED).application_name("tenancy")
+    }
+
     /// How to connect beside the pools, under a role.
     pub fn options(&self, role: Role) -> PgConnectOptions {
         role.of(&self.options)

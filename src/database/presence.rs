@@ -9,8 +9,6 @@ use tokio::sync::watch;
 
 /// How often a service looks whether its lock is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long it waits before it connects again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The lock of one service, or of whoever is alone.
 pub struct Presence {
@@ -35,33 +33,38 @@ impl Presence {
         Ok(Self { options, connection })
     }
 
-    /// The database without any service, as long as this is kept; `None` while one is alive.
+    /// The database without any service, as long as this is kept; `None` while one is alive. One that has just lost its
+    /// lock with a connection has others.
     pub async fn alone(options: PgConnectOptions) -> Result<Option<Self>, sqlx::Error> {
-        let mut connection = options.connect().await?;
-        let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext('tenancy services'))")
-            .fetch_one(&mut connection)
-            .await?;
+        let mut connection = options.clone().application_name("tenancy recover").connect().await?;
+        let alone: bool = sqlx::query_scalar(
+            "SELECT pg_try_advisory_lock(hashtext('tenancy services')) AND NOT EXISTS (
+                 SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tenancy')",
+        )
+        .fetch_one(&mut connection)
+        .await?;
         Ok(alone.then_some(Self { options, connection }))
     }
 
     /// Keeps the lock until `stopping`, on another connection where this one is lost.
-    pub async fn keep(mut self, mut stopping: watch::Receiver<bool>) {
+    pub async fn keep(self, mut stopping: watch::Receiver<bool>) {
+        tokio::select! {
+            _ = stopping.changed() => {}
+            () = self.hold() => {}
+        }
+    }
+
+    async fn hold(mut self) {
         loop {
-            tokio::select! {
-                _ = stopping.changed() => break,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+            tokio::time::sleep(LOOK_EVERY).await;
+            let answers = tokio::time::timeout(LOOK_EVERY, self.connection.ping()).await;
+            if matches!(answers, Ok(Ok(()))) {
+                continue;
             }
-            while self.connection.ping().await.is_err() {
-                match Self::announce(self.options.clone()).await {
-                    Ok(again) => self = again,
-                    Err(error) => tracing::debug!(%error, "it cannot be said that this service is alive"),
-                }
-                tokio::select! {
-                    _ = stopping.changed() => return,
-                    () = tokio::time::sleep(AGAIN_AFTER) => {}
-                }
+            match Self::announce(self.options.clone()).await {
+                Ok(again) => self = again,
+                Err(error) => tracing::debug!(%error, "it cannot be said that this service is alive"),
             }
         }
-        let _ = self.connection.close().await;
     }
 }

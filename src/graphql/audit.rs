@@ -453,7 +453,11 @@ pub async fn visible(session: &Session, recorded: &Recorded) -> Result<bool, Err
         let seen = session.see(organization).await?;
         return Ok(seen.is_some_and(|seen| seen.may(aggregates::roles::Permission::AuditRead)));
     }
-    Ok(matches!(&recorded.stream, StreamId::User(user) if session.is(user)))
+    let own = matches!(&recorded.stream, StreamId::User(user) if session.is(user));
+    if !own {
+        session.see_owner(None, recorded.id.as_ref()).await?;
+    }
+    Ok(own)
 }
 
 /// The event of an id.

@@ -30,6 +30,9 @@ use super::session::Session;
 /// Asks for all that there is; types are named wherever they are nested.
 const EVERYTHING: &str = include_str!("introspection.graphql");
 
+/// What an object of an answer counts for besides its fields: an empty one takes memory too.
+const OBJECT_BYTES: usize = 64;
+
 /// The root of queries, which answers introspection too.
 pub struct Root {
     query: Query,
@@ -268,6 +271,7 @@ impl<'a> Walk<'a> {
 
     fn count(&self, kind: Kind, object: &'a Json, plan: &[Plan], budget: &Budget) -> Result<(), Error> {
         let object = self.whole(kind, object);
+        budget.spend(OBJECT_BYTES)?;
         for field in plan {
             budget.spend(field.key.len() + 4)?;
             match field.name.as_str() {

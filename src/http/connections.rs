@@ -22,6 +22,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -41,10 +42,12 @@ const HEALTH_ONLY_MAX: usize = 16;
 const MAKE_ROOM_PART: usize = 32;
 /// How long nothing is accepted when the process has no descriptor left.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(20);
-/// How long a stopping service leaves an answer that was written to be taken.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a stopping service leaves the end of an answer to be taken.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The parts in which answers are handed out, in bytes.
+const PART_BYTES_MAX: usize = 64 * 1024;
 /// Requests that one HTTP/2 connection may have under way.
-const STREAMS_MAX: u32 = 128;
+const STREAMS_MAX: u32 = 32;
 /// Largest list of headers, in bytes.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// What is read ahead of a connection, in bytes: the longest head of a request.
@@ -76,7 +79,10 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     while !*stopping.borrow() {
         let accepted = tokio::select! {
-            _ = stopping.changed() => continue,
+            changed = stopping.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => break,
+            },
             // Otherwise what has ended would be kept.
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
@@ -116,7 +122,8 @@ async fn converse(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).max_buf_size(BUFFER_BYTES_MAX);
+    // How long anything may take is this module's to say: see `Place::ends_at`.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -126,8 +133,8 @@ async fn converse(
         .keep_alive_timeout(PING_EVERY);
     let held = place.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (router, exchange) = (router.clone(), Exchange::begin(&held));
-        async move { Ok::<_, std::convert::Infallible>(exchange.answer(router, request.map(Body::new), peer).await) }
+        let (router, exchange) = (router.clone(), Arc::new(Exchange::begin(&held)));
+        async move { Ok::<_, std::convert::Infallible>(answer(exchange, router, request.map(Body::new), peer).await) }
     });
     let io = TokioIo::new(Held { stream, upgraded: false, _place: place.clone() });
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
@@ -138,21 +145,23 @@ async fn converse(
     loop {
         let wake = place.ends_at(stops);
         tokio::select! {
+            // First, so that what is written is written before anything else is looked at.
+            biased;
             // An upgraded connection goes on without this, and keeps its place.
             _ = &mut connection => break place.retire(),
             () = place.close.notified() => if place.gives_way() {
                 return;
             },
-            () = sleep_until(wake) => if place.ends_at(stops) <= Instant::now() {
-                return;
-            },
-            () = place.settled.notified(), if stops => {}
             changed = stopping.changed(), if !stops => {
                 stops = true;
                 if changed.is_ok() {
                     connection.as_mut().graceful_shutdown();
                 }
             }
+            () = place.settled.notified(), if stops => {}
+            () = sleep_until(wake) => if place.ends_at(stops) <= Instant::now() {
+                return;
+            },
         }
     }
 }
@@ -164,12 +173,37 @@ struct Places {
     next: AtomicUsize,
 }
 
+/// The connections that are there. One that was asked to make room is not among them any more.
 #[derive(Default)]
 struct Registry {
     by_number: HashMap<usize, Arc<Shown>>,
     by_address: HashMap<IpAddr, usize>,
     /// How many of all are answered about health only.
     health_only: usize,
+}
+
+impl Registry {
+    fn enter(&mut self, number: usize, shown: Arc<Shown>) {
+        *self.by_address.entry(shown.address).or_default() += 1;
+        self.health_only += usize::from(shown.is_health_only());
+        self.by_number.insert(number, shown);
+    }
+
+    fn leave(&mut self, number: usize) {
+        let Some(shown) = self.by_number.remove(&number) else { return };
+        self.health_only -= usize::from(shown.is_health_only());
+        if let Some(count) = self.by_address.get_mut(&shown.address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&shown.address);
+            }
+        }
+    }
+
+    /// How many are answered about everything.
+    fn whole(&self) -> usize {
+        self.by_number.len() - self.health_only
+    }
 }
 
 impl Places {
@@ -180,10 +214,9 @@ impl Places {
     /// A place for a connection of this peer; `None` where there is none even for health.
     fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Place>> {
         let address = network(Some(peer.ip()));
-        let (all, of_health, of_address) = {
+        let (whole, of_health, of_address) = {
             let held = self.lock();
-            let of_address = held.by_address.get(&address).copied().unwrap_or(0);
-            (held.by_number.len() - held.health_only, held.health_only, of_address)
+            (held.whole(), held.health_only, held.by_address.get(&address).copied().unwrap_or(0))
         };
         let refuse =
             |why: &'static str| metrics::counter!("tenancy_connections_refused_total", "why" => why).increment(1);
@@ -192,60 +225,47 @@ impl Places {
             refuse("address");
             return None;
         }
-        let health_only = all >= self.limits.connections_max && self.make_room(|shown| !shown.health_only) == 0;
-        if health_only && of_health >= HEALTH_ONLY_MAX && self.make_room(|shown| shown.health_only) == 0 {
+        let health_only = whole >= self.limits.connections_max && self.make_room(|shown| !shown.is_health_only()) == 0;
+        if health_only && of_health >= HEALTH_ONLY_MAX && self.make_room(Shown::is_health_only) == 0 {
             refuse("all");
             return None;
         }
         let shown = Arc::new(Shown {
             address,
-            health_only,
-            state: Mutex::new(Activity { open: 0, at_work: 0, began: false, since: Instant::now(), gone: false }),
+            health_only: AtomicBool::new(health_only),
+            state: Mutex::new(Activity::new()),
             close: Notify::new(),
             settled: Notify::new(),
         });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut held = self.lock();
-        held.by_number.insert(number, shown.clone());
-        *held.by_address.entry(address).or_default() += 1;
-        held.health_only += usize::from(health_only);
+        held.enter(number, shown.clone());
         metrics::gauge!("tenancy_connections").set(held.by_number.len() as f64);
         Some(Arc::new(Place { shown, number, places: self.clone() }))
     }
 
     /// Closes some of those connections that ask for nothing, and says how many.
     fn make_room(&self, among: impl Fn(&Shown) -> bool) -> usize {
-        let held = self.lock();
-        let asked = held.by_number.values().filter(|shown| among(shown));
-        let mut idle: Vec<(Instant, &Arc<Shown>)> =
-            asked.filter_map(|shown| shown.idle_since().map(|since| (since, shown))).collect();
-        idle.sort_by_key(|(since, _)| *since);
-        let number = idle.len().div_ceil(MAKE_ROOM_PART);
-        for (_, shown) in idle.iter().take(number) {
-            shown.lock().gone = true;
-            shown.close.notify_one();
-        }
-        number
-    }
-
-    fn give_back(&self, number: usize, shown: &Shown) {
         let mut held = self.lock();
-        held.by_number.remove(&number);
-        held.health_only -= usize::from(shown.health_only);
-        if let Some(count) = held.by_address.get_mut(&shown.address) {
-            *count -= 1;
-            if *count == 0 {
-                held.by_address.remove(&shown.address);
+        let asked = held.by_number.iter().filter(|(_, shown)| among(shown));
+        let mut idle: Vec<(Instant, usize)> =
+            asked.filter_map(|(number, shown)| shown.idle_since().map(|since| (since, *number))).collect();
+        idle.sort_unstable();
+        idle.truncate(idle.len().div_ceil(MAKE_ROOM_PART));
+        for (_, number) in &idle {
+            if let Some(shown) = held.by_number.get(number) {
+                shown.close.notify_one();
             }
+            held.leave(*number);
         }
-        metrics::gauge!("tenancy_connections").set(held.by_number.len() as f64);
+        idle.len()
     }
 }
 
 /// What is known of a connection.
 struct Shown {
     address: IpAddr,
-    health_only: bool,
+    health_only: AtomicBool,
     state: Mutex<Activity>,
     /// It is to be closed.
     close: Notify,
@@ -256,14 +276,25 @@ struct Shown {
 struct Activity {
     /// Requests whose answer is not through.
     open: usize,
-    /// Requests for which the service owes something; not those whose client does not take what there is.
+    /// Those of them for which the service owes something: not those whose client does not send or take what there is.
     at_work: usize,
+    /// Since when each of the others has waited for its client.
+    waiting: HashMap<usize, Instant>,
+    /// The number of the next request.
+    next: usize,
     /// Whether it has ever begun a request.
     began: bool,
-    /// When it began a request or took something last.
+    /// When it began a request, or something of one went on, last.
     since: Instant,
-    /// It is being closed, or was upgraded to something with times of its own.
-    gone: bool,
+    /// It was upgraded to something with times of its own.
+    upgraded: bool,
+}
+
+impl Activity {
+    fn new() -> Self {
+        let (open, at_work, next) = (0, 0, 0);
+        Self { open, at_work, waiting: HashMap::new(), next, began: false, since: Instant::now(), upgraded: false }
+    }
 }
 
 impl Shown {
@@ -271,9 +302,13 @@ impl Shown {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_health_only(&self) -> bool {
+        self.health_only.load(Ordering::Relaxed)
+    }
+
     fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
-        (state.at_work == 0 && !state.gone).then_some(state.since)
+        (state.at_work == 0 && !state.upgraded).then_some(state.since)
     }
 }
 
@@ -297,86 +332,130 @@ impl Place {
     /// nothing to lose, and what was answered a moment ago may still be on its way.
     fn ends_at(&self, stops: bool) -> Instant {
         let (state, limits) = (self.lock(), self.places.limits);
-        match (state.at_work, state.began) {
+        let usual = match (state.at_work, state.began) {
+            (0, false) if stops => state.since,
             (0, _) if stops && state.open == 0 => state.since + LAST_WORDS,
             (0, false) => state.since + limits.header_time,
             (0, true) => state.since + limits.idle_time,
             (_, _) => Instant::now() + limits.idle_time,
-        }
+        };
+        // One request of many that stands still holds what it has for no longer than one alone.
+        let still = state.waiting.values().min().map(|since| *since + limits.idle_time);
+        still.map_or(usual, |still| usual.min(still))
     }
 
     /// Whether it still makes room: it may have begun a request since it was asked to.
     fn gives_way(&self) -> bool {
-        let mut state = self.lock();
-        state.gone = state.at_work == 0;
-        state.gone
+        let idle = self.idle_since().is_some();
+        if !idle {
+            self.places.lock().enter(self.number, self.shown.clone());
+        }
+        idle
+    }
+
+    /// Whether it is answered about health only: as long as there is no other room.
+    fn is_for_health(&self) -> bool {
+        if !self.is_health_only() {
+            return false;
+        }
+        let mut held = self.places.lock();
+        let stays = held.whole() >= self.places.limits.connections_max;
+        if !stays && held.by_number.contains_key(&self.number) && self.shown.health_only.swap(false, Ordering::Relaxed)
+        {
+            held.health_only -= 1;
+        }
+        stays
     }
 
     /// Its times are its own from here on.
     fn retire(&self) {
-        self.lock().gone = true;
+        self.lock().upgraded = true;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.give_back(self.number, &self.shown);
+        let mut held = self.places.lock();
+        held.leave(self.number);
+        metrics::gauge!("tenancy_connections").set(held.by_number.len() as f64);
     }
 }
 
-/// A request that was begun: at work, until its answer waits for the client to take it.
+/// A request that was begun: at work, or waiting for its client to send or take something.
 struct Exchange {
     place: Arc<Place>,
+    number: usize,
     at_work: AtomicBool,
 }
 
 impl Exchange {
+    /// Not at work before its answer is asked for: a request that came behind others may have to wait for those.
     fn begin(place: &Arc<Place>) -> Self {
-        let exchange = Self { place: place.clone(), at_work: AtomicBool::new(false) };
-        {
-            let mut state = place.lock();
-            state.began = true;
-            state.open += 1;
-        }
-        exchange.work(true);
-        exchange
+        let mut state = place.lock();
+        let number = state.next;
+        state.next += 1;
+        state.began = true;
+        state.open += 1;
+        state.since = Instant::now();
+        let since = state.since;
+        state.waiting.insert(number, since);
+        drop(state);
+        Self { place: place.clone(), number, at_work: AtomicBool::new(false) }
     }
 
     fn work(&self, at_work: bool) {
         let changed = self.at_work.swap(at_work, Ordering::Relaxed) != at_work;
         let mut state = self.place.lock();
         state.since = Instant::now();
+        let since = state.since;
         match (changed, at_work) {
+            (true, true) => {
+                state.at_work += 1;
+                state.waiting.remove(&self.number);
+            }
+            (true, false) => {
+                state.at_work -= 1;
+                state.waiting.insert(self.number, since);
+            }
             (false, _) => {}
-            (true, true) => state.at_work += 1,
-            (true, false) => state.at_work -= 1,
         }
-    }
-
-    async fn answer(self, router: Router, mut request: Request, peer: SocketAddr) -> Response {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let response = if self.place.health_only && !request.uri().path().starts_with("/health/") {
-            crowded()
-        } else {
-            let Ok(response) = router.oneshot(request).await;
-            response
-        };
-        // From here on it is for the client to take it; see `Answer`.
-        self.work(false);
-        response.map(|body| Body::new(Answer { body, exchange: self }))
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.place.lock().open -= 1;
         self.work(false);
+        let mut state = self.place.lock();
+        state.open -= 1;
+        state.waiting.remove(&self.number);
+        drop(state);
         self.place.settled.notify_one();
     }
 }
 
-/// All places are taken by requests at work.
-fn crowded() -> Response {
+/// Marks a request that is answered only where it is about health.
+#[derive(Clone, Copy)]
+struct Crowded;
+
+async fn answer(exchange: Arc<Exchange>, router: Router, request: Request, peer: SocketAddr) -> Response {
+    exchange.work(true);
+    let mut request = request.map(|body| Body::new(Received { body, exchange: exchange.clone() }));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    if exchange.place.is_for_health() {
+        request.extensions_mut().insert(Crowded);
+    }
+    let Ok(response) = router.oneshot(request).await;
+    // From here on it is for the client to take it; see `Answer`.
+    exchange.work(false);
+    response.map(|body| Body::new(Answer { body, rest: Bytes::new(), exchange }))
+}
+
+/// Refuses whatever is not about health while all places are taken by requests at work.
+pub(super) async fn refuse_if_crowded(request: Request, next: Next) -> Response {
+    let crowded = request.extensions().get::<Crowded>().is_some();
+    if !crowded || request.uri().path().starts_with("/health/") {
+        return next.run(request).await;
+    }
     let text = "All connections are at work (http.connections_max). Try again in a moment.\n";
     let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -384,11 +463,41 @@ fn crowded() -> Response {
     response
 }
 
-/// The body of an answer. The service is at work on it while a part of it is awaited; a part that is there waits for the
-/// client.
+/// The body of a request. While it is awaited, it is the client who owes something.
+struct Received {
+    body: Body,
+    exchange: Arc<Exchange>,
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.exchange.work(frame.is_ready());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer, handed out in small parts so that it shows how far the client has taken it. The service is at
+/// work on it while a part of it is awaited; a part that is there waits for the client.
 struct Answer {
     body: Body,
-    exchange: Exchange,
+    /// What is there already.
+    rest: Bytes,
+    exchange: Arc<Exchange>,
 }
 
 impl HttpBody for Answer {
@@ -400,17 +509,37 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.exchange.work(true);
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
+                Some(Ok(Err(other))) => {
+                    self.exchange.work(false);
+                    return Poll::Ready(Some(Ok(other)));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    self.exchange.work(false);
+                    return Poll::Ready(None);
+                }
+            }
+        }
         self.exchange.work(false);
-        Poll::Ready(frame)
+        let length = self.rest.len().min(PART_BYTES_MAX);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, of_body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(of_body.lower() + rest);
+        hint
     }
 }
 

@@ -3,12 +3,13 @@
 //!
 //! Where there is nothing new the answer waits for it, if the client wants that.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aggregates::ids::OrganizationId;
 use aggregates::webhook::{WebhookContent, patterns, wants};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -234,6 +235,12 @@ impl<'a> Follower<'a> {
 
 /// The catalogue of types with a JSON Schema each. It is the same for everybody.
 pub async fn webhook_catalog() -> Response {
-    ([(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"))], Json(catalog::catalog()))
-        .into_response()
+    // Made once: strangers may ask as often as they like.
+    static CATALOG: OnceLock<Bytes> = OnceLock::new();
+    let text = || serde_json::to_vec(&catalog::catalog()).unwrap_or_default().into();
+    let headers = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600")),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    ];
+    (headers, CATALOG.get_or_init(text).clone()).into_response()
 }

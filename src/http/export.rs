@@ -24,6 +24,8 @@ use crate::graphql::Session;
 use crate::log::AuditFilter;
 
 /// Up to which audit sequence an export goes: whoever was cut off passes it back as `to`.
+/// The headers of an export's own, which pages of other origins may read too.
+pub(super) const HEADERS: [HeaderName; 2] = [TO, NOT_SEALED];
 const TO: HeaderName = HeaderName::from_static("tenancy-export-to");
 /// Why later events are not sealed, and so not in it.
 const NOT_SEALED: HeaderName = HeaderName::from_static("tenancy-export-not-sealed");

@@ -90,8 +90,9 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool, cors_origins: &[HeaderVa
     }
     router
         .fallback(operation::no_such_route)
-        .layer(middleware::from_fn(unread::take_in))
+        .layer(middleware::from_fn(connections::refuse_if_crowded))
         .layer(middleware::from_fn(require_one_of_each))
+        .layer(middleware::from_fn(unread::take_in))
         .layer(cors(cors_origins))
         .layer(middleware::from_fn(name_request))
         .with_state(shared)
@@ -105,6 +106,7 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     }
     let asked = [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, feed::LAST_EVENT_ID, REQUEST_ID];
     let told = [REQUEST_ID, RATE_LIMIT, RATE_LIMIT_POLICY, header::RETRY_AFTER, header::CONTENT_DISPOSITION];
+    let told = told.into_iter().chain(export::HEADERS).collect::<Vec<_>>();
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.iter().cloned()))
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
@@ -187,12 +189,12 @@ async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Res
         }
     };
     let actor = caller.as_ref().map(|caller| caller.actor(false));
-    let (sender, feeds) = ((headers.clone(), peer), shared.clone());
+    let (sender, feeds, counted) = ((headers.clone(), peer), shared.clone(), meter.clone());
     let response = graphql::answer(
         request,
         &limits,
         move |request, operation| execute(shared, request, operation, caller).instrument(tracing::Span::current()),
-        move |call| feed::stream(feeds, sender, call),
+        move |call| feed::stream(feeds, sender, counted, call),
     )
     .await;
     // What never came to be executed had to be read all the same.

@@ -515,6 +515,8 @@ enum Change {
 fn wanted_change(owner: bool, now: &Membership) -> Change {
     let role = if owner { OWNER } else { "member" };
     match now.state {
+        // A suspension outlives the membership.
+        MembershipState::Removed if now.barred => Change::Suspended,
         MembershipState::Removed => Change::Add(role),
         MembershipState::Suspended => Change::Suspended,
         MembershipState::Active if owner == is_owner(&now.roles) => Change::None,

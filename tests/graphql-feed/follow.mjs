@@ -15,7 +15,8 @@ export async function* follow(client, organization, position) {
       }
       return;
     } catch (error) {
-      if (Array.isArray(error)) throw error;
+      // A replica that stops says so, and where to go on; any other refusal would come again.
+      if (Array.isArray(error) && error[0]?.extensions?.code !== 'UNAVAILABLE') throw error;
       await new Promise((wait) => setTimeout(wait, 200 * Math.random()));
     }
   }

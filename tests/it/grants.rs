@@ -91,8 +91,13 @@ async fn an_older_invitation_is_no_way_back() {
     let database = Database::new().await;
     let server = database.serve().await;
     let (owner, id) = acme(&server).await;
-    // Each way out: suspended, removed, gone.
-    for (name, ends) in [("sue", "suspendMember"), ("rem", "removeMember"), ("lea", "leaveOrganization")] {
+    // Each way out, and down.
+    for (name, ends, seats) in [
+        ("sue", "suspendMember", 2),
+        ("rem", "removeMember", 2),
+        ("lea", "leaveOrganization", 2),
+        ("dem", "changeRoles", 1),
+    ] {
         let email = format!("{name}@example.com");
         let member = server.user(&email);
         let membership = owner.bring_in(&id, &member, &email, &["member"]).await;
@@ -101,11 +106,12 @@ async fn an_older_invitation_is_no_way_back() {
         let used = owner.used(&id, "members").await;
         let ended = match ends {
             "leaveOrganization" => leave(&member, &id).await,
+            "changeRoles" => owner.change_roles(&membership, &["guest"]).await,
             mutation => owner.member(mutation, &membership).await,
         };
         assert!(ended.actions().contains(&"invitation.revoked"), "{ended:?}");
         assert_eq!(invitation_state(&owner, &invitation).await, "REVOKED");
-        assert_eq!(owner.used(&id, "members").await, used - 2, "the member's seat and the invitation's");
+        assert_eq!(owner.used(&id, "members").await, used - seats, "the invitation's seat, and the member's");
         assert_eq!(member.accept(&token).await.refusal(), Some("INVITATION_NOT_PENDING"));
     }
     // An address that the user had only later is not found when the membership ends; its invitation is void all the same.
@@ -115,14 +121,18 @@ async fn an_older_invitation_is_no_way_back() {
     let invited = owner.invite(&id, "eve@elsewhere.example", &["admin"]).await;
     assert!(owner.member("removeMember", &membership).await.accepted());
     assert_eq!(invitation_state(&owner, &invited.text("/invitation/id")).await, "PENDING");
+    // Nor when it is sent again, nor while the user is a member again by other means.
+    let input = json!({"invitationId": invited.text("/invitation/id")});
+    let again = owner.run("resendInvitation", "InvitationCommandInput", input.clone(), "token").await;
+    assert!(add(&owner, &id, &eve.user_id().await, &["guest"]).await.accepted());
     let renamed = server.bearer(&database.renamed(eve.token.as_deref().unwrap(), "eve@elsewhere.example"));
-    let refused = renamed.accept(&invited.text("/token")).await;
+    let refused = renamed.accept(&again.text("/token")).await;
     assert_eq!(refused.refusal(), Some("INVALID_STATE"), "{refused:?}");
     assert!(refused.text("/errors/0/message").contains("older"), "{refused:?}");
-    // Sent again, it is a new one.
-    let input = json!({"invitationId": invited.text("/invitation/id")});
-    let again = owner.run("resendInvitation", "InvitationCommandInput", input, "invitation { id } token").await;
-    assert_eq!(renamed.accept(&again.text("/token")).await.at("/membership/roles"), &json!(["admin"]));
+    // Anew, it is taken.
+    owner.run("revokeInvitation", "InvitationCommandInput", input, "__typename").await;
+    let anew = owner.invite(&id, "eve@elsewhere.example", &["admin"]).await;
+    assert_eq!(renamed.accept(&anew.text("/token")).await.at("/membership/roles"), &json!(["admin", "guest"]));
     check_log(&pool).await;
     server.stop().await;
 }
@@ -182,7 +192,7 @@ async fn grants_of_revoked_suspended_and_demoted_people_are_void() {
     // An admin who is suspended, and one whose roles were lowered: what they may give still, is given still.
     let admin = server.user("admin@example.com");
     let admin_in = owner.bring_in(&id, &admin, "admin@example.com", &["admin"]).await;
-    let (_, token) = invite(&admin, &["admin"]).await;
+    let (invitation, token) = invite(&admin, &["admin"]).await;
     assert!(owner.member("suspendMember", &admin_in).await.accepted());
     void(&token).await;
     assert!(owner.member("reinstateMember", &admin_in).await.accepted());
@@ -191,6 +201,11 @@ async fn grants_of_revoked_suspended_and_demoted_people_are_void() {
     void(&token).await;
     assert!(owner.change_roles(&admin_in, &["guest"]).await.accepted());
     void(&token).await;
+    // Nor is it sent again, by somebody who could give it.
+    let open = invitation.clone();
+    let input = json!({"invitationId": open});
+    let again = owner.run("resendInvitation", "InvitationCommandInput", input, "token").await;
+    assert_eq!(again.refusal(), Some("INVALID_STATE"), "{again:?}");
     assert!(owner.change_roles(&admin_in, &["admin"]).await.accepted());
 
     // An API token that was revoked meanwhile, and one whose user is suspended.
@@ -258,8 +273,16 @@ async fn a_demoted_member_gets_nothing_back_by_a_token() {
     let input = json!({"organizationId": id, "name": "lowly", "replaceWith": "admin"});
     let removed = all.run("removeRole", "RemoveRoleInput", input, "role { name }").await;
     assert_eq!(removed.fault(), Some("FORBIDDEN"), "{removed:?}");
-    // Of roles that its user does not hold, it changes what it may.
-    assert!(define(&all, &id, "idle", &["organization:read", "audit:read"]).await.accepted());
+    // Nor while the user is out, and promised the role again.
+    assert!(owner.member("removeMember", &bob_in).await.accepted());
+    assert!(owner.invite(&id, "bob@example.com", &["idle"]).await.accepted());
+    for role in ["lowly", "idle"] {
+        let changed = define(&all, &id, role, &["organization:read", "audit:read"]).await;
+        assert_eq!(changed.fault(), Some("FORBIDDEN"), "{role}");
+    }
+    assert!(define(&owner, &id, "other", &["organization:read"]).await.accepted());
+    // Of other roles, it changes what it may.
+    assert!(define(&all, &id, "other", &["organization:read", "audit:read"]).await.accepted());
     server.stop().await;
 }
 

@@ -48,6 +48,8 @@ const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 /// A server that lived so long was well: the next restart does not wait.
 const WELL_TIME_MIN: Duration = Duration::from_secs(30);
+/// How long a server that was begun takes to say where it is.
+const BEGUN_TIME_MAX: Duration = Duration::from_secs(3);
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the private server needs to know.
@@ -189,7 +191,15 @@ pub async fn stop_unused(settings: &Settings) -> Result<(), Error> {
     let site = Site::prepare(settings)?;
     let users = Users::open(&site.data_dir)?;
     let start = locks::start(&site.data_dir).await?;
-    if users.none(&start)? { server::stop(&site).await } else { Ok(()) }
+    if !users.none(&start)? {
+        return Ok(());
+    }
+    // One that was begun a moment ago has its lock, and not yet the file by which it is found.
+    let since = Instant::now();
+    while locks::server(&site.data_dir)?.is_none() && !server::is_running(&site) && since.elapsed() < BEGUN_TIME_MAX {
+        sleep(RESTART_DELAY_MIN / 10).await;
+    }
+    server::stop(&site).await
 }
 
 /// Takes our place among the users of the server, and sees that it runs.

@@ -177,6 +177,11 @@ async fn reach(postmaster: &Postmaster) -> Result<Option<(PathBuf, String)>, Err
     }
 }
 
+/// Whether a server runs on this cluster.
+pub(super) fn is_running(site: &Site) -> bool {
+    running(site).is_some()
+}
+
 /// Stops the server on this cluster, if one runs: at first so that it finishes
 /// its work (mode "fast"), in the end so that the next start has to recover.
 pub(super) async fn stop(site: &Site) -> Result<(), Error> {

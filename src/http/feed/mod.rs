@@ -211,9 +211,8 @@ struct Told {
 }
 
 /// Counts a subscription as a query of its caller: before it is parsed, so that one that is no good counts too.
-fn count(shared: &Arc<Shared>, admitted: &Admitted) -> Result<Admitted, ServerError> {
+fn count(admitted: &Admitted, meter: Arc<Meter>) -> Result<Admitted, ServerError> {
     let mut admitted = admitted.clone();
-    let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
     meter.query(&admitted.caller.actor(false)).map_err(rate_limited)?;
     admitted.caller.meter = Some(meter);
     Ok(admitted)

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::super::graphql::{self, Call};
 use super::super::{Sender, Shared, sender};
 use super::{Admitted, Place, Told, admit, count, cut_off, execute};
+use crate::access::rate_limits::Meter;
 
 /// By which a client says where it was cut off.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -34,7 +35,8 @@ const COMPLETE: &str = "event: complete\ndata:\n\n";
 pub async fn sse(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let sender = sender(&request);
     let headers = sender.0.clone();
-    let entered = match enter(&shared, &sender).await {
+    let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
+    let entered = match enter(&shared, &sender, meter).await {
         Ok(entered) => entered,
         Err(error) => return graphql::refuse(&headers, error),
     };
@@ -44,19 +46,23 @@ pub async fn sse(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     }
 }
 
-/// Answers a subscription that came to where all operations are answered.
-pub async fn stream(shared: Arc<Shared>, sender: Sender, call: Call) -> Response {
-    match enter(&shared, &sender).await {
+/// Answers a subscription that came to where all operations are answered, and counts it by what counts that request.
+pub async fn stream(shared: Arc<Shared>, sender: Sender, meter: Arc<Meter>, call: Call) -> Response {
+    match enter(&shared, &sender, meter).await {
         Ok(entered) => begin(shared, &sender.0, entered, call).await,
         Err(error) => graphql::refuse(&sender.0, error),
     }
 }
 
 /// Lets a caller in who has room for one more connection.
-async fn enter(shared: &Arc<Shared>, (headers, peer): &Sender) -> Result<(Admitted, Place), ServerError> {
+async fn enter(
+    shared: &Arc<Shared>,
+    (headers, peer): &Sender,
+    meter: Arc<Meter>,
+) -> Result<(Admitted, Place), ServerError> {
     let admitted = admit(shared, headers, *peer).await?;
     let place = Place::for_caller(shared, &admitted.caller.actor(false))?;
-    Ok((count(shared, &admitted)?, place))
+    Ok((count(&admitted, meter)?, place))
 }
 
 async fn begin(shared: Arc<Shared>, headers: &HeaderMap, (admitted, place): (Admitted, Place), call: Call) -> Response {

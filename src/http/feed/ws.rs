@@ -298,7 +298,8 @@ impl Connection {
             );
             return refused(coded(code::RATE_LIMITED, message, None));
         }
-        let admitted = match count(&self.shared, &admitted) {
+        let meter = Arc::new(Meter::new(self.shared.rate_limits.clone()));
+        let admitted = match count(&admitted, meter) {
             Ok(admitted) => admitted,
             Err(error) => return refused(error),
         };
