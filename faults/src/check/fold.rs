@@ -351,6 +351,7 @@ fn membership(model: &mut Model, event: &Event, findings: &mut Findings) {
                 count(model, event, -1, -owners(&roles), 0);
             }
             state.state = "REMOVED".to_owned();
+            state.ended = Some(event.offset);
         }
         _ => findings.add("events are of known kinds", || event.place()),
     }
@@ -378,6 +379,7 @@ fn invitation(model: &mut Model, event: &Event, findings: &mut Findings) {
             state.address.clone_from(&address);
             state.roles = event.texts("roles");
             state.invited_by = event.text("invited_by").to_owned();
+            state.made = event.offset;
             (state.expires_at, state.created_at) = (event.time("expires_at"), event.time("created_at"));
             state.state = "PENDING".to_owned();
             claim_local(model, event, "open_invitation", &address, true, findings);

@@ -105,6 +105,8 @@ pub struct Member {
     pub source: String,
     pub joined_at: Option<DateTime<Utc>>,
     pub created_at: Option<DateTime<Utc>>,
+    /// The offset at which it ended last.
+    pub ended: Option<i64>,
     pub version: i64,
     pub partition: i16,
     pub offset: i64,
@@ -130,6 +132,8 @@ pub struct Invitation {
     pub roles: Vec<String>,
     pub state: String,
     pub invited_by: String,
+    /// The offset at which it was made.
+    pub made: i64,
     pub accepted_by: Option<String>,
     pub expires_at: Option<DateTime<Utc>>,
     pub created_at: Option<DateTime<Utc>>,

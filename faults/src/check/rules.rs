@@ -127,6 +127,9 @@ fn judge(model: &Model, group: &[Event], event: &Event, surroundings: Surroundin
     if event.name == "LimitReached" {
         limit_reached(organization, event, findings);
     }
+    if event.name == "InvitationAccepted" {
+        still_given(model, id, event, findings);
+    }
     if !surroundings.clocks_were_set {
         in_time(model, organization, event, findings);
     }
@@ -206,6 +209,25 @@ fn actor_may(model: &Model, organization: &str, group: &[Event], event: &Event) 
         name if name.starts_with("Project") => is_any(WORK),
         name if name.starts_with("Webhook") => is_any(RUN),
         _ => false,
+    }
+}
+
+/// What is taken could still be given at that moment, and is newer than the end of the last membership.
+fn still_given(model: &Model, organization: &str, event: &Event, findings: &mut Findings) {
+    let Some(invitation) = model.invitations.get(&event.stream) else { return };
+    let member = |user: &str| {
+        let membership = model.membership_of.get(&(organization.to_owned(), user.to_owned()));
+        membership.and_then(|id| model.members.get(id))
+    };
+    if let Some(("user", inviter)) = invitation.invited_by.split_once(':') {
+        let enough = if invitation.roles.iter().any(|role| role == "owner") { OWN } else { RUN };
+        if !member(inviter).is_some_and(|member| member.is_any(enough)) {
+            let found = || format!("{}: {} gives it no more", event.place(), invitation.invited_by);
+            findings.add("what is taken could still be given", found);
+        }
+    }
+    if member(event.text("user_id")).and_then(|member| member.ended).is_some_and(|ended| ended > invitation.made) {
+        findings.add("no invitation outlives the end of a membership", || event.place());
     }
 }
 

@@ -199,6 +199,18 @@ fn a_log_of_another_form_is_noticed() {
 }
 
 #[test]
+fn what_an_invitation_gives_could_be_given_when_it_is_taken() {
+    is_noticed("what is taken could still be given", |log| {
+        log.find("MemberInvited").body["invited_by"] = json!("user:usr_nobody");
+    });
+    is_noticed("no invitation outlives the end of a membership", |log| {
+        log.invite("inv_9", "other");
+        log.command().add(BEA, "org_a", "mem_org_a_usr_bea", "MemberLeft", left("usr_bea", "member"));
+        log.accept("inv_9", "other");
+    });
+}
+
+#[test]
 fn seats_owners_and_invitations_are_counted_at_every_event() {
     is_noticed("nothing grows beyond its maximum", |log| {
         log.invite("inv_2", "other");
