@@ -378,6 +378,16 @@ async fn what_the_owner_of_the_database_does_to_the_log_is_named() {
     };
     let (code, said) = verified().await;
     assert_eq!((code, said.starts_with("verified: all events from 1 to ")), (0, true), "{said}");
+    // To standard output it is the same, and what is said besides goes elsewhere.
+    let streamed = run(&database, &["audit", "export", "--organization", &acme, "--out", "-"]).await;
+    assert!(streamed.status.success() && !std::path::Path::new("-").exists(), "{streamed:?}");
+    std::fs::write(file, &streamed.stdout).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tenancy"))
+        .args(["audit", "verify", file, "--key", &key])
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
     let pool = database.pool().await;
     let mine = format!("organization_id = '{acme}' AND audit_sequence");
     sqlx::raw_sql("CREATE TABLE backup AS TABLE events").execute(&pool).await.unwrap();

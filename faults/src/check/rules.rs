@@ -199,8 +199,14 @@ fn actor_may(model: &Model, organization: &str, group: &[Event], event: &Event) 
             let invitation = model.invitations.get(&event.stream);
             is_any(if invitation.is_some_and(|i| touches_owner(&i.roles)) { OWN } else { RUN })
         }
-        // With whoever made them goes what is open still.
-        "InvitationRevoked" if group.iter().any(|other| ["MemberRemoved", "MemberLeft"].contains(&&*other.name)) => {
+        // A change of a membership ends what is open by that member or to them, in the same command: that the actor may
+        // change the membership was judged there, and may have taken the actor's own roles.
+        "InvitationRevoked"
+            if group.iter().any(|other| {
+                ["MemberRemoved", "MemberLeft", "MemberSuspended", "MemberRolesChanged", "MemberJoined"]
+                    .contains(&&*other.name)
+            }) =>
+        {
             true
         }
         "InvitationRevoked" | "ProjectDeleted" | "ProjectRestored" => is_any(RUN),
