@@ -119,7 +119,7 @@ impl Error {
                 "run `tenancy migrate` with the owner's address in TENANCY_DATABASE__OWNER_URL: it brings the database up to date and makes the login a member of the roles".into(),
             ),
             Self::Database(database::Error::TooFree) => Some(
-                "take from tenancy_writer, tenancy_projector, tenancy_reader and tenancy_operator what README does not give them".into(),
+                "take from tenancy_writer, tenancy_projector, tenancy_reader and tenancy_operator what docs/operating.md does not give them".into(),
             ),
             Self::Database(database::Error::TooOld(_)) => Some("use PostgreSQL 15 or newer".into()),
             Self::Database(database::Error::Migration(_)) => {
