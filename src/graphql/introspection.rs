@@ -55,7 +55,7 @@ impl Root {
         Self { query, model: Arc::default(), rules }
     }
 
-    /// Where the schema that is built over this root says what it holds; see [`learn`].
+    /// Where the schema that is built over this root says what it holds.
     pub fn model(&self) -> Arc<OnceLock<Model>> {
         self.model.clone()
     }
