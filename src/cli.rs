@@ -463,7 +463,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
         // Who asks twice means it.
         _ = interrupted.recv() => {
             complain("stopped at once, on the second signal", Some("the next start recovers by itself"));
-            // Whoever is waited for by what would be dropped here is waited for no more.
+            // Dropping the service here would wait for its database to stop; the process ends instead.
             std::process::exit(1);
         }
     }

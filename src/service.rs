@@ -262,8 +262,10 @@ impl Service {
         // First what most often fails, and costs nothing: another service that has the address.
         let unavailable = |source| Error::Listen { address: config.listen, source };
         let socket = claim_address(config.listen).map_err(unavailable)?;
-        let core = Core::open(config, Purpose::Serve).await?;
-        let presence = Presence::announce(core.database.login()).await.map_err(database::Error::from)?;
+        let database = Database::open(config, Purpose::Serve).await?;
+        // Before anything is written: it waits here while the database is being recovered.
+        let presence = Presence::announce(database.login()).await.map_err(database::Error::from)?;
+        let core = Core::over(database, config).await?;
         let issuer = if config.builtin_issuer() { Some(Arc::new(builtin_issuer(config)?)) } else { None };
         let providers = providers(config)?;
         let (stop, stopping) = watch::channel(false);

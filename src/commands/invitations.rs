@@ -258,7 +258,7 @@ impl UseCase for DeclineInvitation {
 }
 
 /// Refuses an invitation that was made before the invited person's last membership ended: it would undo the removal.
-/// Sending it again makes it no newer, for whoever does that grants nothing of their own.
+/// Sending it again makes it no newer, because that grants nothing.
 async fn must_be_newer(
     work: &Work<'_>,
     id: &InvitationId,

@@ -77,8 +77,8 @@ pub enum Error {
     TooOld(String),
 }
 
-/// Our use of the private server. Whoever started a server stops it on every way out: what is dropped and not closed,
-/// because a start failed or was given up, is stopped there and then.
+/// Our use of the private server, which ends on every way out. [`Private::close`] stops the server politely; dropping it,
+/// because a start failed or was given up, stops the server there and then.
 struct Private {
     embedded: Option<Embedded>,
     settings: Settings,
@@ -110,7 +110,7 @@ impl Drop for Private {
         let Some(embedded) = self.embedded.take() else { return };
         drop(embedded);
         let settings = self.settings.clone();
-        // Whatever runs here cannot wait for a future, and stopping takes a moment.
+        // A drop cannot wait for a future, so the stopping runs on a thread of its own.
         let stopped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map(|runtime| runtime.block_on(embedded::stop_unused(&settings)))

@@ -1,5 +1,5 @@
-//! Which services are alive on a database, told by an advisory lock that each of them shares and that ends with its
-//! connection. Whoever needs the database without any of them, takes it alone.
+//! Which services are alive on a database. Each service shares an advisory lock, which ends with its connection. A
+//! recovery takes the lock alone, and so finds out whether any service is alive.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// How often a service looks whether its lock is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// The lock of one service, or of whoever is alone.
+/// The lock of one service, or of a recovery.
 pub struct Presence {
     options: PgConnectOptions,
     connection: PgConnection,

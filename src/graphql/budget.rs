@@ -22,8 +22,8 @@ impl Budget {
         Self { left: AtomicUsize::new(maximum), maximum, setting }
     }
 
-    /// Takes what an answer holds besides; QUERY_TOO_EXPENSIVE where it is not left. Whoever runs out leaves nothing to
-    /// others of the same answer either.
+    /// Takes so many bytes more; QUERY_TOO_EXPENSIVE where they are not left. Then nothing is left for the rest of the
+    /// answer either.
     pub fn spend(&self, bytes: usize) -> Result<(), Error> {
         let spent =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));

@@ -3,6 +3,8 @@
 
 use async_graphql::registry::{MetaType, Registry};
 
+use super::errors;
+
 /// What an argument of this name means, wherever it stands.
 fn of_argument(name: &str) -> Option<&'static str> {
     Some(match name {
@@ -23,7 +25,7 @@ fn of_argument(name: &str) -> Option<&'static str> {
         "by" => "By what it is named.",
         "verification" => "Only those with this status of verification.",
         "lifecycle" => "Only those in this part of their life.",
-        "search" => "Only those whose name or slug begins with this.",
+        "search" => "Only those whose name or slug holds this text; case does not count.",
         "token" => "The token, as it was sent to the invited person.",
         "namespace" => "Which document, such as `branding` or `policies`.",
         "asOf" => "Which moment.",
@@ -37,53 +39,37 @@ fn of_argument(name: &str) -> Option<&'static str> {
     })
 }
 
+/// What a field means that the types of refusals share, or those of actors.
+fn of_shared_field(type_name: &str, field: &str) -> Option<&'static str> {
+    match (type_name, field) {
+        ("Actor", "id") => Some("The id of the user or token; of the service itself, `system`."),
+        ("Actor", "label") => Some("How people call it."),
+        (name, field) if name == "UserError" || errors::KINDS.contains(&name) => errors::about(field),
+        _ => None,
+    }
+}
+
 /// Describes what is not described yet.
 pub fn complete(registry: &mut Registry) {
-    for directive in registry.directives.values_mut() {
-        for (name, argument) in &mut directive.args {
-            describe(&mut argument.description, of_argument(name).map(str::to_owned));
-        }
-    }
+    let directives = registry.directives.values_mut().flat_map(|directive| &mut directive.args);
+    directives.for_each(|(name, argument)| describe(&mut argument.description, of_argument(name)));
     for (type_name, meta) in &mut registry.types {
-        let of_type = || {
-            let node = type_name.strip_suffix("Connection")?;
-            Some(format!("A page of a list of {node}, with what leads to the other pages."))
-        };
-        match meta {
-            MetaType::Object { description, fields, .. } => {
-                describe(description, of_type());
-                for field in fields.values_mut() {
-                    for (name, argument) in &mut field.args {
-                        describe(&mut argument.description, of_argument(name).map(str::to_owned));
-                    }
-                }
-            }
-            MetaType::Interface { fields, .. } if type_name == "Actor" => {
-                let about = |name: &str| match name {
-                    "id" => "The id of the user or token; of the service itself, `system`.",
-                    _ => "How people call it.",
-                };
-                fields
-                    .iter_mut()
-                    .for_each(|(name, field)| describe(&mut field.description, Some(about(name).to_owned())));
-            }
-            MetaType::Interface { fields, .. } if type_name == "UserError" => {
-                let about = |name: &str| super::errors::about(name).map(str::to_owned);
-                fields.iter_mut().for_each(|(name, field)| describe(&mut field.description, about(name)));
-            }
-            _ => {}
+        if let (MetaType::Object { description, .. }, Some(node)) = (&mut *meta, type_name.strip_suffix("Connection")) {
+            let page = format!("A page of a list of {node}, with what leads to the other pages.");
+            describe(description, Some(&page));
         }
-        if let MetaType::Object { fields, .. } = meta
-            && super::errors::KINDS.contains(&type_name.as_str())
-        {
-            let about = |name: &str| super::errors::about(name).map(str::to_owned);
-            fields.iter_mut().for_each(|(name, field)| describe(&mut field.description, about(name)));
+        let (MetaType::Object { fields, .. } | MetaType::Interface { fields, .. }) = meta else { continue };
+        for (name, field) in fields {
+            describe(&mut field.description, of_shared_field(type_name, name));
+            for (name, argument) in &mut field.args {
+                describe(&mut argument.description, of_argument(name));
+            }
         }
     }
 }
 
-fn describe(description: &mut Option<String>, with: Option<String>) {
+fn describe(description: &mut Option<String>, with: Option<&str>) {
     if description.as_ref().is_none_or(String::is_empty) {
-        *description = with;
+        *description = with.map(str::to_owned);
     }
 }

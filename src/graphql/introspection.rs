@@ -2,8 +2,8 @@
 //!
 //! The engine answers it by a walk over its registry that has no end of its own: types name types, so a hundred bytes of
 //! query can ask for gigabytes, and no limit counts that. So the engine is asked once, for everything, and what it says is
-//! kept; each question is answered from there, after the bytes of its answer were counted. Types are
-//! looked up by name wherever they are nested, so a question may go as deep as it likes.
+//! kept; each question is answered from there, after the bytes of its answer were counted. Types are looked up by name
+//! wherever they are nested, so a question may go as deep as it likes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -119,7 +119,7 @@ pub fn learn(schema: &TenancySchema, model: &OnceLock<Model>) -> Result<(), Stri
     Ok(())
 }
 
-/// What interfaces implement, by name; of each of them at least nothing.
+/// What each interface implements, by its name.
 fn interfaces_of_interfaces(sdl: &str) -> BTreeMap<String, Vec<String>> {
     let Ok(document) = async_graphql::parser::parse_schema(sdl) else { return BTreeMap::new() };
     let interfaces = document.definitions.into_iter().filter_map(|definition| match definition {

@@ -6,8 +6,8 @@
 //! - has begun no other request for a while, or does not take its answer.
 //!
 //! Where there is no room, connections that ask for nothing make room, the ones first that have done so longest. Where
-//! all of them are at work, a few more are accepted and answered about health only, so that whoever watches the service
-//! sees that it lives.
+//! all of them are at work, a few more are accepted and answered about health only, so that a monitor sees that the service
+//! lives.
 
 use std::collections::HashMap;
 use std::io;
@@ -166,7 +166,7 @@ async fn converse(
     }
 }
 
-/// Who holds a connection.
+/// The places for connections, and what holds them.
 struct Places {
     limits: ConnectionLimits,
     held: Mutex<Registry>,
@@ -344,7 +344,7 @@ impl Place {
         still.map_or(usual, |still| usual.min(still))
     }
 
-    /// Whether it still makes room: it may have begun a request since it was asked to.
+    /// Whether it still makes room. It does not when it has begun a request since it was asked to.
     fn gives_way(&self) -> bool {
         let idle = self.idle_since().is_some();
         if !idle {

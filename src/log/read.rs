@@ -63,7 +63,7 @@ pub(super) async fn heads(connection: &mut PgConnection, partitions: &[i16]) -> 
 
 /// Look-ups that no decision relies upon: the append holds every command against the same rows under its locks.
 impl Log {
-    /// Who holds a key: a global one, or one within an organization.
+    /// The holder of a key: of a global one, or of one within an organization.
     pub async fn claim(
         &self,
         scope: aggregates::Scope,

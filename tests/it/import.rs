@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
+use serde_json::json;
 use tenancy::commands::Person;
 use tenancy::database::embedded::Purpose;
 use tenancy::import::{Options, Summary, import, peribolos};
@@ -70,6 +71,28 @@ async fn a_changed_folder_adds_and_changes_and_removes_nobody() {
     .await
     .unwrap();
     assert_eq!(actors, operators);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_lifts_no_suspension() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "acme/org.yaml", "name: Acme\nadmins: [Ada]\nmembers: [bob]\n");
+    run(&database, folder.path(), false).await;
+    let pool = database.pool().await;
+    let bob = "SELECT m.id FROM members m JOIN users u ON u.id = m.user_id WHERE u.name = 'bob'";
+    let bob: String = sqlx::query_scalar(bob).fetch_one(&pool).await.unwrap();
+    let server = database.serve().await;
+    let input = json!({"membershipId": bob, "reason": "a test"});
+    for mutation in ["suspendMember", "removeMember"] {
+        let done = server.operator().run(mutation, "MembershipCommandInput", input.clone(), "__typename").await;
+        assert!(done.accepted(), "{done:?}");
+        // Neither while the membership lasts, nor after it.
+        let again = run(&database, folder.path(), false).await;
+        assert!(again.to_string().contains("suspended here, and left so"), "{again}");
+        assert_ne!(again.done.get("members added"), Some(&1), "{again}");
+    }
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,7 @@ pub(super) fn check(namespace: &str, document: &Value) -> Result<(), Refusal> {
 }
 
 impl Organization {
-    /// Whether invitations stay open when whoever made them is removed or leaves. By default they are revoked.
+    /// Whether invitations stay open when the member who made them is removed or leaves. By default they are revoked.
     pub fn keeps_invitations_of_removed_members(&self) -> bool {
         self.policy(INVITATIONS) == Some(KEEP)
     }

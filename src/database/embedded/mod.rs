@@ -182,7 +182,7 @@ impl Embedded {
     }
 }
 
-/// Stops the server on the data directory if nobody uses it: whoever opened it was given up on the way.
+/// Stops the server on the data directory if nobody uses it. For a start that was given up on the way.
 ///
 /// # Errors
 ///

@@ -323,6 +323,19 @@ async fn a_test_goes_the_way_of_everything_and_to_one_endpoint_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_events_sent_without_reading_the_audit_trail() {
+    let world = World::new().await;
+    let (endpoint, _) = world.endpoint("hook", json!({"events": ["project.*"]})).await;
+    let permissions = ["organization:read", "webhook:read", "webhook:manage"];
+    let blind = world.owner.create_token(&world.organization, &permissions).await.text("/secret");
+    let blind = Client { token: Some(blind), ..world.owner.clone() };
+    // Disabling stops a leak; enabling would send what was missed.
+    assert!(act(&blind, "disableWebhookEndpoint", &endpoint).await.accepted());
+    assert_eq!(act(&blind, "enableWebhookEndpoint", &endpoint).await.fault(), Some("FORBIDDEN"));
+    assert!(world.act("enableWebhookEndpoint", &endpoint).await.accepted());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_is_gone_is_disabled_at_once_and_goes_on_where_it_stopped() {
     let world = World::new().await;
     let (endpoint, _) = world.endpoint("hook", json!({"events": ["project.*"], "ordering": "PER_SUBJECT"})).await;
