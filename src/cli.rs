@@ -262,12 +262,12 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 }
 
 fn projection_names() -> PossibleValuesParser {
-    PossibleValuesParser::new(Projection::ALL.map(Projection::name))
+    PossibleValuesParser::new(Projection::ALL.iter().copied().map(Projection::name))
 }
 
 fn verifiable_names() -> PossibleValuesParser {
     PossibleValuesParser::new(
-        Projection::ALL.map(Projection::name).into_iter().chain(["log", "seals", "claims", "tallies"]),
+        Projection::ALL.iter().copied().map(Projection::name).chain(["log", "seals", "claims", "tallies"]),
     )
 }
 

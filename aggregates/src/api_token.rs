@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::error::Refusal;
-use crate::guard::{Effect, Scope, TOKENS};
+use crate::guard::{Effect, Scope, Taken};
 use crate::personal::Digest;
+use crate::resource::{Limit, Place, Resource};
 use crate::roles::Permissions;
 use crate::{aggregate, text};
+
+/// Living API tokens.
+pub const TOKENS: Limit = Limit { name: "tokens", maximum_min: 0, maximum_default: Some(100) };
 
 /// How long a token that ends may live, in days: ten years.
 pub const LIFETIME_DAYS_MAX: i64 = 3_653;
@@ -76,11 +80,11 @@ impl ApiTokenEvent {
         use ApiTokenEvent as E;
         match self {
             E::TokenCreated { secret_digest, token_expires_at, .. } => vec![
-                Effect::Claim { scope: Scope::ApiToken, key: secret_digest.0.clone(), until: *token_expires_at },
+                Effect::Claim { scope: ApiToken::SECRET, key: secret_digest.0.clone(), until: *token_expires_at },
                 Effect::tally(TOKENS, 1),
             ],
             E::TokenRevoked { secret_digest, .. } | E::TokenExpired { secret_digest, .. } => vec![
-                Effect::Release { scope: Scope::ApiToken, key: secret_digest.0.clone() },
+                Effect::Release { scope: ApiToken::SECRET, key: secret_digest.0.clone() },
                 Effect::tally(TOKENS, -1),
             ],
         }
@@ -162,6 +166,10 @@ pub enum ApiTokenCommand {
 }
 
 impl ApiToken {
+    /// Secrets of living API tokens, by keyed hash. Nobody chooses one, so that one is taken is the service's own doing.
+    pub const SECRET: Scope =
+        Scope::global("api_token", Taken::Exists("name", "this token is there already: try again"));
+
     /// Where it stands at `now`: a token past its time reads as expired before that is recorded.
     pub fn state_at(&self, now: DateTime<Utc>) -> ApiTokenState {
         match self.state {
@@ -279,6 +287,39 @@ fn end(expires_at: Option<DateTime<Utc>>, by: &Creator, now: DateTime<Utc>) -> R
             Err(Refusal::input("expiresAt", "a token creates no token that outlives it: give an earlier expiresAt"))
         }
         (end, _) => Ok(end),
+    }
+}
+
+impl Resource for ApiToken {
+    const PLACE: Place = Place::WithinOrganization;
+    const LIMIT: Option<Limit> = Some(TOKENS);
+    const CLAIMS: &'static [Scope] = &[Self::SECRET];
+    const HAS_KEY: bool = true;
+    const DECIDES_ACCESS: bool = true;
+    const HEADING: Option<&'static str> = None;
+
+    fn destroys_key(_: &ApiTokenEvent) -> bool {
+        false
+    }
+
+    fn expiry(at: DateTime<Utc>) -> Option<ApiTokenCommand> {
+        Some(ApiTokenCommand::Expire { at })
+    }
+
+    fn purge(_: DateTime<Utc>) -> Option<ApiTokenCommand> {
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn facts(&self, _: DateTime<Utc>) -> Vec<(&'static str, String)> {
+        vec![]
+    }
+
+    fn document_bytes(&self) -> usize {
+        0
     }
 }
 

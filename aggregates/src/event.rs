@@ -7,7 +7,6 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::ids::{EventId, InvitationId, MembershipId, UserId};
 use crate::personal::{Digest, Personal};
 
 /// What an event looks like from outside, for everything that is generated from declarations.
@@ -77,7 +76,8 @@ pub struct Kind {
 }
 
 impl Kind {
-    const fn scalar(name: &'static str) -> Self {
+    /// A type that is one name.
+    pub const fn scalar(name: &'static str) -> Self {
         Self { name, list: false, nullable: false, hidden: false }
     }
 }
@@ -115,10 +115,6 @@ fields! {
     u64 => "Long";
     DateTime<Utc> => "DateTime";
     Value => "JSON";
-    UserId => "ID";
-    MembershipId => "ID";
-    InvitationId => "ID";
-    EventId => "ID";
 }
 
 impl Field for Vec<String> {

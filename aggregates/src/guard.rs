@@ -7,75 +7,66 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
-/// Among what a claimed key is unique.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Slugs of organizations.
-    OrganizationSlug,
-    /// Ids of organizations in the operators' own systems.
-    ExternalId,
-    /// (issuer, subject) of users, by keyed hash.
-    Identity,
-    /// Open invitations of one organization, by keyed hash of the address.
-    OpenInvitation,
-    /// Slugs of one organization's live projects.
-    ProjectSlug,
-    /// Users whom one membership binds: where the deployment allows one organization a user.
-    Home,
-    /// Secrets of living API tokens, by keyed hash.
-    ApiToken,
+use crate::error::Refusal;
+use crate::resource::Limit;
+
+/// Among what a claimed key is unique. Aggregates declare theirs, and list them by [`Resource::CLAIMS`].
+///
+/// [`Resource::CLAIMS`]: crate::resource::Resource::CLAIMS
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    name: &'static str,
+    global: bool,
+    taken: Taken,
+}
+
+/// How a key that somebody else holds is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Taken {
+    /// What this field of the input names exists already, with a message.
+    Exists(&'static str, &'static str),
+    /// The state does not allow it.
+    State(&'static str),
 }
 
 impl Scope {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::OrganizationSlug,
-        Self::ExternalId,
-        Self::Identity,
-        Self::OpenInvitation,
-        Self::ProjectSlug,
-        Self::Home,
-        Self::ApiToken,
-    ];
+    /// Keys that are unique within an organization, under this stored name, which never changes.
+    pub const fn of_organization(name: &'static str, taken: Taken) -> Self {
+        Self { name, global: false, taken }
+    }
+
+    /// The same of keys that are unique over all organizations.
+    pub const fn global(name: &'static str, taken: Taken) -> Self {
+        Self { name, global: true, taken }
+    }
 
     /// The one of this stored name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+        crate::resource::scopes().find(|scope| scope.name == name)
     }
 
     /// The stored name.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OrganizationSlug => "organization_slug",
-            Self::ExternalId => "external_id",
-            Self::Identity => "identity",
-            Self::OpenInvitation => "open_invitation",
-            Self::ProjectSlug => "project_slug",
-            Self::Home => "home",
-            Self::ApiToken => "api_token",
-        }
+        self.name
     }
 
     /// Whether keys are unique over all organizations, not within one. Such keys are locked beside the partition.
     pub const fn is_global(self) -> bool {
-        match self {
-            Self::OrganizationSlug | Self::ExternalId | Self::Identity | Self::Home | Self::ApiToken => true,
-            Self::OpenInvitation | Self::ProjectSlug => false,
+        self.global
+    }
+
+    /// How a key that `holder` has is refused to another.
+    pub fn taken_by(self, holder: String) -> Refusal {
+        match self.taken {
+            Taken::Exists(path, message) => {
+                Refusal::AlreadyExists { path, message: message.to_owned(), existing: holder }
+            }
+            Taken::State(message) => Refusal::InvalidState(message.to_owned()),
         }
     }
 }
 
-/// Active members and open invitations.
-pub const MEMBERS: &str = "members";
-/// Live projects.
-pub const PROJECTS: &str = "projects";
-/// Living API tokens.
-pub const TOKENS: &str = "tokens";
-/// Webhook endpoints.
-pub const WEBHOOKS: &str = "webhooks";
 /// Active owners.
 pub const OWNERS: &str = "owners";
 
@@ -135,5 +126,11 @@ impl Effect {
     /// One more or less of `name`.
     pub fn tally(name: impl Into<Cow<'static, str>>, by: i64) -> Self {
         Self::Tally { name: name.into(), by }
+    }
+}
+
+impl From<Limit> for Cow<'static, str> {
+    fn from(limit: Limit) -> Self {
+        Self::Borrowed(limit.name)
     }
 }

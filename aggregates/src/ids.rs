@@ -91,27 +91,28 @@ macro_rules! ids {
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str { &self.0 }
         }
+        impl crate::event::Field for $name {
+            const KIND: crate::event::Kind = crate::event::Kind::scalar("ID");
+        }
         impl From<$name> for String {
             fn from(id: $name) -> String { id.0 }
         }
     )*};
 }
 
+/// Ids of registered aggregates.
+macro_rules! of_resources {
+    ($($(#[$doc:meta])* $name:ident: $id:ident = $prefix:literal;)*) => {
+        ids! { $($(#[$doc])* $id = $prefix;)* }
+
+        /// How the ids of registered aggregates begin.
+        pub const PREFIXES: &[&str] = &[$($prefix),*];
+    };
+}
+
+crate::for_each_resource!(of_resources);
+
 ids! {
-    /// An organization.
-    OrganizationId = "org";
-    /// A user.
-    UserId = "usr";
-    /// A membership: one for each organization and user, for ever.
-    MembershipId = "mem";
-    /// An invitation.
-    InvitationId = "inv";
-    /// A project.
-    ProjectId = "prj";
-    /// An API token of an organization.
-    ApiTokenId = "tok";
-    /// A webhook endpoint.
-    WebhookEndpointId = "whk";
     /// An event on its way to a webhook endpoint.
     WebhookDeliveryId = "dlv";
     /// An event of the log.

@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::error::Refusal;
-use crate::guard::{Effect, MEMBERS, Scope};
+use crate::event::shown;
+use crate::guard::{Effect, Scope, Taken};
 use crate::ids::{InvitationId, MembershipId, UserId};
-use crate::membership::Grantor;
+use crate::membership::{Grantor, MEMBERS};
 use crate::personal::{Digest, Personal};
+use crate::resource::{Limit, Place, Resource};
 use crate::roles::RoleScope;
 use crate::{aggregate, text};
 
@@ -126,11 +128,11 @@ impl InvitationEvent {
     pub fn effects(&self) -> Vec<Effect> {
         use InvitationEvent as E;
         let claim = |email: &Digest, until: &DateTime<Utc>| Effect::Claim {
-            scope: Scope::OpenInvitation,
+            scope: Invitation::ADDRESS,
             key: email.0.clone(),
             until: Some(*until),
         };
-        let release = |email: &Digest| Effect::Release { scope: Scope::OpenInvitation, key: email.0.clone() };
+        let release = |email: &Digest| Effect::Release { scope: Invitation::ADDRESS, key: email.0.clone() };
         match self {
             E::MemberInvited { email_claim, expires_at, .. } => {
                 vec![claim(email_claim, expires_at), Effect::tally(MEMBERS, 1)]
@@ -276,6 +278,12 @@ pub enum InvitationCommand {
 }
 
 impl Invitation {
+    /// Open invitations of one organization, by keyed hash of the address.
+    pub const ADDRESS: Scope = Scope::of_organization(
+        "open_invitation",
+        Taken::Exists("email", "this address has an open invitation already: resend or revoke it"),
+    );
+
     /// Where it stands at `now`: an open invitation past its time reads as expired before that is recorded.
     pub fn state_at(&self, now: DateTime<Utc>) -> InvitationState {
         match self.state {
@@ -454,6 +462,43 @@ impl Invitation {
 /// A reason is about the invited person.
 fn about(id: &InvitationId, reason: Option<String>) -> Result<Option<Personal>, Refusal> {
     Ok(text::reason("reason", reason.as_deref())?.map(|reason| Personal::new(id.as_ref(), reason)))
+}
+
+impl Resource for Invitation {
+    const PLACE: Place = Place::WithinOrganization;
+    const LIMIT: Option<Limit> = None;
+    const CLAIMS: &'static [Scope] = &[Self::ADDRESS];
+    const HAS_KEY: bool = true;
+    const DECIDES_ACCESS: bool = false;
+    const HEADING: Option<&'static str> = Some("invitations");
+
+    fn destroys_key(event: &InvitationEvent) -> bool {
+        matches!(event, InvitationEvent::InviteeErased { .. })
+    }
+
+    fn expiry(at: DateTime<Utc>) -> Option<InvitationCommand> {
+        Some(InvitationCommand::Expire { at })
+    }
+
+    fn purge(_: DateTime<Utc>) -> Option<InvitationCommand> {
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn facts(&self, at: DateTime<Utc>) -> Vec<(&'static str, String)> {
+        vec![
+            ("roles", self.roles.join(", ")),
+            ("state", shown(self.state_at(at))),
+            ("expires", self.expires_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+        ]
+    }
+
+    fn document_bytes(&self) -> usize {
+        0
+    }
 }
 
 aggregate!(Invitation, "Invitation", InvitationCommand, InvitationEvent, shape 2, personal [email]);

@@ -5,12 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
-use crate::guard::{Effect, MEMBERS, OWNERS, Scope};
+use crate::guard::{Effect, OWNERS, Scope, Taken};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::personal::Personal;
+use crate::resource::{Limit, Place, Resource};
 use crate::roles::{self, OWNER, OwnRoles, Permission, Permissions, RoleScope};
 use crate::status::Capability;
 use crate::{aggregate, text};
+
+/// Active members and open invitations.
+pub const MEMBERS: Limit = Limit { name: "members", maximum_min: 1, maximum_default: None };
 
 /// Whether the member is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -150,7 +154,9 @@ impl MembershipEvent {
             E::MemberJoined { roles, scope: RoleScope::Organization, invitation_id: None, .. } => {
                 seat(roles, 1).chain(held(roles, 1)).collect()
             }
-            E::MemberBound { user_id } => vec![Effect::Claim { scope: Scope::Home, key: home(user_id), until: None }],
+            E::MemberBound { user_id } => {
+                vec![Effect::Claim { scope: Membership::ONLY_ONE, key: home(user_id), until: None }]
+            }
             E::MemberReinstated { roles, .. } => seat(roles, 1).collect(),
             E::MemberSuspended { roles, .. } => seat(roles, -1).collect(),
             E::MemberRemoved { user_id, roles, previous_state, .. }
@@ -158,7 +164,7 @@ impl MembershipEvent {
                 let active = *previous_state == MembershipState::Active;
                 let seats = active.then(|| seat(roles, -1)).into_iter().flatten();
                 // Released only where this membership bound the user.
-                let released = Effect::Release { scope: Scope::Home, key: home(user_id) };
+                let released = Effect::Release { scope: Membership::ONLY_ONE, key: home(user_id) };
                 seats.chain(held(roles, -1)).chain([released]).collect()
             }
             E::MemberRolesChanged { roles, previous_roles, scope: RoleScope::Organization, .. } => {
@@ -305,6 +311,15 @@ pub enum MembershipCommand {
 }
 
 impl Membership {
+    /// Users whom one membership binds: where the deployment allows one organization a user.
+    pub const ONLY_ONE: Scope = Scope::global(
+        "home",
+        Taken::State(
+            "this user is a member of another organization, and this service allows one a user: the membership there has \
+             to end first",
+        ),
+    );
+
     /// Whether the member is in.
     pub fn is_active(&self) -> bool {
         self.state == MembershipState::Active
@@ -507,6 +522,43 @@ impl Membership {
 /// The id of the membership that `existing` refers to, for refusals.
 pub fn existing(organization: &crate::ids::OrganizationId, user: &UserId) -> String {
     MembershipId::of(organization, user).to_string()
+}
+
+impl Resource for Membership {
+    const PLACE: Place = Place::WithinOrganization;
+    const LIMIT: Option<Limit> = Some(MEMBERS);
+    const CLAIMS: &'static [Scope] = &[Self::ONLY_ONE];
+    const HAS_KEY: bool = false;
+    const DECIDES_ACCESS: bool = true;
+    const HEADING: Option<&'static str> = Some("members");
+
+    fn destroys_key(_: &MembershipEvent) -> bool {
+        false
+    }
+
+    fn expiry(_: DateTime<Utc>) -> Option<MembershipCommand> {
+        None
+    }
+
+    fn purge(_: DateTime<Utc>) -> Option<MembershipCommand> {
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn facts(&self, _: DateTime<Utc>) -> Vec<(&'static str, String)> {
+        vec![
+            ("user", self.user_id.as_ref().map(ToString::to_string).unwrap_or_default()),
+            ("roles", self.roles.join(", ")),
+            ("state", shown(self.state)),
+        ]
+    }
+
+    fn document_bytes(&self) -> usize {
+        0
+    }
 }
 
 aggregate!(Membership, "Membership", MembershipCommand, MembershipEvent, shape 2, personal []);

@@ -5,9 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Refusal;
-use crate::event::{Field, Kind};
-use crate::guard::{Effect, PROJECTS, Scope};
+use crate::event::{Field, Kind, shown};
+use crate::guard::{Effect, Scope, Taken};
+use crate::resource::{Limit, Place, Resource};
 use crate::{aggregate, text};
+
+/// Live projects.
+pub const PROJECTS: Limit = Limit { name: "projects", maximum_min: 0, maximum_default: None };
 
 /// Where a project stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -111,8 +115,8 @@ impl ProjectEvent {
     /// Which claims and tallies this event changes: the slug and the place are taken while it lives.
     pub fn effects(&self) -> Vec<Effect> {
         use ProjectEvent as E;
-        let claim = |key: &String| Effect::Claim { scope: Scope::ProjectSlug, key: key.clone(), until: None };
-        let release = |key: &String| Effect::Release { scope: Scope::ProjectSlug, key: key.clone() };
+        let claim = |key: &String| Effect::Claim { scope: Project::SLUG, key: key.clone(), until: None };
+        let release = |key: &String| Effect::Release { scope: Project::SLUG, key: key.clone() };
         match self {
             E::ProjectCreated { slug, .. } | E::ProjectRestored { slug, .. } => {
                 vec![claim(slug), Effect::tally(PROJECTS, 1)]
@@ -212,6 +216,10 @@ pub enum ProjectCommand {
 }
 
 impl Project {
+    /// Slugs of an organization's live projects.
+    pub const SLUG: Scope =
+        Scope::of_organization("project_slug", Taken::Exists("slug", "this slug is taken: choose another"));
+
     /// Whether it is there: created and not purged.
     pub fn is_present(&self) -> bool {
         self.exists && !self.purged
@@ -333,6 +341,44 @@ fn object(metadata: Option<Value>) -> Result<Value, Refusal> {
             Ok(metadata)
         }
         Some(_) => Err(Refusal::input("metadata", "metadata is no JSON object: give one like {\"key\": \"value\"}")),
+    }
+}
+
+impl Resource for Project {
+    const PLACE: Place = Place::WithinOrganization;
+    const LIMIT: Option<Limit> = Some(PROJECTS);
+    const CLAIMS: &'static [Scope] = &[Self::SLUG];
+    const HAS_KEY: bool = false;
+    const DECIDES_ACCESS: bool = false;
+    const HEADING: Option<&'static str> = Some("projects");
+
+    fn destroys_key(_: &ProjectEvent) -> bool {
+        false
+    }
+
+    fn expiry(_: DateTime<Utc>) -> Option<ProjectCommand> {
+        None
+    }
+
+    fn purge(at: DateTime<Utc>) -> Option<ProjectCommand> {
+        Some(ProjectCommand::Purge { at })
+    }
+
+    fn is_gone(&self) -> bool {
+        self.purged
+    }
+
+    fn facts(&self, _: DateTime<Utc>) -> Vec<(&'static str, String)> {
+        vec![
+            ("name", Value::from(self.name.as_str()).to_string()),
+            ("slug", self.slug.clone()),
+            ("metadata", self.metadata.to_string()),
+            ("state", shown(self.state)),
+        ]
+    }
+
+    fn document_bytes(&self) -> usize {
+        self.metadata.to_string().len()
     }
 }
 

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Refusal;
 use crate::event::{Field, Kind};
 
+/// Declares the permissions, each with its name for clients and with the built-in roles that have it. The owner has all.
 macro_rules! permissions {
-    ($( $(#[doc = $doc:literal])* $name:ident = $text:literal, )*) => {
+    ($( $(#[doc = $doc:literal])* $name:ident = $text:literal of [$($role:ident)*], )*) => {
         /// What a caller may do in an organization.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Permission { $( $(#[doc = $doc])* $name, )* }
@@ -27,55 +28,20 @@ macro_rules! permissions {
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),*).trim_ascii()),* }
             }
+
+            /// The built-in roles that have it, beside the owner.
+            const fn roles(self) -> &'static [&'static str] {
+                match self { $(Self::$name => &[$(stringify!($role)),*]),* }
+            }
         }
     };
 }
+pub(crate) use permissions;
 
-permissions! {
-    /// See the organization itself, its limits and settings.
-    OrganizationRead = "organization:read",
-    /// Change name, slug, contact and settings.
-    OrganizationUpdate = "organization:update",
-    /// Submit the organization for verification.
-    OrganizationSubmit = "organization:submit",
-    /// Delete and restore the organization.
-    OrganizationDelete = "organization:delete",
-    /// See members.
-    MemberRead = "member:read",
-    /// Invite, resend, revoke.
-    MemberInvite = "member:invite",
-    /// Add a user whom the caller can see.
-    MemberAdd = "member:add",
-    /// Change roles.
-    MemberUpdate = "member:update",
-    /// Suspend and reinstate.
-    MemberSuspend = "member:suspend",
-    /// Remove.
-    MemberRemove = "member:remove",
-    /// See invitations.
-    InvitationRead = "invitation:read",
-    /// See projects.
-    ProjectRead = "project:read",
-    /// Create projects.
-    ProjectCreate = "project:create",
-    /// Change and archive projects.
-    ProjectUpdate = "project:update",
-    /// Delete and restore projects.
-    ProjectDelete = "project:delete",
-    /// Read the audit trail.
-    AuditRead = "audit:read",
-    /// Define, change and remove the organization's own roles.
-    RoleManage = "role:manage",
-    /// See API tokens; never their secrets.
-    TokenRead = "token:read",
-    /// Create and revoke API tokens.
-    TokenManage = "token:manage",
-    /// See webhook endpoints; never their secrets.
-    WebhookRead = "webhook:read",
-    /// Create, change, test and delete webhook endpoints. They receive what `audit:read` lets one read, so what they are
-    /// sent, and where, is for whoever has that too.
-    WebhookManage = "webhook:manage",
-}
+pub use crate::Permission;
+
+// A set of permissions is a number with a bit for each.
+const _: () = assert!(Permission::ALL.len() <= u64::BITS as usize, "a set of permissions needs more bits");
 
 impl Permission {
     /// The permission of this name.
@@ -175,66 +141,25 @@ pub struct Role {
     pub name: &'static str,
     /// For whom it is.
     pub description: &'static str,
-    except: &'static [Permission],
-    only: Option<&'static [Permission]>,
 }
 
 impl Role {
     /// What it permits.
     pub fn permissions(&self) -> Permissions {
-        let allowed = self.only.unwrap_or(Permission::ALL);
-        allowed.iter().copied().filter(|permission| !self.except.contains(permission)).collect()
+        let permits = |permission: &Permission| self.name == OWNER || permission.roles().contains(&self.name);
+        Permission::ALL.iter().copied().filter(permits).collect()
     }
 }
 
 /// The built-in roles, the most powerful first. Their names are closed: a later one is called as no organization can
 /// call a role of its own (say "std.viewer"), so that nobody's role comes to mean something else by an update.
 pub const ROLES: &[Role] = &[
-    Role { name: OWNER, description: "May do everything, and alone may touch other owners.", except: &[], only: None },
-    Role {
-        name: "admin",
-        description: "Runs the organization day by day; cannot delete it.",
-        except: &[Permission::OrganizationDelete],
-        only: None,
-    },
-    Role {
-        name: "billing",
-        description: "Sees the organization, its limits and its members.",
-        except: &[],
-        only: Some(&[Permission::OrganizationRead, Permission::MemberRead]),
-    },
-    Role {
-        name: "auditor",
-        description: "Sees everything, the audit trail included; changes nothing.",
-        except: &[],
-        only: Some(&[
-            Permission::OrganizationRead,
-            Permission::MemberRead,
-            Permission::InvitationRead,
-            Permission::ProjectRead,
-            Permission::AuditRead,
-            Permission::TokenRead,
-            Permission::WebhookRead,
-        ]),
-    },
-    Role {
-        name: "member",
-        description: "Works in projects.",
-        except: &[],
-        only: Some(&[
-            Permission::OrganizationRead,
-            Permission::MemberRead,
-            Permission::ProjectRead,
-            Permission::ProjectCreate,
-            Permission::ProjectUpdate,
-        ]),
-    },
-    Role {
-        name: "guest",
-        description: "Sees the organization and its projects.",
-        except: &[],
-        only: Some(&[Permission::OrganizationRead, Permission::ProjectRead]),
-    },
+    Role { name: OWNER, description: "May do everything, and alone may touch other owners." },
+    Role { name: "admin", description: "Runs the organization day by day; cannot delete it." },
+    Role { name: "billing", description: "Sees the organization, its limits and its members." },
+    Role { name: "auditor", description: "Sees everything, the audit trail included; changes nothing." },
+    Role { name: "member", description: "Works in projects." },
+    Role { name: "guest", description: "Sees the organization and its projects." },
 ];
 
 /// The built-in role of this name.
@@ -319,6 +244,15 @@ mod tests {
             assert!(crate::text::role_name("name", role.name).is_err(), "{} may be somebody's own role", role.name);
         }
         assert!(crate::text::role_name("name", "std.viewer").is_err(), "there are names for later ones");
+    }
+
+    #[test]
+    fn permissions_name_roles_that_there_are() {
+        for permission in Permission::ALL {
+            for name in permission.roles() {
+                assert!(role(name).is_some(), "{permission} is of {name:?}, which is no built-in role");
+            }
+        }
     }
 
     #[test]

@@ -1,19 +1,13 @@
 //! Events of any aggregate, as the log stores and reads them.
 
+use cqrs_es::Aggregate;
 use cqrs_es::persist::{EventUpcaster, SerializedEvent};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api_token::ApiTokenEvent;
 use crate::event::{Declared, Descriptor, PersonalVisitor};
 use crate::guard::Effect;
-use crate::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId};
-use crate::invitation::InvitationEvent;
-use crate::membership::MembershipEvent;
-use crate::organization::OrganizationEvent;
-use crate::project::ProjectEvent;
-use crate::user::UserEvent;
-use crate::webhook::WebhookEndpointEvent;
+use crate::resource::Resource;
 
 /// A stored event that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +20,11 @@ pub struct UnreadableEvent {
 }
 
 macro_rules! streams {
-    ($($name:ident($id:ident, $event:ident);)*) => {
+    ($($(#[$doc:meta])* $name:ident: $id:ident = $prefix:literal;)*) => {
         /// The stream of one aggregate.
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum StreamId {
-            $(#[doc = "A stream of this kind."] $name($id),)*
+            $($(#[$doc])* $name(crate::ids::$id),)*
         }
 
         impl StreamId {
@@ -56,8 +50,8 @@ macro_rules! streams {
             }
         }
 
-        $(impl From<$id> for StreamId {
-            fn from(id: $id) -> Self { Self::$name(id) }
+        $(impl From<crate::ids::$id> for StreamId {
+            fn from(id: crate::ids::$id) -> Self { Self::$name(id) }
         })*
 
         /// An event of any aggregate.
@@ -65,7 +59,7 @@ macro_rules! streams {
         #[serde(untagged)]
         #[allow(clippy::large_enum_variant)]
         pub enum Event {
-            $(#[doc = "An event of this aggregate."] $name($event),)*
+            $($(#[$doc])* $name(<crate::$name as Aggregate>::Event),)*
             /// One of an organization that was purged and whose trail's retention is over ([`PRUNED`]): that there was
             /// an event is all that is left of it. Nobody appends it.
             Pruned,
@@ -92,36 +86,32 @@ macro_rules! streams {
             }
         }
 
-        $(impl From<$event> for Event {
-            fn from(event: $event) -> Self { Self::$name(event) }
+        $(impl From<<crate::$name as Aggregate>::Event> for Event {
+            fn from(event: <crate::$name as Aggregate>::Event) -> Self { Self::$name(event) }
         })*
 
         /// The declarations of all events, in order.
         pub fn descriptors() -> impl Iterator<Item = &'static Descriptor> {
-            [$($event::DESCRIPTORS),*].into_iter().flatten()
+            [$(<<crate::$name as Aggregate>::Event as Declared>::DESCRIPTORS),*].into_iter().flatten()
+        }
+
+        /// The declarations of the events that belong to an organization, in order.
+        pub fn descriptors_of_organizations() -> impl Iterator<Item = &'static Descriptor> {
+            let own = [$((
+                <crate::$name as Resource>::PLACE.is_of_organization(),
+                <<crate::$name as Aggregate>::Event as Declared>::DESCRIPTORS,
+            )),*];
+            own.into_iter().filter(|(of_organization, _)| *of_organization).flat_map(|(_, events)| events)
         }
     };
 }
 
-streams! {
-    Organization(OrganizationId, OrganizationEvent);
-    Membership(MembershipId, MembershipEvent);
-    Invitation(InvitationId, InvitationEvent);
-    Project(ProjectId, ProjectEvent);
-    User(UserId, UserEvent);
-    ApiToken(ApiTokenId, ApiTokenEvent);
-    WebhookEndpoint(WebhookEndpointId, WebhookEndpointEvent);
-}
+crate::for_each_resource!(streams);
 
 /// What takes the place of an event's declaration once it was pruned. It is no event that anybody reads of: the readers
 /// of trails, feeds and exports leave it out.
 pub static PRUNED: Descriptor =
     Descriptor { name: "Pruned", version: "1.0", description: "The content of this event was removed.", fields: &[] };
-
-/// The declarations of the events that belong to an organization, in order.
-pub fn descriptors_of_organizations() -> impl Iterator<Item = &'static Descriptor> {
-    descriptors().filter(|event| !UserEvent::DESCRIPTORS.iter().any(|own| own.name == event.name))
-}
 
 /// What turns older shapes of events into today's, in order. An event whose shape changes gets a new version in
 /// its declaration and an entry here; its old golden JSON stays and must still be read.
@@ -130,17 +120,6 @@ pub fn upcasters() -> Vec<Box<dyn EventUpcaster>> {
 }
 
 impl Event {
-    /// Whether the key of what its stream is about (a person, an invitee, an organization's contact) is destroyed in the
-    /// commit that records it.
-    pub fn destroys_key(&self) -> bool {
-        matches!(
-            self,
-            Self::User(UserEvent::UserErased { .. })
-                | Self::Invitation(InvitationEvent::InviteeErased { .. })
-                | Self::Organization(OrganizationEvent::OrgPurged { .. })
-        )
-    }
-
     /// Reads a stored event, bringing an older version up to date with `upcasters`.
     pub fn from_stored(
         stream: &StreamId,

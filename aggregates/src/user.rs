@@ -1,12 +1,14 @@
 //! A user: an (issuer, subject) that has called, with what its tokens say of it, and whether it is let in.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
-use crate::guard::{Effect, Scope};
+use crate::guard::{Effect, Scope, Taken};
 use crate::ids::UserId;
 use crate::personal::{Digest, Personal, readable};
+use crate::resource::{Limit, Place, Resource};
 use crate::{aggregate, text};
 
 /// Whether the user is let in.
@@ -104,11 +106,11 @@ impl UserEvent {
     pub fn effects(&self) -> Vec<Effect> {
         match self {
             Self::UserRegistered { identity_claim, .. } => {
-                vec![Effect::Claim { scope: Scope::Identity, key: identity_claim.0.clone(), until: None }]
+                vec![Effect::Claim { scope: User::IDENTITY, key: identity_claim.0.clone(), until: None }]
             }
             // The same person coming back is somebody new.
             Self::UserErased { identity_claim, .. } => {
-                vec![Effect::Release { scope: Scope::Identity, key: identity_claim.0.clone() }]
+                vec![Effect::Release { scope: User::IDENTITY, key: identity_claim.0.clone() }]
             }
             Self::UserProfileChanged { .. }
             | Self::UserHeld { .. }
@@ -191,6 +193,9 @@ pub enum UserCommand {
 }
 
 impl User {
+    /// (issuer, subject) of users, by keyed hash.
+    pub const IDENTITY: Scope = Scope::global("identity", Taken::Exists("userId", "this user is registered already"));
+
     /// The events that `command` makes of this state.
     pub fn decide(&self, command: UserCommand) -> Result<Vec<UserEvent>, Refusal> {
         match command {
@@ -300,6 +305,39 @@ fn personal(id: &UserId, profile: Profile) -> (Option<Personal>, Option<Personal
     let email = profile.email.and_then(|email| text::email("email", &email).ok());
     let name = profile.display_name.and_then(|name| text::name("name", &name).ok());
     (email.map(|email| Personal::new(id.as_ref(), email)), name.map(|name| Personal::new(id.as_ref(), name)))
+}
+
+impl Resource for User {
+    const PLACE: Place = Place::Outside;
+    const LIMIT: Option<Limit> = None;
+    const CLAIMS: &'static [Scope] = &[Self::IDENTITY];
+    const HAS_KEY: bool = true;
+    const DECIDES_ACCESS: bool = false;
+    const HEADING: Option<&'static str> = None;
+
+    fn destroys_key(event: &UserEvent) -> bool {
+        matches!(event, UserEvent::UserErased { .. })
+    }
+
+    fn expiry(_: DateTime<Utc>) -> Option<UserCommand> {
+        None
+    }
+
+    fn purge(_: DateTime<Utc>) -> Option<UserCommand> {
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn facts(&self, _: DateTime<Utc>) -> Vec<(&'static str, String)> {
+        vec![]
+    }
+
+    fn document_bytes(&self) -> usize {
+        0
+    }
 }
 
 aggregate!(User, "User", UserCommand, UserEvent, shape 3, personal [email, display_name]);

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
 use crate::event::{Field, Kind};
-use crate::guard::{Effect, WEBHOOKS};
+use crate::guard::{Effect, Scope};
 use crate::ids::EventId;
+use crate::resource::{Limit, Place, Resource};
 use crate::{aggregate, stream, text};
+
+/// Webhook endpoints.
+pub const WEBHOOKS: Limit = Limit { name: "webhooks", maximum_min: 0, maximum_default: Some(100) };
 
 /// The longest URL, in bytes.
 pub const URL_BYTES_MAX: usize = 2_048;
@@ -558,6 +562,39 @@ pub fn patterns(given: &[String]) -> Result<Vec<String>, Refusal> {
         }
     }
     Ok(kept)
+}
+
+impl Resource for WebhookEndpoint {
+    const PLACE: Place = Place::WithinOrganization;
+    const LIMIT: Option<Limit> = Some(WEBHOOKS);
+    const CLAIMS: &'static [Scope] = &[];
+    const HAS_KEY: bool = false;
+    const DECIDES_ACCESS: bool = false;
+    const HEADING: Option<&'static str> = None;
+
+    fn destroys_key(_: &WebhookEndpointEvent) -> bool {
+        false
+    }
+
+    fn expiry(_: DateTime<Utc>) -> Option<WebhookEndpointCommand> {
+        None
+    }
+
+    fn purge(_: DateTime<Utc>) -> Option<WebhookEndpointCommand> {
+        None
+    }
+
+    fn is_gone(&self) -> bool {
+        self.deleted
+    }
+
+    fn facts(&self, _: DateTime<Utc>) -> Vec<(&'static str, String)> {
+        vec![]
+    }
+
+    fn document_bytes(&self) -> usize {
+        0
+    }
 }
 
 aggregate!(WebhookEndpoint, "WebhookEndpoint", WebhookEndpointCommand, WebhookEndpointEvent, shape 1, personal []);

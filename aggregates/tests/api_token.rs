@@ -5,12 +5,11 @@
 mod common;
 
 use aggregates::api_token::{
-    ApiTokenCommand as Command, ApiTokenEvent as Event, ApiTokenState, Creator, LIFETIME_DAYS_MAX,
+    ApiTokenCommand as Command, ApiTokenEvent as Event, ApiTokenState, Creator, LIFETIME_DAYS_MAX, TOKENS,
 };
-use aggregates::guard::TOKENS;
 use aggregates::ids::{ApiTokenId, Id};
 use aggregates::roles::Permissions;
-use aggregates::{Actor, ApiToken, Effect, Refusal, Scope};
+use aggregates::{Actor, ApiToken, Effect, Refusal};
 use chrono::{DateTime, Utc};
 use common::{at, check_table, digest, endless_reason, fold, given, holder_of, outcome, refused_input, roles, user};
 
@@ -150,10 +149,10 @@ fn a_token_permits_something_only_while_it_lives() {
 #[test]
 fn a_living_token_is_found_by_its_secret_and_counted() {
     let key = digest("secret").0;
-    let claim = Effect::Claim { scope: Scope::ApiToken, key: key.clone(), until: Some(at(5)) };
+    let claim = Effect::Claim { scope: ApiToken::SECRET, key: key.clone(), until: Some(at(5)) };
     assert_eq!(created(&["project:read"], Some(at(5))).effects(), [claim, Effect::tally(TOKENS, 1)]);
     for end in [revoked(1), expired(5)] {
-        let release = Effect::Release { scope: Scope::ApiToken, key: key.clone() };
+        let release = Effect::Release { scope: ApiToken::SECRET, key: key.clone() };
         assert_eq!(end.effects(), [release, Effect::tally(TOKENS, -1)]);
     }
 }

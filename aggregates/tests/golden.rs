@@ -22,8 +22,8 @@ use aggregates::status::{Lifecycle, Verification};
 use aggregates::user::{UserEvent, UserState};
 use aggregates::webhook::{WebhookContent, WebhookEndpointEvent, WebhookOrdering};
 use aggregates::{
-    Actor, ApiToken, Declared, Descriptor, Event, Invitation, Membership, Organization, Personal, Project, Snapshot,
-    StreamId, User, WebhookEndpoint, descriptors, upcasters,
+    Actor, ApiToken, Declared, Descriptor, Effect, Event, Invitation, Membership, Organization, Personal, Project,
+    Scope, Snapshot, StreamId, User, WebhookEndpoint, descriptors, upcasters,
 };
 use common::{at, digest, invitation, membership, organization, roles, user};
 use cqrs_es::persist::{EventUpcaster, SemanticVersionEventUpcaster};
@@ -941,4 +941,36 @@ fn an_upcaster_leaves_other_events_alone() {
     let (_, event) = sample("OrgSlugChanged").unwrap();
     let text = serde_json::to_string(&event).unwrap();
     assert_eq!(Event::from_stored(&stream, "OrgSlugChanged", "0.1", &text, &old_upcasters()).unwrap(), event);
+}
+
+// ---------------------------------------------------------------- the list of aggregates
+
+#[test]
+fn every_claim_is_in_a_registered_scope() {
+    for (stream, event) in samples() {
+        let name = event.descriptor().name;
+        for effect in event.effects() {
+            if let Effect::Claim { scope, .. } | Effect::Release { scope, .. } = effect {
+                assert_eq!(
+                    Scope::named(scope.as_str()),
+                    Some(scope),
+                    "{name} claims in {}, which no CLAIMS of {} names",
+                    scope.as_str(),
+                    stream.aggregate_type()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_two_aggregates_have_a_name_in_common() {
+    let prefixes = aggregates::ids::PREFIXES.iter().map(|prefix| (*prefix).to_owned());
+    let events = descriptors().map(|event| event.name.to_owned());
+    let limits = aggregates::limits().map(|limit| limit.name.to_owned());
+    let scopes = aggregates::resource::scopes().map(|scope| scope.as_str().to_owned());
+    for names in [prefixes.collect::<Vec<_>>(), events.collect(), limits.collect(), scopes.collect()] {
+        let distinct: BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+    }
 }

@@ -6,10 +6,10 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use aggregates::guard::MEMBERS;
 use aggregates::invitation::{InvitationCommand as Command, InvitationEvent as Event, InvitationState, Recipient};
 use aggregates::membership::Grantor;
-use aggregates::{Actor, Declared, Digest, Effect, Invitation, Personal, Refusal, Scope};
+use aggregates::membership::MEMBERS;
+use aggregates::{Actor, Declared, Digest, Effect, Invitation, Personal, Refusal};
 use common::{
     at, check_table, digest, endless_reason, fold, given, holder_of, invitation, membership, outcome, refused_input,
     roles, user,
@@ -419,7 +419,7 @@ fn a_refusal_names_the_state_as_clients_see_it() {
 #[test]
 fn each_event_says_how_it_holds_the_address_and_the_seat() {
     let key = digest("ada@example.com").0;
-    let scope = Scope::OpenInvitation;
+    let scope = Invitation::ADDRESS;
     let claim = |hour| Effect::Claim { scope, key: key.clone(), until: Some(at(hour)) };
     let release = || Effect::Release { scope, key: key.clone() };
     let seat = |by| Effect::tally(MEMBERS, by);

@@ -10,11 +10,11 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use aggregates::api_token::{ApiTokenCommand, Creator};
-use aggregates::guard::{MEMBERS, OWNERS, PROJECTS};
+use aggregates::guard::OWNERS;
 use aggregates::ids::{ApiTokenId, EventId, Id, ProjectId, WebhookEndpointId};
 use aggregates::invitation::{InvitationCommand, InvitationState, Recipient};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipSource, MembershipState};
-use aggregates::organization::{LIMITS, LimitChange, Limits, OrganizationCommand, OrganizationEvent};
+use aggregates::organization::{LimitChange, Limits, OrganizationCommand, OrganizationEvent};
 use aggregates::project::{ProjectCommand, ProjectState};
 use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::{Lifecycle, Review};
@@ -36,6 +36,9 @@ use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
+
+const MEMBERS: &str = aggregates::membership::MEMBERS.name;
+const PROJECTS: &str = aggregates::project::PROJECTS.name;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
@@ -118,7 +121,11 @@ fn grantor() -> impl Strategy<Value = Grantor> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    btree_map(select(&LIMITS[..]).prop_map(str::to_owned), proptest::option::of(0..9u64), 0..=2)
+    btree_map(
+        select(aggregates::limits().collect::<Vec<_>>()).prop_map(|limit| limit.name.to_owned()),
+        proptest::option::of(0..9u64),
+        0..=2,
+    )
 }
 
 fn optional<T: Debug + Clone>(strategy: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {
@@ -722,8 +729,8 @@ impl Ledger {
                     }
                 }
                 // An event that ends a membership does not know whether it bound its user.
-                Effect::Release { scope: Scope::Home, key } => {
-                    let key = (Scope::Home, key);
+                Effect::Release { scope: Membership::ONLY_ONE, key } => {
+                    let key = (Membership::ONLY_ONE, key);
                     self.claims
                         .remove(&key)
                         .filter(|before| before != holder)
@@ -747,7 +754,7 @@ impl Ledger {
                 Effect::Floor { name, floor } => {
                     self.floors.insert(name.to_owned(), floor);
                 }
-                Effect::Reached { name } => assert!(LIMITS.contains(&name.as_str())),
+                Effect::Reached { name } => assert!(aggregates::limits().any(|limit| limit.name == name)),
                 Effect::Vacant { name } => {
                     if self.used(&name) > 0 {
                         return false;
@@ -923,21 +930,21 @@ impl Tenant {
         assert_eq!(ledger.used(PROJECTS), count(live().count()), "live projects");
 
         let invited: BTreeSet<_> = open().map(|it| it.email_claim.clone().unwrap().0).collect();
-        assert_eq!(ledger.keys(Scope::OpenInvitation), invited, "addresses of open invitations");
+        assert_eq!(ledger.keys(Invitation::ADDRESS), invited, "addresses of open invitations");
         assert_eq!(open().count(), invited.len(), "one open invitation an address");
         let slugs: BTreeSet<_> = live().map(|it| it.slug.clone()).collect();
-        assert_eq!(ledger.keys(Scope::ProjectSlug), slugs, "slugs of live projects");
+        assert_eq!(ledger.keys(Project::SLUG), slugs, "slugs of live projects");
         assert_eq!(live().count(), slugs.len(), "one live project a slug");
 
         let place = &self.organization;
         let own =
             |key: Option<&String>| key.filter(|_| place.is_present()).cloned().into_iter().collect::<BTreeSet<_>>();
-        assert_eq!(ledger.keys(Scope::OrganizationSlug), own(Some(&place.slug)), "claimed until purged");
-        assert_eq!(ledger.keys(Scope::ExternalId), own(place.external_id.as_ref()), "claimed until purged");
+        assert_eq!(ledger.keys(Organization::SLUG), own(Some(&place.slug)), "claimed until purged");
+        assert_eq!(ledger.keys(Organization::EXTERNAL_ID), own(place.external_id.as_ref()), "claimed until purged");
         // With the events goes what they set.
         if place.exists && !place.pruned {
-            for limit in LIMITS {
-                assert_eq!(ledger.maxima.get(limit), Some(&place.maximum(limit)), "the maximum of {limit}");
+            for limit in aggregates::limits() {
+                assert_eq!(ledger.maxima.get(limit.name), Some(&place.maximum(limit)), "the maximum of {}", limit.name);
             }
             let floor = u64::from(place.status.lifecycle != Lifecycle::Deleted);
             assert_eq!(ledger.floors.get(OWNERS), Some(&floor), "an owner is left while the organization lives");

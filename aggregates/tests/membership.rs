@@ -6,13 +6,14 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use aggregates::guard::{MEMBERS, OWNERS};
+use aggregates::guard::OWNERS;
 use aggregates::membership::{
-    Grantor, MembershipCommand as Command, MembershipEvent as Event, MembershipSource, MembershipState, existing,
+    Grantor, MEMBERS, MembershipCommand as Command, MembershipEvent as Event, MembershipSource, MembershipState,
+    existing,
 };
 use aggregates::roles::{self, OwnRole, OwnRoles, Permission, Permissions};
 use aggregates::status::Capability;
-use aggregates::{Declared, Effect, Membership, Personal, Refusal, Scope};
+use aggregates::{Declared, Effect, Membership, Personal, Refusal};
 use common::{
     at, check_table, endless_reason, fold, given, holder_of, invitation, kind, organization, outcome, refused_input,
     roles, user,
@@ -562,7 +563,7 @@ fn each_event_says_which_seats_it_takes_and_frees() {
         other => other,
     };
     let home = || user("ada").to_string();
-    let free = || Effect::Release { scope: Scope::Home, key: home() };
+    let free = || Effect::Release { scope: Membership::ONLY_ONE, key: home() };
     let effects = [
         (joined(&["admin"]), vec![seat(1)]),
         (joined(&["owner", "guest"]), vec![seat(1), owner(1)]),
@@ -570,7 +571,7 @@ fn each_event_says_which_seats_it_takes_and_frees() {
         (by_invitation(&["owner"]), vec![owner(1)]),
         (
             Event::MemberBound { user_id: user("ada") },
-            vec![Effect::Claim { scope: Scope::Home, key: home(), until: None }],
+            vec![Effect::Claim { scope: Membership::ONLY_ONE, key: home(), until: None }],
         ),
         (changed(&["guest"], &["admin"]), vec![]),
         (changed(&["guest"], &["owner"]), vec![owner(1)]),

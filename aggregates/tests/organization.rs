@@ -6,10 +6,9 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aggregates::guard::{MEMBERS, OWNERS, PROJECTS, TOKENS, WEBHOOKS};
+use aggregates::guard::OWNERS;
 use aggregates::organization::{
     LimitChange, Limits, OrganizationCommand as Command, OrganizationEvent as Event, SETTINGS_NAMESPACES_MAX,
-    TOKENS_MAX_DEFAULT, WEBHOOKS_MAX_DEFAULT,
 };
 use aggregates::roles::{Permission, Permissions};
 use aggregates::status::{Lifecycle, Review, Verification};
@@ -19,6 +18,11 @@ use common::{
 };
 use cqrs_es::DomainEvent;
 use serde_json::{Value, json};
+
+const MEMBERS: &str = aggregates::membership::MEMBERS.name;
+const PROJECTS: &str = aggregates::project::PROJECTS.name;
+const TOKENS: &str = aggregates::api_token::TOKENS.name;
+const WEBHOOKS: &str = aggregates::webhook::WEBHOOKS.name;
 
 const VERIFICATIONS: [Verification; 6] = [
     Verification::InSetup,
@@ -39,8 +43,8 @@ fn limits(members: Option<u64>, projects: Option<u64>) -> Limits {
 
 /// What is in force by such limits: tokens and webhook endpoints have a maximum where nobody names one.
 fn in_force(members: Option<u64>, projects: Option<u64>) -> Limits {
-    let tokens = (TOKENS.to_owned(), Some(TOKENS_MAX_DEFAULT));
-    let webhooks = (WEBHOOKS.to_owned(), Some(WEBHOOKS_MAX_DEFAULT));
+    let tokens = (TOKENS.to_owned(), Some(100));
+    let webhooks = (WEBHOOKS.to_owned(), Some(100));
     limits(members, projects).into_iter().chain([tokens, webhooks]).collect()
 }
 
@@ -690,7 +694,7 @@ fn a_limit_is_set_lifted_and_given_back_to_the_plan() {
         given::<Organization>(&history).when(set_limit(MEMBERS, value)).then_expect_events(vec![expected.clone()]);
         history.push(expected.clone());
         let Event::OrgLimitSet { maximum, .. } = expected else { panic!("a limit is set") };
-        assert_eq!(fold::<Organization>(&history).maximum(MEMBERS), maximum);
+        assert_eq!(fold::<Organization>(&history).maximum(aggregates::membership::MEMBERS), maximum);
     }
 }
 
@@ -746,7 +750,10 @@ fn a_plan_change_carries_the_figures_and_keeps_what_operators_set() {
 
     let organization: Organization = fold(&[history[0].clone(), history[1].clone(), changed]);
     assert_eq!(organization.plan, "big");
-    assert_eq!((organization.maximum(MEMBERS), organization.maximum(PROJECTS)), (None, Some(10)));
+    assert_eq!(
+        (organization.maximum(aggregates::membership::MEMBERS), organization.maximum(aggregates::project::PROJECTS)),
+        (None, Some(10))
+    );
 }
 
 #[test]
@@ -845,7 +852,6 @@ fn floor(floor: u64) -> Effect {
 
 /// Each event that changes claims, tallies, maxima or floors, with what it changes.
 fn effects() -> Vec<(Event, Vec<Effect>)> {
-    use Scope::{ExternalId, OrganizationSlug};
     let renamed = Event::OrgSlugChanged { slug: "new".into(), previous_slug: "acme".into(), reason: why() };
     let external = Event::OrgExternalIdChanged {
         external_id: Some("crm-8".into()),
@@ -864,28 +870,28 @@ fn effects() -> Vec<(Event, Vec<Effect>)> {
         (
             created(),
             vec![
-                claim(OrganizationSlug, "acme"),
-                claim(ExternalId, "crm-7"),
+                claim(Organization::SLUG, "acme"),
+                claim(Organization::EXTERNAL_ID, "crm-7"),
                 maximum(MEMBERS, Some(5)),
                 maximum(PROJECTS, None),
-                maximum(TOKENS, Some(TOKENS_MAX_DEFAULT)),
-                maximum(WEBHOOKS, Some(WEBHOOKS_MAX_DEFAULT)),
+                maximum(TOKENS, Some(100)),
+                maximum(WEBHOOKS, Some(100)),
                 floor(1),
             ],
         ),
-        (renamed, vec![release(OrganizationSlug, "acme"), claim(OrganizationSlug, "new")]),
-        (external, vec![release(ExternalId, "crm-7"), claim(ExternalId, "crm-8")]),
+        (renamed, vec![release(Organization::SLUG, "acme"), claim(Organization::SLUG, "new")]),
+        (external, vec![release(Organization::EXTERNAL_ID, "crm-7"), claim(Organization::EXTERNAL_ID, "crm-8")]),
         (deleted(), vec![floor(0)]),
         (restored(), vec![floor(1)]),
-        (purged(), vec![release(OrganizationSlug, "acme"), release(ExternalId, "crm-7")]),
+        (purged(), vec![release(Organization::SLUG, "acme"), release(Organization::EXTERNAL_ID, "crm-7")]),
         (limit_set(Some(9), Some(5), false), vec![maximum(MEMBERS, Some(9))]),
         (
             plan,
             vec![
                 maximum(MEMBERS, None),
                 maximum(PROJECTS, Some(10)),
-                maximum(TOKENS, Some(TOKENS_MAX_DEFAULT)),
-                maximum(WEBHOOKS, Some(WEBHOOKS_MAX_DEFAULT)),
+                maximum(TOKENS, Some(100)),
+                maximum(WEBHOOKS, Some(100)),
             ],
         ),
         (reached, vec![Effect::Reached { name: PROJECTS.into() }]),
@@ -963,13 +969,13 @@ fn the_effects_of_every_event_are_tested() {
 #[test]
 fn what_has_no_external_id_claims_and_frees_none() {
     let gone = Event::OrgPurged { slug: "acme".into(), external_id: None };
-    assert_eq!(gone.effects(), vec![release(Scope::OrganizationSlug, "acme")]);
+    assert_eq!(gone.effects(), vec![release(Organization::SLUG, "acme")]);
     let first =
         Event::OrgExternalIdChanged { external_id: Some("crm-1".into()), previous_external_id: None, reason: why() };
-    assert_eq!(first.effects(), vec![claim(Scope::ExternalId, "crm-1")]);
+    assert_eq!(first.effects(), vec![claim(Organization::EXTERNAL_ID, "crm-1")]);
     let cleared =
         Event::OrgExternalIdChanged { external_id: None, previous_external_id: Some("crm-1".into()), reason: why() };
-    assert_eq!(cleared.effects(), vec![release(Scope::ExternalId, "crm-1")]);
+    assert_eq!(cleared.effects(), vec![release(Organization::EXTERNAL_ID, "crm-1")]);
 }
 
 #[test]

@@ -6,9 +6,8 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use aggregates::guard::PROJECTS;
-use aggregates::project::{ProjectCommand as Command, ProjectEvent as Event, ProjectState};
-use aggregates::{Declared, Effect, Project, Refusal, Scope, text};
+use aggregates::project::{PROJECTS, ProjectCommand as Command, ProjectEvent as Event, ProjectState};
+use aggregates::{Declared, Effect, Project, Refusal, text};
 use common::{at, check_table, endless_reason, fold, given, outcome, refused_input};
 use cqrs_es::DomainEvent;
 use serde_json::{Value, json};
@@ -287,8 +286,8 @@ fn a_restored_project_is_not_purged_at_the_old_time() {
 
 #[test]
 fn each_event_says_which_slug_and_place_it_takes() {
-    let claim = |key: &str| Effect::Claim { scope: Scope::ProjectSlug, key: key.into(), until: None };
-    let release = |key: &str| Effect::Release { scope: Scope::ProjectSlug, key: key.into() };
+    let claim = |key: &str| Effect::Claim { scope: Project::SLUG, key: key.into(), until: None };
+    let release = |key: &str| Effect::Release { scope: Project::SLUG, key: key.into() };
     let effects = [
         (created(), vec![claim("web"), Effect::tally(PROJECTS, 1)]),
         (Event::ProjectRenamed { name: "B".into(), previous_name: "A".into(), reason: why() }, vec![]),

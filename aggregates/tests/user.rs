@@ -5,7 +5,7 @@
 mod common;
 
 use aggregates::user::{Profile, UserCommand as Command, UserEvent as Event, UserState};
-use aggregates::{Effect, Personal, Refusal, Scope, User};
+use aggregates::{Effect, Personal, Refusal, User};
 use common::{check_table, digest, fold, given, user};
 
 fn own(value: &str) -> Option<Personal> {
@@ -206,7 +206,7 @@ fn an_erased_profile_is_filled_by_the_next_token() {
 
 #[test]
 fn a_registration_claims_the_identity_and_a_profile_claims_nothing() {
-    let claim = Effect::Claim { scope: Scope::Identity, key: digest("4711").0, until: None };
+    let claim = Effect::Claim { scope: User::IDENTITY, key: digest("4711").0, until: None };
     assert_eq!(ada().effects(), vec![claim]);
     assert_eq!(changed((None, None), (None, None)).effects(), vec![]);
 }
@@ -223,7 +223,7 @@ fn who_is_erased_is_nobody_and_whoever_comes_back_is_somebody_else() {
         // The operator's words are under the operator's key.
         reason: Some(Personal::new(user("bob").as_ref(), "asked for it")),
     };
-    assert_eq!(erased.effects(), [Effect::Release { scope: Scope::Identity, key: digest("4711").0 }]);
+    assert_eq!(erased.effects(), [Effect::Release { scope: User::IDENTITY, key: digest("4711").0 }]);
     assert!(aggregates::Event::from(erased.clone()).destroys_key());
     let erase = Command::Erase { email_claims: claims, because };
     given::<User>(&[ada()]).when(erase.clone()).then_expect_events(vec![erased.clone()]);

@@ -6,11 +6,10 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use aggregates::guard::WEBHOOKS;
 use aggregates::ids::{EventId, Id, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::user::UserEvent;
 use aggregates::webhook::{
-    Changes, PATTERNS_MAX, RATE_PER_SECOND_MAX, Secret, Terms, URL_BYTES_MAX, WebhookContent,
+    Changes, PATTERNS_MAX, RATE_PER_SECOND_MAX, Secret, Terms, URL_BYTES_MAX, WEBHOOKS, WebhookContent,
     WebhookEndpointCommand as Command, WebhookEndpointEvent as Event, WebhookEndpointState, WebhookOrdering, wants,
 };
 use aggregates::{Declared, Effect, Refusal, WebhookEndpoint, descriptors_of_organizations, text};

@@ -11,7 +11,7 @@ use tenancy::access::issuer::{BuiltinIssuer, Grant};
 use tenancy::commands::invitations::{AcceptInvitation, By, InviteMember};
 use tenancy::commands::organizations::CreateOrganization;
 use tenancy::commands::projects::CreateProject;
-use tenancy::commands::{Caller, Commands, Conditions, Entity, Person, Principal, Receipt, UseCase};
+use tenancy::commands::{Caller, Commands, Conditions, Person, Principal, Receipt, UseCase};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::{Core, builtin_issuer};
 use uuid::Uuid;
@@ -101,10 +101,7 @@ pub fn project(organization: &OrganizationId, slug: &str) -> CreateProject {
 
 /// The project that a command answered with.
 pub fn project_of(receipt: &Receipt) -> ProjectId {
-    match receipt.entities.first() {
-        Some(Entity::Project(id, _)) => id.clone(),
-        other => panic!("no project: {other:?}"),
-    }
+    receipt.entity::<aggregates::Project>().map(|(id, _)| id).unwrap_or_else(|| panic!("no project: {receipt:?}"))
 }
 
 /// A token of the built-in issuer for this address.
@@ -166,7 +163,7 @@ async fn tenant(core: &Core, users: &[Caller], number: usize, size: Size) -> Ten
         source: MembershipSource::Founder,
     };
     let created = accept(commands, &owner, &create).await;
-    let Some(Entity::Organization(id, _)) = created.entities.first().cloned() else { panic!("no organization") };
+    let Some((id, _)) = created.entity::<aggregates::Organization>() else { panic!("no organization") };
     let invite = |email: String| InviteMember {
         organization: id.clone(),
         email,

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use crate::Projection;
+use crate::fold::Outbox;
 use crate::rebuild::{REBUILD_LOCKS, unfinished};
 
 /// What events are found by.
@@ -65,7 +66,29 @@ fn terms(recorded: &Recorded) -> Vec<i64> {
     terms
 }
 
-pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
+/// The audit trail is complete without it, so nobody waits for it.
+pub const IS_SHOWN: bool = false;
+/// Whether something comes of its events that is kept nowhere else.
+pub const HAS_OUTBOX: bool = false;
+/// It holds hashes.
+pub const PERSONAL: &[(&str, &str)] = &[];
+
+/// It reads events of every kind.
+pub fn reads(_: &str) -> bool {
+    true
+}
+
+/// It shows nothing that is purged by itself.
+pub fn purged_from() -> Option<&'static str> {
+    None
+}
+
+/// The rows are as true as the log, and making them again changes nothing.
+pub async fn forget(_: &mut PgConnection, _: &[&str]) -> Result<(), sqlx::Error> {
+    Ok(())
+}
+
+pub async fn apply(connection: &mut PgConnection, events: &[&Recorded], _: &Outbox<'_>) -> Result<(), sqlx::Error> {
     let row = |recorded: &&Recorded| {
         let place = (recorded.partition, recorded.offset);
         terms(recorded).into_iter().map(move |term| (term, place))
@@ -106,7 +129,7 @@ pub async fn forget_terms(
     let mut held = pool.begin().await?;
     let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock_shared($1, $2)")
         .bind(REBUILD_LOCKS)
-        .bind(Projection::Audit as i32)
+        .bind(Projection::Audit.lock())
         .fetch_one(&mut *held)
         .await?;
     if !free || unfinished(pool).await?.contains(&Projection::Audit) {

@@ -165,7 +165,7 @@ pub enum Reach {
 /// How all read models stand to these offsets, by the database.
 pub async fn reached(pool: &PgPool, wanted: &BTreeMap<i16, i64>) -> Result<Reach, sqlx::Error> {
     let (partitions, offsets): (Vec<i16>, Vec<i64>) = wanted.iter().unzip();
-    let (names, versions) = names(&Projection::SHOWN);
+    let (names, versions) = names(&Projection::shown().collect::<Vec<_>>());
     let row = sqlx::query!(
         r#"WITH wanted AS (SELECT * FROM unnest($3::smallint[], $4::bigint[]) AS w(number, at)),
                 own AS (SELECT * FROM unnest($1::text[], $2::int[]) AS p(name, version))

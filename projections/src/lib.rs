@@ -19,6 +19,7 @@ mod members;
 mod organizations;
 mod parked;
 mod projects;
+mod read_model;
 pub mod rebuild;
 mod runtime;
 mod source;
@@ -28,8 +29,8 @@ mod users;
 mod verify;
 mod webhooks;
 
-use aggregates::organization::OrganizationEvent;
-use aggregates::{Event, Recorded};
+use aggregates::Recorded;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use fold::Outbox;
@@ -47,146 +48,130 @@ pub use webhooks::{lock_endpoints, make_due, try_lock_endpoints};
 /// The most events in one transaction.
 const BATCH_EVENTS_MAX: i64 = 4_000;
 
-/// A read model that is made from the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Projection {
+macro_rules! projections {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $module:ident version $version:literal;)*) => {
+        /// A read model that is made from the log.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Projection { $($(#[$doc])* $name = $number,)* }
+
+        impl Projection {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The name, as operators and the database know it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($module),)* }
+            }
+
+            /// The version of its tables.
+            pub const fn version(self) -> i32 {
+                match self { $(Self::$name => $version,)* }
+            }
+
+            /// The number of its advisory lock, which several versions of the program share: it never changes.
+            const fn lock(self) -> i32 {
+                self as i32
+            }
+
+            /// Whether lists are read from it. The audit trail is complete without its index, so nobody waits for that.
+            const fn is_shown(self) -> bool {
+                match self { $(Self::$name => $module::IS_SHOWN,)* }
+            }
+
+            /// Whether something comes of its events that is kept nowhere else; see [`Outbox`].
+            const fn has_outbox(self) -> bool {
+                match self { $(Self::$name => $module::HAS_OUTBOX,)* }
+            }
+
+            /// Whether events of streams of this kind change its tables.
+            fn reads(self, aggregate_type: &str) -> bool {
+                match self { $(Self::$name => $module::reads(aggregate_type),)* }
+            }
+
+            /// Columns, by table, of which may be said that they differ, but not what is in them.
+            const fn personal(self) -> &'static [(&'static str, &'static str)] {
+                match self { $(Self::$name => $module::PERSONAL,)* }
+            }
+
+            /// The table in which deleted things wait to be purged, if there is one.
+            fn purged_from(self) -> Option<&'static str> {
+                match self { $(Self::$name => $module::purged_from(),)* }
+            }
+
+            /// Applies events of any partitions, those of a partition in order, to the tables; what else comes of them is
+            /// for the outbox to say.
+            async fn apply(
+                self,
+                connection: &mut PgConnection,
+                events: &[&Recorded],
+                outbox: &Outbox<'_>,
+            ) -> Result<(), sqlx::Error> {
+                match self { $(Self::$name => $module::apply(connection, events, outbox).await,)* }
+            }
+
+            /// Removes the rows of an organization, or of a user.
+            async fn forget(self, connection: &mut PgConnection, owner: &str) -> Result<(), sqlx::Error> {
+                match self { $(Self::$name => $module::forget(connection, &[owner]).await,)* }
+            }
+        }
+    };
+}
+
+// The numbers are those of locks: a new projection takes the next one, and nobody else's.
+projections! {
     /// Organizations and their settings.
-    Organizations,
+    Organizations = 0, organizations version 1;
     /// Members.
-    Members,
+    Members = 1, members version 1;
     /// Invitations.
-    Invitations,
+    Invitations = 2, invitations version 1;
     /// Projects.
-    Projects,
+    Projects = 3, projects version 1;
     /// Users.
-    Users,
+    Users = 4, users version 1;
     /// API tokens.
-    ApiTokens,
+    ApiTokens = 5, api_tokens version 1;
     /// By what events are found.
-    Audit,
+    Audit = 6, audit version 1;
     /// Webhook endpoints; it writes what is to be sent to them besides.
-    Webhooks,
+    Webhooks = 7, webhooks version 1;
 }
 
 impl Projection {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Organizations,
-        Self::Members,
-        Self::Invitations,
-        Self::Projects,
-        Self::Users,
-        Self::ApiTokens,
-        Self::Audit,
-        Self::Webhooks,
-    ];
-
-    /// Those that lists are read from. The audit trail is complete without its index, so nobody waits for that.
-    pub const SHOWN: [Self; 7] = [
-        Self::Organizations,
-        Self::Members,
-        Self::Invitations,
-        Self::Projects,
-        Self::Users,
-        Self::ApiTokens,
-        Self::Webhooks,
-    ];
-
-    /// The name, as operators and the database know it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Organizations => "organizations",
-            Self::Members => "members",
-            Self::Invitations => "invitations",
-            Self::Projects => "projects",
-            Self::Users => "users",
-            Self::ApiTokens => "api_tokens",
-            Self::Webhooks => "webhooks",
-            Self::Audit => "audit",
-        }
-    }
-
-    /// The version of its tables.
-    pub const fn version(self) -> i32 {
-        match self {
-            Self::Organizations
-            | Self::Members
-            | Self::Invitations
-            | Self::Projects
-            | Self::Users
-            | Self::ApiTokens
-            | Self::Webhooks
-            | Self::Audit => 1,
-        }
+    /// Those that lists are read from.
+    pub fn shown() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|projection| projection.is_shown())
     }
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|projection| projection.name() == name)
-    }
-
-    /// Whether something comes of its events that is kept nowhere else; see [`Outbox`].
-    const fn has_outbox(self) -> bool {
-        matches!(self, Self::Webhooks)
-    }
-
-    /// Whether events of streams of this kind change its tables.
-    fn reads(self, aggregate_type: &str) -> bool {
-        match self {
-            Self::Organizations => aggregate_type == "Organization",
-            // What was purged with its organization goes.
-            Self::Members => ["Organization", "Membership"].contains(&aggregate_type),
-            Self::Invitations => ["Organization", "Invitation"].contains(&aggregate_type),
-            Self::Projects => ["Organization", "Project"].contains(&aggregate_type),
-            Self::Users => aggregate_type == "User",
-            Self::ApiTokens => ["Organization", "ApiToken"].contains(&aggregate_type),
-            // Any event of an organization may be wanted.
-            Self::Webhooks => aggregate_type != "User",
-            Self::Audit => true,
-        }
+        Self::ALL.iter().copied().find(|projection| projection.name() == name)
     }
 
     /// The database schema that this version's tables lie in.
     pub fn schema(self) -> String {
         format!("{}_{}", self.name(), self.version())
     }
-
-    /// Applies events of any partitions, those of a partition in order, to the tables; what else comes of them is for
-    /// the outbox to say.
-    async fn apply(
-        self,
-        connection: &mut PgConnection,
-        events: &[&Recorded],
-        outbox: &Outbox<'_>,
-    ) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Organizations => organizations::apply(connection, events).await,
-            Self::Members => members::apply(connection, events).await,
-            Self::Invitations => invitations::apply(connection, events).await,
-            Self::Projects => projects::apply(connection, events).await,
-            Self::Users => users::apply(connection, events).await,
-            Self::ApiTokens => api_tokens::apply(connection, events).await,
-            Self::Webhooks => webhooks::apply(connection, events, outbox).await,
-            Self::Audit => audit::apply(connection, events).await,
-        }
-    }
 }
 
-impl Projection {
-    /// Removes the rows of an organization, or of a user.
-    async fn forget(self, connection: &mut PgConnection, owner: &str) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Organizations => organizations::forget(connection, &[owner]).await,
-            Self::Members => members::forget(connection, &[owner]).await,
-            Self::Invitations => invitations::forget(connection, &[owner]).await,
-            Self::Projects => projects::forget(connection, &[owner]).await,
-            Self::Users => users::forget(connection, &[owner]).await,
-            Self::ApiTokens => api_tokens::forget(connection, &[owner]).await,
-            Self::Webhooks => webhooks::forget(connection, &[owner]).await,
-            // The rows are as true as the log, and making them again changes nothing.
-            Self::Audit => Ok(()),
-        }
-    }
+/// What was deleted and may be gone for good at `now`, by when and by id, after this place.
+pub async fn due_for_purge(
+    pool: &sqlx::PgPool,
+    now: DateTime<Utc>,
+    after: &(DateTime<Utc>, String),
+    limit: i64,
+) -> Result<Vec<(DateTime<Utc>, String)>, sqlx::Error> {
+    let tables = Projection::ALL.iter().filter_map(|projection| projection.purged_from());
+    let parts: Vec<String> = tables
+        .map(|table| {
+            format!(
+                "(SELECT purge_at, id FROM {table} WHERE purge_at <= $1 AND (purge_at, id) > ($2, $3)
+                  ORDER BY purge_at, id LIMIT $4)"
+            )
+        })
+        .collect();
+    let statement = format!("SELECT * FROM ({}) due ORDER BY purge_at, id LIMIT $4", parts.join(" UNION ALL "));
+    sqlx::query_as(&statement).bind(now).bind(after.0).bind(&after.1).bind(limit).fetch_all(pool).await
 }
 
 /// A column of rows, as an array for `unnest`: several times cheaper for the database than rows as JSON.
@@ -197,40 +182,6 @@ macro_rules! column {
 }
 use column;
 
-/// The stored name of a state.
-fn name(state: impl serde::Serialize) -> String {
-    match serde_json::to_value(state) {
-        Ok(serde_json::Value::String(name)) => name,
-        other => unreachable!("states are stored by their names: {other:?}"),
-    }
-}
-
-/// Names of roles, permissions or events as the text of an array. They hold no quotes, commas or braces.
-fn list(roles: &[String]) -> String {
-    let quoted: Vec<String> = roles.iter().map(|role| format!("\"{role}\"")).collect();
-    format!("{{{}}}", quoted.join(","))
-}
-
-/// The ids of streams that `events` do not begin: only those can have rows.
-fn begun_before<'a>(events: impl Iterator<Item = &'a Recorded>) -> Vec<&'a str> {
-    let mut begun = std::collections::HashSet::new();
-    let mut ids = vec![];
-    for recorded in events {
-        let id = recorded.stream.id();
-        if begun.insert(id) && recorded.sequence > 1 {
-            ids.push(id);
-        }
-    }
-    ids
-}
-
-/// The organizations that are gone for good by these events; whatever shows something of them lets it go.
-fn purged<'a>(events: &[&'a Recorded]) -> Vec<&'a str> {
-    let purged =
-        |recorded: &&&Recorded| matches!(&recorded.event, Event::Organization(OrganizationEvent::OrgPurged { .. }));
-    events.iter().filter(purged).map(|recorded| recorded.stream.id()).collect()
-}
-
 /// The search path by which a connection finds the read models of this program's versions.
 pub fn search_path() -> String {
     search_path_with(&[])
@@ -239,9 +190,9 @@ pub fn search_path() -> String {
 /// The search path by which a connection finds the tables of these projections that are being built, and of the
 /// others those that serve.
 fn search_path_with(rebuilt: &[Projection]) -> String {
-    let schemas = Projection::ALL.map(|projection| match rebuilt.contains(&projection) {
+    let schemas = Projection::ALL.iter().map(|projection| match rebuilt.contains(projection) {
         true => format!("{}_next", projection.schema()),
         false => projection.schema(),
     });
-    format!("public,{}", schemas.join(","))
+    format!("public,{}", schemas.collect::<Vec<_>>().join(","))
 }

@@ -1,125 +1,58 @@
 //! Organizations and their settings.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use aggregates::organization::OrganizationEvent;
 use aggregates::personal::readable;
 use aggregates::status::{Lifecycle, Verification};
 use aggregates::{Event, Recorded};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::PgConnection;
-use sqlx::types::Json;
 
-use crate::{column, name};
+use crate::column;
+use crate::fold::Outbox;
+use crate::read_model::{self, Named, read_model};
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Row {
-    id: String,
-    slug: String,
-    name: String,
-    contact_email: Option<String>,
-    external_id: Option<String>,
-    verification: Verification,
-    verification_reason: Option<String>,
-    before_block: Verification,
-    once_verified: bool,
-    lifecycle: Lifecycle,
-    before_deletion: Lifecycle,
-    deleted_by_operator: bool,
-    purge_at: Option<DateTime<Utc>>,
-    plan: String,
-    version: i64,
-    created_at: DateTime<Utc>,
-    partition: i16,
-    offset: i64,
-    /// Purged: its row goes.
-    #[serde(skip)]
-    purged: bool,
+read_model! {
+    organizations of Organization {
+        slug: String,
+        name: String,
+        contact_email: Option<String>,
+        external_id: Option<String>,
+        verification: Named<Verification>,
+        verification_reason: Option<String>,
+        before_block: Named<Verification>,
+        once_verified: bool,
+        lifecycle: Named<Lifecycle>,
+        before_deletion: Named<Lifecycle>,
+        deleted_by_operator: bool,
+        purge_at: Option<DateTime<Utc>>,
+        plan: String,
+    }
+    personal [contact_email, verification_reason]
 }
 
-pub async fn apply(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
-    let own: Vec<&Recorded> = events.iter().copied().filter(|e| matches!(e.event, Event::Organization(_))).collect();
-    let mut rows = load(connection, &own).await?;
-    for recorded in &own {
-        if let Event::Organization(event) = &recorded.event {
-            let row = rows.entry(recorded.stream.id().to_owned()).or_default();
-            if row.offset < recorded.offset {
-                row.apply(recorded, event);
-            }
-        }
-    }
-    let (gone, kept): (Vec<Row>, Vec<Row>) =
-        rows.into_values().filter(|row| !row.id.is_empty()).partition(|row| row.purged);
-    save(connection, &kept).await?;
-    save_settings(connection, &own).await?;
+/// Whether lists are read from it.
+pub const IS_SHOWN: bool = true;
+/// Whether something comes of its events that is kept nowhere else.
+pub const HAS_OUTBOX: bool = false;
+
+/// Whether events of streams of this kind change its tables.
+pub fn reads(aggregate_type: &str) -> bool {
+    read_model::reads::<Row>(aggregate_type)
+}
+
+/// The table in which deleted things wait to be purged.
+pub fn purged_from() -> Option<&'static str> {
+    read_model::purged_from::<Row>()
+}
+
+pub async fn apply(connection: &mut PgConnection, events: &[&Recorded], _: &Outbox<'_>) -> Result<(), sqlx::Error> {
+    read_model::apply::<Row>(connection, events).await?;
+    save_settings(connection, events).await?;
     // One whose trail is half pruned has no row, and may have settings.
-    let gone: Vec<&str> = gone.iter().map(|row| row.id.as_str()).chain(crate::purged(&own)).collect();
-    forget(connection, &gone).await
-}
-
-async fn load(connection: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<String, Row>, sqlx::Error> {
-    let ids = crate::begun_before(events.iter().copied());
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = sqlx::query_scalar!(
-        r#"SELECT to_json(o) AS "row!: Json<Row>" FROM unnest($1::text[]) AS w(id)
-           CROSS JOIN LATERAL (SELECT * FROM organizations WHERE id = w.id) o"#,
-        &ids as &[&str]
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|Json(row)| (row.id.clone(), row)).collect())
-}
-
-async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        r#"INSERT INTO organizations
-           SELECT id, slug, name, contact_email, external_id, verification, verification_reason, before_block, once_verified,
-                  lifecycle, before_deletion, deleted_by_operator, purge_at, plan, version, created_at,
-                  partition, at
-           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[],
-                       $10::text[], $11::text[], $12::boolean[], $13::timestamptz[], $14::text[], $15::bigint[],
-                       $16::timestamptz[], $17::smallint[], $18::bigint[])
-                AS r(id, slug, name, contact_email, external_id, verification, verification_reason, before_block,
-                     once_verified, lifecycle, before_deletion, deleted_by_operator, purge_at, plan, version,
-                     created_at, partition, at)
-           ON CONFLICT (id) DO UPDATE SET
-               slug = EXCLUDED.slug, name = EXCLUDED.name, contact_email = EXCLUDED.contact_email,
-               external_id = EXCLUDED.external_id, verification = EXCLUDED.verification,
-               verification_reason = EXCLUDED.verification_reason, before_block = EXCLUDED.before_block,
-               once_verified = EXCLUDED.once_verified, lifecycle = EXCLUDED.lifecycle,
-               before_deletion = EXCLUDED.before_deletion, deleted_by_operator = EXCLUDED.deleted_by_operator,
-               purge_at = EXCLUDED.purge_at, plan = EXCLUDED.plan,
-               version = EXCLUDED.version, "offset" = EXCLUDED."offset"
-           WHERE organizations."offset" < EXCLUDED."offset""#,
-        column!(rows, |row| row.id.as_str()) as &[&str],
-        column!(rows, |row| row.slug.as_str()) as &[&str],
-        column!(rows, |row| row.name.as_str()) as &[&str],
-        column!(rows, |row| row.contact_email.as_deref()) as &[Option<&str>],
-        column!(rows, |row| row.external_id.as_deref()) as &[Option<&str>],
-        column!(rows, |row| name(row.verification)),
-        column!(rows, |row| row.verification_reason.as_deref()) as &[Option<&str>],
-        column!(rows, |row| name(row.before_block)),
-        column!(rows, |row| row.once_verified),
-        column!(rows, |row| name(row.lifecycle)),
-        column!(rows, |row| name(row.before_deletion)),
-        column!(rows, |row| row.deleted_by_operator),
-        column!(rows, |row| row.purge_at) as &[Option<DateTime<Utc>>],
-        column!(rows, |row| row.plan.as_str()) as &[&str],
-        column!(rows, |row| row.version),
-        column!(rows, |row| row.created_at),
-        column!(rows, |row| row.partition),
-        column!(rows, |row| row.offset)
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    forget(connection, &read_model::purged(events)).await
 }
 
 /// Removes these organizations and their settings.
@@ -127,7 +60,7 @@ pub async fn forget(connection: &mut PgConnection, ids: &[&str]) -> Result<(), s
     if ids.is_empty() {
         return Ok(());
     }
-    sqlx::query!("DELETE FROM organizations WHERE id = ANY($1)", ids as &[&str]).execute(&mut *connection).await?;
+    read_model::forget::<Row>(connection, ids).await?;
     sqlx::query!("DELETE FROM settings WHERE organization_id = ANY($1)", ids as &[&str]).execute(connection).await?;
     Ok(())
 }
@@ -150,7 +83,7 @@ async fn save_settings(connection: &mut PgConnection, events: &[&Recorded]) -> R
         last.iter().filter(|(_, (_, value))| value.is_none()).map(|(key, _)| *key).unzip();
     if !written.is_empty() {
         sqlx::query!(
-            r#"INSERT INTO settings
+            r#"INSERT INTO settings (organization_id, namespace, value, partition, "offset")
                SELECT organization_id, namespace, value::json, partition, at
                FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bigint[])
                     AS r(organization_id, namespace, value, partition, at)
@@ -181,18 +114,14 @@ async fn save_settings(connection: &mut PgConnection, events: &[&Recorded]) -> R
 impl Row {
     fn apply(&mut self, recorded: &Recorded, event: &OrganizationEvent) {
         use OrganizationEvent as E;
-        self.offset = recorded.offset;
-        self.version = recorded.sequence.cast_signed();
         match event {
             E::OrgCreated { name, slug, contact_email, external_id, plan, created_at, limits: _, reason: _ } => {
-                self.id = recorded.stream.id().to_owned();
-                self.partition = recorded.partition;
+                self.begin(recorded, *created_at);
                 self.name = name.clone();
                 self.slug = slug.clone();
                 self.contact_email = readable(contact_email).map(str::to_owned);
                 self.external_id = external_id.clone();
                 self.plan = plan.clone();
-                self.created_at = *created_at;
             }
             E::OrgRenamed { name, .. } => self.name = name.clone(),
             E::OrgSlugChanged { slug, .. } => self.slug = slug.clone(),
@@ -201,7 +130,7 @@ impl Row {
             }
             E::OrgExternalIdChanged { external_id, .. } => self.external_id = external_id.clone(),
             E::OrgBlocked { verification, previous_verification, reason } => {
-                self.before_block = *previous_verification;
+                self.before_block = Named(*previous_verification);
                 self.verified_as(*verification, reason);
             }
             E::OrgSubmitted { verification, reason, .. }
@@ -211,20 +140,20 @@ impl Row {
             | E::OrgReopened { verification, reason, .. }
             | E::OrgReviewRestarted { verification, reason, .. }
             | E::OrgUnblocked { verification, reason, .. } => self.verified_as(*verification, reason),
-            E::OrgDeactivated { .. } => self.lifecycle = Lifecycle::Inactive,
-            E::OrgActivated { .. } => self.lifecycle = Lifecycle::Active,
+            E::OrgDeactivated { .. } => self.lifecycle = Named(Lifecycle::Inactive),
+            E::OrgActivated { .. } => self.lifecycle = Named(Lifecycle::Active),
             E::OrgDeleted { previous_lifecycle, purge_at, by_operator, .. } => {
-                self.before_deletion = *previous_lifecycle;
-                self.lifecycle = Lifecycle::Deleted;
+                self.before_deletion = Named(*previous_lifecycle);
+                self.lifecycle = Named(Lifecycle::Deleted);
                 self.deleted_by_operator = *by_operator;
                 self.purge_at = Some(*purge_at);
             }
             E::OrgRestored { lifecycle, .. } => {
-                self.lifecycle = *lifecycle;
+                self.lifecycle = Named(*lifecycle);
                 self.deleted_by_operator = false;
                 self.purge_at = None;
             }
-            E::OrgPurged { .. } => self.purged = true,
+            E::OrgPurged { .. } => self.gone = true,
             E::OrgPlanChanged { plan, .. } => self.plan = plan.clone(),
             // It has no row any more.
             E::OrgPruned { .. } => {}
@@ -245,7 +174,7 @@ impl Row {
     }
 
     fn verified_as(&mut self, verification: Verification, reason: &Option<String>) {
-        self.verification = verification;
+        self.verification = Named(verification);
         self.once_verified |= verification == Verification::Verified;
         self.verification_reason = reason.clone();
     }

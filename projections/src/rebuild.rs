@@ -89,7 +89,7 @@ pub struct Rebuilder<S> {
 pub async fn unfinished(pool: &PgPool) -> Result<Vec<Projection>, sqlx::Error> {
     let rows = sqlx::query!("SELECT projection, version FROM rebuilds").fetch_all(pool).await?;
     let wanted = |p: &Projection| rows.iter().any(|row| row.projection == p.name() && row.version == p.version());
-    Ok(Projection::ALL.into_iter().filter(wanted).collect())
+    Ok(Projection::ALL.iter().copied().filter(wanted).collect())
 }
 
 impl<S: Source> Rebuilder<S> {
@@ -129,7 +129,7 @@ impl<S: Source> Rebuilder<S> {
         for projection in &projections {
             let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
                 .bind(REBUILD_LOCKS)
-                .bind(*projection as i32)
+                .bind(projection.lock())
                 .fetch_one(&mut control)
                 .await?;
             if !locked {

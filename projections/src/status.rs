@@ -83,7 +83,7 @@ impl Status {
 
 /// How all projections of this program's versions stand, by the database.
 pub async fn status(pool: &PgPool) -> Result<Vec<Status>, sqlx::Error> {
-    let (names, versions) = names(&Projection::ALL);
+    let (names, versions) = names(Projection::ALL);
     let checkpoints = sqlx::query!(
         r#"SELECT c.projection, c.shadow, c.partition, c."offset", COALESCE(h.head, 0) AS "head!",
                   COALESCE(GREATEST(EXTRACT(EPOCH FROM clock_timestamp() - n.recorded_at), 0), 0)::float8 AS "lag_seconds!"
@@ -148,5 +148,5 @@ pub async fn status(pool: &PgPool) -> Result<Vec<Status>, sqlx::Error> {
                 .then_some(RebuildStatus { events: built, of }),
         }
     };
-    Ok(Projection::ALL.into_iter().map(one).collect())
+    Ok(Projection::ALL.iter().copied().map(one).collect())
 }

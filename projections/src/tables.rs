@@ -5,6 +5,8 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::Projection;
+
 /// A table with its columns, as the catalogue describes them, and the columns of its primary key.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Table {
@@ -138,8 +140,10 @@ pub(crate) async fn difference(
     Ok(found.map(|(rows, key, shown, expected)| Difference { table: name.clone(), rows, key, shown, expected }))
 }
 
-/// Columns that hold what is personal: that they differ may be said, but not what is in them.
-const PERSONAL: [&str; 4] = ["email", "name", "contact_email", "verification_reason"];
+/// Whether the column holds what is personal: that it differs may be said, but not what is in it.
+fn is_personal(table: &str, column: &str) -> bool {
+    Projection::ALL.iter().any(|projection| projection.personal().contains(&(table, column)))
+}
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -153,7 +157,7 @@ impl std::fmt::Display for Difference {
                 let differing = columns.filter(|(column, value)| shown.get(column) != Some(value));
                 let described = differing.map(|(column, value)| {
                     let is = shown.get(column).unwrap_or(&Value::Null);
-                    match PERSONAL.contains(&column.as_str()) {
+                    match is_personal(&self.table, column) {
                         true => format!("{column} is another than by the log"),
                         false => format!("{column} is {is}, and by the log {value}"),
                     }

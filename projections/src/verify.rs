@@ -53,7 +53,7 @@ pub async fn verify<S: Source>(
     // A rebuild that swaps meanwhile would put tables under the names that this snapshot does not show.
     sqlx::query("SELECT pg_advisory_lock_shared($1, $2)")
         .bind(REBUILD_LOCKS)
-        .bind(projection as i32)
+        .bind(projection.lock())
         .execute(&mut connection)
         .await?;
     let mut snapshot = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;

@@ -14,14 +14,13 @@ use aggregates::ids::{OrganizationId, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::webhook::{
     Secret, WebhookContent, WebhookEndpointEvent, WebhookEndpointState, WebhookOrdering, rotated, wants,
 };
-use aggregates::{Event, Recorded};
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use aggregates::{Aggregate, Event, Recorded};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
+use crate::column;
 use crate::fold::Outbox;
-use crate::{column, list, name};
+use crate::read_model::{self, Document, Named, ReadModel, list, read_model};
 
 /// The first half of the advisory lock of an endpoint that wants events in order; the second is the hash of its id.
 ///
@@ -63,25 +62,36 @@ pub async fn try_lock_endpoints(
     Ok(locked.into_iter().collect())
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Row {
-    id: String,
-    organization_id: String,
-    url: String,
-    about: Option<String>,
-    patterns: Vec<String>,
-    ordering: WebhookOrdering,
-    content: WebhookContent,
-    rate_per_second: Option<u64>,
-    secrets: Vec<Secret>,
-    state: WebhookEndpointState,
-    disabled_reason: Option<String>,
-    stopped_at: Option<i64>,
-    deleted: bool,
-    version: i64,
-    created_at: DateTime<Utc>,
-    partition: i16,
-    offset: i64,
+read_model! {
+    webhook_endpoints of WebhookEndpoint in organization_id {
+        url: String,
+        about: Option<String>,
+        patterns: Vec<String>,
+        ordering: Named<WebhookOrdering>,
+        content: Named<WebhookContent>,
+        rate_per_second: Option<u64>,
+        secrets: Document<Vec<Secret>>,
+        state: Named<WebhookEndpointState>,
+        disabled_reason: Option<String>,
+        stopped_at: Option<i64>,
+        deleted: bool,
+    }
+    personal []
+}
+
+/// Whether lists are read from it.
+pub const IS_SHOWN: bool = true;
+/// Deliveries are kept nowhere else.
+pub const HAS_OUTBOX: bool = true;
+
+/// Whether events of streams of this kind change its tables: any event of an organization may be wanted.
+pub fn reads(aggregate_type: &str) -> bool {
+    aggregate_type != aggregates::User::TYPE
+}
+
+/// Endpoints that were deleted stay deleted.
+pub fn purged_from() -> Option<&'static str> {
+    read_model::purged_from::<Row>()
 }
 
 /// A delivery that is to be written.
@@ -143,7 +153,7 @@ pub async fn apply(
                 }
             }
             if row.offset < recorded.offset {
-                row.organization_id = organization.to_string();
+                row.follow(recorded);
                 row.apply(recorded, event);
                 changed.insert(row.id.clone());
             }
@@ -153,17 +163,15 @@ pub async fn apply(
         }
         for row in own.values().filter(|row| row.is_sent(recorded)) {
             let Some(id) = delivery_id(&row.id, recorded) else { continue };
-            let in_order = row.ordering == WebhookOrdering::PerSubject;
+            let in_order = row.ordering.0 == WebhookOrdering::PerSubject;
             deliveries.push(Delivery { id, endpoint: row.id.clone(), event: recorded, in_order });
         }
     }
     // What still happens in a purged organization has no row to show it.
     let own = |row: &Row| !row.id.is_empty() && changed.contains(&row.id);
-    save(connection, &rows.into_values().flat_map(HashMap::into_values).filter(own).collect::<Vec<_>>()).await?;
-    let purged = crate::purged(events);
-    if !purged.is_empty() {
-        forget(connection, &purged).await?;
-    }
+    read_model::save(connection, &rows.into_values().flat_map(HashMap::into_values).filter(own).collect::<Vec<_>>())
+        .await?;
+    forget(connection, &read_model::purged(events)).await?;
     // Before anything else of what is sent, as whoever finishes it does.
     let in_order = deliveries.iter().filter(|delivery| delivery.in_order);
     lock_endpoints(connection, &in_order.map(|delivery| delivery.endpoint.as_str()).collect()).await?;
@@ -183,10 +191,7 @@ fn delivery_id(endpoint: &str, recorded: &Recorded) -> Option<WebhookDeliveryId>
 
 /// Removes what is shown of these organizations.
 pub async fn forget(connection: &mut PgConnection, organizations: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query!("DELETE FROM webhook_endpoints WHERE organization_id = ANY($1)", organizations as &[&str])
-        .execute(connection)
-        .await?;
-    Ok(())
+    read_model::forget::<Row>(connection, organizations).await
 }
 
 /// The endpoints that these events are about; and all of their organizations, where something is to be sent.
@@ -200,7 +205,7 @@ async fn load(
         false => events.iter().filter_map(|event| event.organization.as_ref().map(OrganizationId::as_ref)).collect(),
     };
     let own = events.iter().copied().filter(|recorded| matches!(recorded.event, Event::WebhookEndpoint(_)));
-    let ids = crate::begun_before(own);
+    let ids = read_model::begun_before(own);
     if organizations.is_empty() && ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -221,48 +226,6 @@ async fn load(
         rows.entry(row.organization_id.clone()).or_default().insert(row.id.clone(), row);
     }
     Ok(rows)
-}
-
-async fn save(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        r#"INSERT INTO webhook_endpoints
-           SELECT id, organization_id, url, about, patterns::text[], ordering, content, rate_per_second, secrets::json,
-                  state, disabled_reason, stopped_at, deleted, version, created_at, partition, at
-           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-                       $9::text[], $10::text[], $11::text[], $12::bigint[], $13::boolean[], $14::bigint[],
-                       $15::timestamptz[], $16::smallint[], $17::bigint[])
-                AS r(id, organization_id, url, about, patterns, ordering, content, rate_per_second, secrets, state,
-                     disabled_reason, stopped_at, deleted, version, created_at, partition, at)
-           ON CONFLICT (id) DO UPDATE SET
-               url = EXCLUDED.url, about = EXCLUDED.about, patterns = EXCLUDED.patterns, ordering = EXCLUDED.ordering,
-               content = EXCLUDED.content, rate_per_second = EXCLUDED.rate_per_second, secrets = EXCLUDED.secrets,
-               state = EXCLUDED.state, disabled_reason = EXCLUDED.disabled_reason, stopped_at = EXCLUDED.stopped_at,
-               deleted = EXCLUDED.deleted, version = EXCLUDED.version, "offset" = EXCLUDED."offset"
-           WHERE webhook_endpoints."offset" < EXCLUDED."offset""#,
-        column!(rows, |row| row.id.as_str()) as &[&str],
-        column!(rows, |row| row.organization_id.as_str()) as &[&str],
-        column!(rows, |row| row.url.as_str()) as &[&str],
-        column!(rows, |row| row.about.as_deref()) as &[Option<&str>],
-        column!(rows, |row| list(&row.patterns)),
-        column!(rows, |row| name(row.ordering)),
-        column!(rows, |row| name(row.content)),
-        column!(rows, |row| row.rate_per_second.map(u64::cast_signed)) as &[Option<i64>],
-        column!(rows, |row| serde_json::to_string(&row.secrets).unwrap_or_default()),
-        column!(rows, |row| name(row.state)),
-        column!(rows, |row| row.disabled_reason.as_deref()) as &[Option<&str>],
-        column!(rows, |row| row.stopped_at) as &[Option<i64>],
-        column!(rows, |row| row.deleted),
-        column!(rows, |row| row.version),
-        column!(rows, |row| row.created_at),
-        column!(rows, |row| row.partition),
-        column!(rows, |row| row.offset)
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Writes deliveries, under the locks of endpoints that want them in order.
@@ -392,7 +355,7 @@ impl Row {
             (false, true) => false,
             (false, false) => wants(&self.patterns, &recorded.event.descriptor().action()),
         };
-        wanted && !self.deleted && self.state == WebhookEndpointState::Enabled
+        wanted && !self.deleted && self.state.0 == WebhookEndpointState::Enabled
     }
 
     /// Whether nothing is known of its receiver after this event: another one, or the same after a rest.
@@ -429,8 +392,6 @@ impl Row {
 
     fn apply(&mut self, recorded: &Recorded, event: &WebhookEndpointEvent) {
         use WebhookEndpointEvent as E;
-        self.offset = recorded.offset;
-        self.version = recorded.sequence.cast_signed();
         match event {
             E::WebhookCreated {
                 url,
@@ -443,35 +404,33 @@ impl Row {
                 created_at,
                 reason: _,
             } => {
-                self.id = recorded.stream.id().to_owned();
-                self.partition = recorded.partition;
+                self.begin(recorded, *created_at);
                 self.url = url.clone();
                 self.about = about.clone();
                 self.patterns = event_patterns.clone();
-                self.ordering = *ordering;
-                self.content = *content;
+                self.ordering = Named(*ordering);
+                self.content = Named(*content);
                 self.rate_per_second = *rate_per_second;
-                self.secrets = vec![Secret { number: *secret_number, until: None }];
-                self.created_at = *created_at;
+                self.secrets = Document(vec![Secret { number: *secret_number, until: None }]);
             }
             E::WebhookChanged { url, about, event_patterns, ordering, content, rate_per_second, .. } => {
                 self.url = url.clone();
                 self.about = about.clone();
                 self.patterns = event_patterns.clone();
-                self.ordering = *ordering;
-                self.content = *content;
+                self.ordering = Named(*ordering);
+                self.content = Named(*content);
                 self.rate_per_second = *rate_per_second;
             }
             E::WebhookSecretRotated { secret_number, previous_secret_until, reason: _ } => {
-                self.secrets = rotated(std::mem::take(&mut self.secrets), *secret_number, *previous_secret_until);
+                self.secrets.0 = rotated(std::mem::take(&mut self.secrets.0), *secret_number, *previous_secret_until);
             }
             E::WebhookDisabled { automatic: _, reason } => {
-                self.state = WebhookEndpointState::Disabled;
+                self.state = Named(WebhookEndpointState::Disabled);
                 self.disabled_reason = reason.clone();
                 self.stopped_at = Some(sequence(recorded));
             }
             E::WebhookEnabled { reason: _ } => {
-                self.state = WebhookEndpointState::Enabled;
+                self.state = Named(WebhookEndpointState::Enabled);
                 self.disabled_reason = None;
                 self.stopped_at = None;
             }

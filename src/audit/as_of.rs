@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use aggregates::ids::{EventId, InvitationId, MembershipId, OrganizationId, ProjectId};
-use aggregates::{Event, Invitation, Membership, Organization, Project};
+use aggregates::ids::{EventId, InvitationId, OrganizationId};
+use aggregates::{Event, Invitation, Organization, Place, Registered, Resource, State, StreamId};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use quick_cache::Weighter;
@@ -53,16 +53,16 @@ pub enum NoAnswer {
     Log(#[from] LogError),
 }
 
-/// An invitation, and where its address was sealed for.
+/// A part of an organization as it was: a member, an invitation, whatever it shows each of.
 #[derive(Debug, Clone)]
-pub struct SealedInvitation {
+pub struct Part<A> {
+    /// The number of the event that began it.
+    pub begun: u64,
     /// As it was.
-    pub state: Invitation,
+    pub state: A,
+    /// The event that began it: what is personal of the part was sealed for that place.
     event: EventId,
 }
-
-/// A part of an organization, and the number of the event that began it.
-pub type Begun<T> = (u64, T);
 
 /// An organization with what belongs to it, after a number of its events.
 #[derive(Debug, Clone, Default)]
@@ -75,12 +75,8 @@ pub struct Fold {
     pub organization: Organization,
     /// What it used, and its maxima.
     pub tallies: BTreeMap<String, Tally>,
-    /// Everybody who ever was a member.
-    pub members: HashMap<MembershipId, Begun<Membership>>,
-    /// Invitations.
-    pub invitations: HashMap<InvitationId, Begun<SealedInvitation>>,
-    /// Projects, without those that are gone for good.
-    pub projects: HashMap<ProjectId, Begun<Project>>,
+    /// What belongs to it and is not gone for good, by the type of the aggregate.
+    parts: HashMap<&'static str, HashMap<StreamId, Part<State>>>,
 }
 
 /// An organization as it was.
@@ -110,37 +106,63 @@ impl Fold {
                 apply_to_tally(&effect, self.tallies.entry(name.to_owned()).or_default());
             }
         }
-        match (Reader::stream(row)?, event) {
+        let stream = Reader::stream(row)?;
+        match (&stream, event) {
             (_, Event::Organization(event)) => self.organization.apply(event),
-            (stream, Event::Membership(event)) => {
-                let id = stream.id().parse().map_err(|_| corrupt("no membership".to_owned()))?;
-                self.members.entry(id).or_insert_with(|| (number, Membership::default())).1.apply(event);
-            }
-            (stream, Event::Invitation(event)) => {
-                let first = id()?;
-                let id = stream.id().parse().map_err(|_| corrupt("no invitation".to_owned()))?;
-                let new = || (number, SealedInvitation { state: Invitation::default(), event: first });
-                self.invitations.entry(id).or_insert_with(new).1.state.apply(event);
-            }
-            (stream, Event::Project(event)) => {
-                let id: ProjectId = stream.id().parse().map_err(|_| corrupt("no project".to_owned()))?;
-                let project = self.projects.entry(id.clone()).or_insert_with(|| (number, Project::default()));
-                project.1.apply(event);
-                if project.1.purged {
-                    self.projects.remove(&id);
-                }
-            }
-            // Of tokens and endpoints a snapshot says how many there were.
-            (_, Event::ApiToken(_) | Event::WebhookEndpoint(_)) => {}
             // Then the organization is purged, and was nothing that could be shown.
             (_, Event::Pruned) => {}
-            (_, Event::User(_)) => return Err(corrupt("a user's event in an organization".to_owned())),
+            (stream, _) if stream.place() == Place::Outside => {
+                return Err(corrupt(format!("{} in an organization", stream.aggregate_type())));
+            }
+            // Of some a snapshot says only how many there were.
+            (stream, _) if stream.heading().is_none() => {}
+            (stream, event) => {
+                let first = id()?;
+                let parts = self.parts.entry(stream.aggregate_type()).or_default();
+                let new = || Part { begun: number, state: State::empty(stream), event: first };
+                let part = parts.entry(stream.clone()).or_insert_with(new);
+                part.state
+                    .apply(event)
+                    .map_err(|event| corrupt(format!("{} in another's", event.descriptor().name)))?;
+                if part.state.is_gone() {
+                    parts.remove(stream);
+                }
+            }
         }
         Ok(())
     }
+
+    /// The parts of a kind.
+    fn of<A: Registered>(&self) -> impl Iterator<Item = (&A::Id, &Part<State>)> {
+        let parts = self.parts.get(A::TYPE).into_iter().flatten();
+        parts.filter_map(|(stream, part)| Some((A::id(stream)?, part)))
+    }
+
+    /// The parts of a kind in a window, in the order in which they began or against it, one more than wanted where there
+    /// are more.
+    pub fn page<A: Registered>(&self, window: Window) -> Vec<(A::Id, Part<Arc<A>>)> {
+        let within = |begun: u64| {
+            window.after.is_none_or(|after| begun > after) && window.before.is_none_or(|before| begun < before)
+        };
+        let mut found: Vec<_> = self.of::<A>().filter(|(_, part)| within(part.begun)).collect();
+        found.sort_unstable_by_key(|(_, part)| part.begun);
+        if !window.forward {
+            found.reverse();
+        }
+        let part = |(id, part): (&A::Id, &Part<State>)| {
+            let state = A::of(&part.state)?.clone();
+            Some((id.clone(), Part { begun: part.begun, state, event: part.event.clone() }))
+        };
+        found.into_iter().take(window.limit + 1).filter_map(part).collect()
+    }
+
+    /// The parts that are shown under a heading.
+    pub fn under(&self, heading: &str) -> impl Iterator<Item = (&StreamId, &Part<State>)> {
+        self.parts.values().flatten().filter(move |(stream, _)| stream.heading() == Some(heading))
+    }
 }
 
-/// Which parts of a map are wanted.
+/// Which parts of a kind are wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     /// Those that began after this place.
@@ -153,21 +175,6 @@ pub struct Window {
     pub limit: usize,
 }
 
-/// The parts of a map in a window, in the order in which they began or against it, one more than wanted where there are
-/// more.
-pub fn page<Id: Clone, T: Clone>(parts: &HashMap<Id, Begun<T>>, window: Window) -> Vec<(u64, Id, T)> {
-    let within = |begun: u64| {
-        window.after.is_none_or(|after| begun > after) && window.before.is_none_or(|before| begun < before)
-    };
-    let mut found: Vec<(u64, &Id, &T)> =
-        parts.iter().filter(|(_, (begun, _))| within(*begun)).map(|(id, (begun, part))| (*begun, id, part)).collect();
-    found.sort_unstable_by_key(|(begun, ..)| *begun);
-    if !window.forward {
-        found.reverse();
-    }
-    found.into_iter().take(window.limit + 1).map(|(begun, id, part)| (begun, id.clone(), part.clone())).collect()
-}
-
 /// Folds are kept by epoch, organization and number of events: what was is the same for ever.
 type Kept = Cache<(i64, OrganizationId, u64), Arc<Fold>, Weight>;
 
@@ -176,10 +183,10 @@ struct Weight;
 
 impl Weighter<(i64, OrganizationId, u64), Arc<Fold>> for Weight {
     fn weight(&self, _: &(i64, OrganizationId, u64), fold: &Arc<Fold>) -> u64 {
-        let documents: usize = fold.organization.settings.values().map(|value| value.to_string().len()).sum();
-        let metadata: usize = fold.projects.values().map(|(_, project)| project.metadata.to_string().len()).sum();
-        let parts = 1 + fold.members.len() + fold.invitations.len() + fold.projects.len();
-        (documents + metadata) as u64 + PART_BYTES * parts as u64
+        let parts = || fold.parts.values().flat_map(HashMap::values);
+        let documents: usize = parts().map(|part| part.state.document_bytes()).sum();
+        let documents = documents + fold.organization.document_bytes();
+        documents as u64 + PART_BYTES * (1 + parts().count() as u64)
     }
 }
 
@@ -275,12 +282,12 @@ async fn fold(log: &Log, id: &OrganizationId, until: u64) -> Result<Fold, LogErr
 }
 
 /// The addresses of these invitations, as far as they can be read now.
-pub async fn emails(log: &Log, invitations: &mut [(u64, InvitationId, SealedInvitation)]) -> Result<(), LogError> {
+pub async fn emails(log: &Log, invitations: &mut [(InvitationId, Part<Arc<Invitation>>)]) -> Result<(), LogError> {
     let people: Vec<String> =
-        invitations.iter().filter_map(|(.., part)| Some(part.state.email.as_ref()?.of().to_owned())).collect();
+        invitations.iter().filter_map(|(_, part)| Some(part.state.email.as_ref()?.of().to_owned())).collect();
     let keys = log.keys().find(people.iter().map(String::as_str)).await?;
-    for (.., part) in invitations {
-        if let Some(email) = &mut part.state.email {
+    for (_, part) in invitations {
+        if let Some(email) = &mut Arc::make_mut(&mut part.state).email {
             keys.open_field(&personal_place(&part.event, "email"), email);
         }
     }

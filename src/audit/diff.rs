@@ -1,21 +1,20 @@
 //! What changed between two points, for people.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use aggregates::Personal;
-use aggregates::organization::LIMITS;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::as_of::{Begun, Snapshot};
+use super::as_of::Snapshot;
 
 /// Facts by what they are about, in the order in which they are shown.
 type Facts = BTreeMap<String, String>;
 
-/// The headings, in the order in which they are shown.
-const HEADINGS: [&str; 6] = ["organization", "settings", "limits", "members", "invitations", "projects"];
+/// The headings of what is no aggregate of its own. They come before the others.
+const OWN_HEADINGS: [&str; 3] = ["organization", "settings", "limits"];
 
 /// The stored name of a state.
 fn name(state: impl Serialize) -> String {
@@ -31,17 +30,6 @@ fn sealed(personal: &Personal) -> String {
     let hash = Sha256::digest(serde_json::to_string(personal).unwrap_or_default());
     let short: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("(sealed {short})")
-}
-
-/// Parts by when they began and by id, so that they keep their order from one point to the next.
-fn parts<'a, Id: ToString, T>(
-    parts: &'a HashMap<Id, Begun<T>>,
-    facts: impl Fn(&T) -> Vec<(&'static str, String)> + 'a,
-) -> impl Iterator<Item = ((u64, String), Facts)> + 'a {
-    parts.iter().map(move |(id, (begun, part))| {
-        let facts = facts(part).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        ((*begun, id.to_string()), facts)
-    })
 }
 
 /// What stands under a heading: each thing with its facts.
@@ -75,38 +63,20 @@ fn under(heading: &str, Snapshot { moment, fold, .. }: &Snapshot) -> BTreeMap<(u
         "limits" => one(fold
             .tallies
             .iter()
-            .filter(|(name, _)| LIMITS.contains(&name.as_str()))
+            .filter(|(name, _)| aggregates::limits().any(|limit| limit.name == *name))
             .flat_map(|(name, tally)| {
                 let maximum = tally.maximum.map_or("none".to_owned(), |maximum| maximum.to_string());
                 [(format!("{name}, used"), tally.used.to_string()), (format!("{name}, maximum"), maximum)]
             })
             .collect()),
-        "members" => parts(&fold.members, |member| {
-            vec![
-                ("user", member.user_id.as_ref().map(ToString::to_string).unwrap_or_default()),
-                ("roles", member.roles.join(", ")),
-                ("state", name(member.state)),
-            ]
-        })
-        .collect(),
-        "invitations" => parts(&fold.invitations, |invitation| {
-            vec![
-                ("roles", invitation.state.roles.join(", ")),
-                ("state", name(invitation.state.state_at(*moment))),
-                ("expires", invitation.state.expires_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
-            ]
-        })
-        .collect(),
-        "projects" => parts(&fold.projects, |project| {
-            vec![
-                ("name", text(&project.name)),
-                ("slug", project.slug.clone()),
-                ("metadata", project.metadata.to_string()),
-                ("state", name(project.state)),
-            ]
-        })
-        .collect(),
-        _ => BTreeMap::new(),
+        // By when they began and by id, so that they keep their order from one point to the next.
+        _ => fold
+            .under(heading)
+            .map(|(stream, part)| {
+                let facts = part.state.facts(*moment).into_iter().map(|(name, value)| (name.to_owned(), value));
+                ((part.begun, stream.id().to_owned()), facts.collect())
+            })
+            .collect(),
     }
 }
 
@@ -117,7 +87,7 @@ fn facts_of(facts: &Facts) -> String {
 /// The lines of what changed, under their headings; empty where nothing did.
 pub fn diff(from: &Snapshot, to: &Snapshot) -> String {
     let mut text = String::new();
-    for heading in HEADINGS {
+    for heading in OWN_HEADINGS.into_iter().chain(aggregates::resource::headings()) {
         let (old, new) = (under(heading, from), under(heading, to));
         let lines = changes(&old, &new);
         if !lines.is_empty() {

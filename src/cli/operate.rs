@@ -35,7 +35,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The projections of these names, which were checked.
 pub(super) fn named(names: &[String], all: bool) -> Vec<Projection> {
-    Projection::ALL.into_iter().filter(|projection| all || names.iter().any(|name| name == projection.name())).collect()
+    Projection::ALL
+        .iter()
+        .copied()
+        .filter(|projection| all || names.iter().any(|name| name == projection.name()))
+        .collect()
 }
 
 fn exit(well: bool) -> ExitCode {
@@ -262,7 +266,7 @@ async fn verify_with(core: &Core, config: &Config, wanted: &Wanted) -> Result<Ve
         bar.set_message("claims, tallies");
         wrong.extend(verify_ledger(core, wanted, &done).await?);
     }
-    for projection in Projection::ALL.into_iter().filter(|projection| wants(projection.name())) {
+    for projection in Projection::ALL.iter().copied().filter(|projection| wants(projection.name())) {
         done.store(0, Ordering::Relaxed);
         bar.set_message(projection.name());
         wrong.extend(verify_projection(core, projection, wanted, &done).await?);
@@ -421,7 +425,7 @@ pub(super) async fn recover(
     let mut wrong = verify_with(&core, config, &Wanted { name: None, organization: None, repair }).await?;
     if repair {
         let differing: Vec<Projection> =
-            Projection::ALL.into_iter().filter(|projection| wrong.contains(&projection.name())).collect();
+            Projection::ALL.iter().copied().filter(|projection| wrong.contains(&projection.name())).collect();
         for projection in differing {
             print(&rebuild_with(&core, vec![projection]).await?);
             wrong.retain(|name| *name != projection.name());

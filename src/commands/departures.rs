@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use aggregates::api_token::{ApiTokenCommand, ApiTokenState};
 use aggregates::ids::{ApiTokenId, InvitationId, OrganizationId, UserId};
 use aggregates::invitation::{InvitationCommand, InvitationState};
-use aggregates::{Actor, ApiToken, Invitation, Scope, StreamId, User};
+use aggregates::{Actor, ApiToken, Invitation, StreamId, User};
 
 use super::invitations::email_claim;
 use super::roles::wait_for_read_models;
@@ -147,7 +147,7 @@ pub(super) async fn open_invitation_to(
     let known = work.load::<User>(user).await?;
     let Some(address) = known.state.email.as_ref().and_then(|email| email.value()) else { return Ok(None) };
     let claim = email_claim(work.log().keys(), address);
-    let holder = work.log().claim(Scope::OpenInvitation, &claim.0, Some(organization)).await?;
+    let holder = work.log().claim(Invitation::ADDRESS, &claim.0, Some(organization)).await?;
     Ok(holder.and_then(|holder| holder.parse().ok()))
 }
 

@@ -102,10 +102,10 @@ async fn erase_user(work: &mut Work<'_>, id: &UserId, reason: &str) -> Result<()
         let because = Some((operator, without(reason, &known)));
         let events = before.state.decide(UserCommand::Erase { email_claims, because })?;
         let after = work.record(id, &before, events);
-        work.entities = vec![Entity::User(id.clone(), after)];
+        work.entities = vec![Entity::new(id.clone(), after)];
         return Ok(());
     }
-    work.entities = vec![Entity::User(id.clone(), before)];
+    work.entities = vec![Entity::new(id.clone(), before)];
     Ok(())
 }
 
@@ -119,7 +119,7 @@ async fn erase_invitee(work: &mut Work<'_>, id: &InvitationId, reason: &str) -> 
         return Err(Fault::NotFound.into());
     }
     if before.state.erased {
-        work.entities = vec![Entity::Invitation(id.clone(), before)];
+        work.entities = vec![Entity::new(id.clone(), before)];
         return Ok(());
     }
     must_not_be_needed(work, None, &[claim]).await?;
@@ -128,7 +128,7 @@ async fn erase_invitee(work: &mut Work<'_>, id: &InvitationId, reason: &str) -> 
     let because = Some((work.caller.principal.person()?.user.clone(), without(reason, &known)));
     let events = before.state.decide(InvitationCommand::Erase { because, at: work.now })?;
     let after = work.record(id, &before, events);
-    work.entities = vec![Entity::Invitation(id.clone(), after)];
+    work.entities = vec![Entity::new(id.clone(), after)];
     Ok(())
 }
 
@@ -153,30 +153,22 @@ fn known_of(history: Vec<Recorded>, version: u64) -> Known {
         }
     };
     for recorded in history.iter().filter(|recorded| recorded.sequence <= version).rev() {
-        match &recorded.event {
-            Event::User(UserEvent::UserRegistered { subject, email, display_name, .. }) => {
+        let Event::User(event) = &recorded.event else { continue };
+        match event {
+            UserEvent::UserRegistered { subject, email, display_name, .. } => {
                 add(|known| &mut known.addresses, email.as_ref());
                 add(|known| &mut known.others, display_name.as_ref());
                 add(|known| &mut known.others, Some(subject));
             }
-            Event::User(UserEvent::UserProfileChanged { email, display_name, .. }) => {
+            UserEvent::UserProfileChanged { email, display_name, .. } => {
                 add(|known| &mut known.addresses, email.as_ref());
                 add(|known| &mut known.others, display_name.as_ref());
             }
-            Event::User(
-                UserEvent::UserHeld { .. }
-                | UserEvent::UserApproved { .. }
-                | UserEvent::UserRevoked { .. }
-                | UserEvent::UserReinstated { .. }
-                | UserEvent::UserErased { .. },
-            )
-            | Event::Organization(_)
-            | Event::Membership(_)
-            | Event::Invitation(_)
-            | Event::Project(_)
-            | Event::ApiToken(_)
-            | Event::WebhookEndpoint(_)
-            | Event::Pruned => {}
+            UserEvent::UserHeld { .. }
+            | UserEvent::UserApproved { .. }
+            | UserEvent::UserRevoked { .. }
+            | UserEvent::UserReinstated { .. }
+            | UserEvent::UserErased { .. } => {}
         }
     }
     known
@@ -489,10 +481,8 @@ impl Commands {
                 self.log().forget_invitees(&id).await?;
                 return Ok(true);
             }
-            Some(
-                StreamId::Membership(_) | StreamId::Project(_) | StreamId::ApiToken(_) | StreamId::WebhookEndpoint(_),
-            )
-            | None => return Ok(true),
+            // No person is what another kind of stream is about.
+            Some(_) | None => return Ok(true),
         };
         Ok(left == Step::Nothing && unfinished.erased_at + SETTLED_AFTER < Utc::now())
     }
@@ -768,14 +758,8 @@ impl Commands {
                 Some(StreamId::Invitation(invitation)) => {
                     self.settle(None, &EraseInvitee { invitation, again: true }).await?
                 }
-                Some(
-                    StreamId::Organization(_)
-                    | StreamId::Membership(_)
-                    | StreamId::Project(_)
-                    | StreamId::ApiToken(_)
-                    | StreamId::WebhookEndpoint(_),
-                )
-                | None => Step::Nothing,
+                // No person is what another kind of stream is about.
+                Some(_) | None => Step::Nothing,
             };
             match recorded {
                 Step::Done => {}

@@ -51,21 +51,21 @@ impl UseCase for EnsureHomeOrganization {
         let name = self.name.as_deref().map(|name| text::name("name", name)).transpose()?;
         // What the issuer says of its user comes first.
         if let Some(named) = caller.organization.clone()
-            && let Some(found) = holder(work, Scope::ExternalId, &named.external_id).await?
+            && let Some(found) = holder(work, Organization::EXTERNAL_ID, &named.external_id).await?
         {
             return join(work, found, &named.role).await;
         }
         if let Some((id, organization)) = present(work).await? {
-            work.entities = vec![Entity::Organization(id, organization)];
+            work.entities = vec![Entity::new(id, organization)];
             return Ok(());
         }
         match work.rules().home.clone() {
             Home::Nothing => Ok(()),
             Home::Own => own(work, name).await,
             Home::Default { organization, role } => {
-                let found = match holder(work, Scope::ExternalId, &organization).await? {
+                let found = match holder(work, Organization::EXTERNAL_ID, &organization).await? {
                     Some(found) => Some(found),
-                    None => holder(work, Scope::OrganizationSlug, &organization.to_ascii_lowercase()).await?,
+                    None => holder(work, Organization::SLUG, &organization.to_ascii_lowercase()).await?,
                 };
                 // The operators' mistake, which the caller cannot mend.
                 let found = found.ok_or_else(|| {
@@ -89,9 +89,8 @@ impl Found {
     /// Whether the organization still holds it: a moment ago it did.
     fn is(&self, organization: &Organization) -> bool {
         match self.scope {
-            Scope::ExternalId => organization.external_id.as_ref() == Some(&self.key),
-            Scope::OrganizationSlug => organization.slug == self.key,
-            Scope::Identity | Scope::Home | Scope::ApiToken | Scope::OpenInvitation | Scope::ProjectSlug => false,
+            Organization::EXTERNAL_ID => organization.external_id.as_ref() == Some(&self.key),
+            _ => self.scope == Organization::SLUG && organization.slug == self.key,
         }
     }
 }
@@ -135,7 +134,7 @@ async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
             // Made by another call a moment ago, or one that is gone.
             let membership = work.load::<Membership>(&MembershipId::of(&id, &user)).await?;
             if sees(&before.state, &membership.state) {
-                work.entities = vec![Entity::Organization(id, before)];
+                work.entities = vec![Entity::new(id, before)];
                 return Ok(());
             }
             continue;
@@ -188,7 +187,7 @@ async fn join(work: &mut Work<'_>, found: Found, role: &str) -> Result<(), Stop>
         return Err(Fault::Conflict.into());
     }
     if before.state.state == MembershipState::Active {
-        work.entities = vec![Entity::Organization(id, organization)];
+        work.entities = vec![Entity::new(id, organization)];
         return Ok(());
     }
     if before.version > 0 {
@@ -216,6 +215,6 @@ async fn join(work: &mut Work<'_>, found: Found, role: &str) -> Result<(), Stop>
     })?;
     let joined = sole::bind(work, &id, &before, joined).await?;
     let after = work.record(&membership_id, &before, joined);
-    work.entities = vec![Entity::Organization(id, organization), Entity::Membership(membership_id, after)];
+    work.entities = vec![Entity::new(id, organization), Entity::new(membership_id, after)];
     Ok(())
 }

@@ -234,7 +234,7 @@ impl UseCase for AcceptInvitation {
         };
         finish(work, id, &invitation, accepted);
         let after = work.record(&membership_id, &membership, joined);
-        work.entities.push(Entity::Membership(membership_id, after));
+        work.entities.push(Entity::new(membership_id, after));
         Ok(())
     }
 }
@@ -337,7 +337,7 @@ fn finish(
     events: Vec<aggregates::invitation::InvitationEvent>,
 ) {
     let after = work.record(&id, before, events);
-    work.entities = vec![Entity::Invitation(id, after)];
+    work.entities = vec![Entity::new(id, after)];
 }
 
 #[cfg(test)]

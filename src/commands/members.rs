@@ -207,7 +207,7 @@ fn finish(
 ) -> Arc<Membership> {
     let after = work.record(&id, before, events);
     let state = after.state.clone();
-    work.entities = vec![Entity::Membership(id, after)];
+    work.entities = vec![Entity::new(id, after)];
     state
 }
 

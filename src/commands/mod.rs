@@ -33,7 +33,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use aggregates::ids::OrganizationId;
-use aggregates::{Actor, Organization, Origin, Recorded, Refusal, Scope, StreamId};
+use aggregates::{
+    Actor, Invitation, Membership, Organization, Origin, Place, Recorded, Refusal, Registered, Scope, StreamId, User,
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
@@ -42,7 +44,7 @@ use crate::access::rate_limits::RateLimited;
 use crate::access::token_uses::TokenUses;
 use crate::access::trail::{Kind, Occurrence, Trail};
 use crate::erased::ErasedList;
-use crate::log::{Append, Draft, Idempotency, Log, LogError, Outcome, Position, StoredOutcome};
+use crate::log::{Append, Draft, Idempotency, Loaded, Log, LogError, Outcome, Position, StoredOutcome};
 
 pub use caller::{Caller, NamedOrganization, Person, Principal};
 pub use standing::{Insider, Rights, Standing, nowhere, sees};
@@ -185,6 +187,13 @@ pub struct Receipt {
     pub secret: Option<String>,
     /// Why nothing was changed.
     pub rejections: Vec<Rejection>,
+}
+
+impl Receipt {
+    /// The first entity of this kind.
+    pub fn entity<A: Registered>(&self) -> Option<(A::Id, Loaded<A>)> {
+        self.entities.iter().find_map(Entity::get)
+    }
 }
 
 /// Without the secret.
@@ -394,7 +403,7 @@ impl<'a> Execution<'a> {
                     log.bring_up_to_date(&streams).await?;
                     compared = streams;
                 }
-                Outcome::Taken { key, holder } if !last_try && key.scope == Scope::Home => {
+                Outcome::Taken { key, holder } if !last_try && key.scope == Membership::ONLY_ONE => {
                     self.commands.free_from_purged(&holder).await?;
                     last_try = true;
                 }
@@ -406,7 +415,9 @@ impl<'a> Execution<'a> {
                 }
                 Outcome::Taken { key, holder } => {
                     let shown = self.shown_holder(key.scope, holder).await?;
-                    return self.refuse(Stop::Refusal(Rejection::Rule(standing::taken(key.scope, shown)))).await;
+                    return self
+                        .refuse(Stop::Refusal(Rejection::Rule(key.scope.taken_by(shown.unwrap_or_default()))))
+                        .await;
                 }
                 Outcome::Limit { name, maximum, used, requested, event } => {
                     let events: Vec<Recorded> = event.into_iter().map(|event| *event).collect();
@@ -571,18 +582,15 @@ impl<'a> Execution<'a> {
     /// Whether it is about nobody but the caller.
     fn is_own(&self, entity: &Entity) -> bool {
         let Principal::User(person) = &self.caller.principal else { return false };
-        match entity {
-            Entity::User(id, _) => *id == person.user,
-            Entity::Membership(_, membership) => membership.state.user_id.as_ref() == Some(&person.user),
-            Entity::Invitation(_, invitation) => {
-                let claim =
-                    person.email.as_deref().map(|email| invitations::email_claim(self.commands.log.keys(), email));
-                claim.zip(invitation.state.email_claim.as_ref()).is_some_and(|(own, invited)| own.matches(invited))
-            }
-            Entity::Organization(..) | Entity::Project(..) | Entity::ApiToken(..) | Entity::WebhookEndpoint(..) => {
-                false
-            }
+        if let Some((id, _)) = entity.get::<User>() {
+            return id == person.user;
         }
+        if let Some((_, membership)) = entity.get::<Membership>() {
+            return membership.state.user_id.as_ref() == Some(&person.user);
+        }
+        let Some((_, invitation)) = entity.get::<Invitation>() else { return false };
+        let claim = person.email.as_deref().map(|email| invitations::email_claim(self.commands.log.keys(), email));
+        claim.zip(invitation.state.email_claim.as_ref()).is_some_and(|(own, invited)| own.matches(invited))
     }
 
     async fn earlier_outcome(&self) -> Result<Option<Receipt>, Fault> {
@@ -614,17 +622,29 @@ impl<'a> Execution<'a> {
         let (mut entities, mut events) = (entities, events);
         if !self.sees(place.as_ref()).await? {
             entities.retain(|entity| self.is_own(entity));
-            events.retain(|event| entities.iter().any(|entity| entity.stream() == event.stream));
+            events.retain(|event| entities.iter().any(|entity| *entity.stream() == event.stream));
         }
         Ok(Receipt { entities, position, events, replayed: true, ..Receipt::default() })
     }
 }
 
-/// The id by which a command names what it is for.
+/// The id of what a command is for: of the narrowest thing that a field of its input names. Such a field is called as the
+/// aggregate is, or as its last word; what somebody writes into another one names nothing.
 fn target<U: UseCase>(case: &U) -> Option<String> {
     let input = serde_json::to_value(case).ok()?;
-    let named = ["membership", "invitation", "project", "token", "endpoint", "delivery", "organization", "user"];
-    named.iter().find_map(|name| input.get(name)?.as_str()).map(str::to_owned)
+    let fields = || input.as_object().into_iter().flatten().filter_map(|(name, value)| Some((name, value.as_str()?)));
+    let stream_of = |place: Place| {
+        let named = fields().filter_map(|(name, id)| Some((name, StreamId::from_id(id)?)));
+        let mut fitting = named.filter(|(name, stream)| {
+            stream.place() == place && stream.aggregate_type().to_lowercase().ends_with(name.as_str())
+        });
+        fitting.next().map(|(_, stream)| stream.id().to_owned())
+    };
+    let delivery = || fields().find(|(name, _)| *name == "delivery").map(|(_, id)| id.to_owned());
+    stream_of(Place::WithinOrganization)
+        .or_else(delivery)
+        .or_else(|| stream_of(Place::Organization))
+        .or_else(|| stream_of(Place::Outside))
 }
 
 /// How a command of the service itself came about.

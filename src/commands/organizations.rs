@@ -150,7 +150,7 @@ pub(super) async fn found(
     })?;
     let joined = sole::bind(work, &id, &membership, joined).await?;
     let membership = work.record(&membership_id, &membership, joined);
-    work.entities = vec![Entity::Organization(id, created), Entity::Membership(membership_id, membership)];
+    work.entities = vec![Entity::new(id, created), Entity::new(membership_id, membership)];
     Ok(())
 }
 
@@ -453,7 +453,7 @@ pub(super) fn finish(work: &mut Work<'_>, standing: Standing, command: Organizat
     work.expect_version(standing.organization.version)?;
     let events = own_contact(work, standing.organization.state.decide(command)?);
     let after = work.record(&standing.id, &standing.organization, events);
-    work.entities = vec![Entity::Organization(standing.id, after)];
+    work.entities = vec![Entity::new(standing.id, after)];
     Ok(())
 }
 

@@ -49,7 +49,7 @@ impl UseCase for OfferOwnership {
             at: work.now,
         })?;
         work.record(&standing.id, &standing.organization, events);
-        work.entities = vec![Entity::Membership(self.membership.clone(), recipient)];
+        work.entities = vec![Entity::new(self.membership.clone(), recipient)];
         Ok(())
     }
 }
@@ -98,7 +98,7 @@ impl UseCase for AcceptOwnership {
         if let Some((id, giver)) = giver {
             self.change(work, &standing, &id, &giver, giver.state.roles_without_ownership())?;
         }
-        work.entities = vec![Entity::Membership(id, after)];
+        work.entities = vec![Entity::new(id, after)];
         Ok(())
     }
 }
@@ -147,7 +147,7 @@ impl UseCase for WithdrawOwnershipOffer {
         work.record(&self.organization, &standing.organization, events);
         if let Some(offer) = offer {
             let recipient = work.load::<Membership>(&offer.membership_id).await?;
-            work.entities = vec![Entity::Membership(offer.membership_id, recipient)];
+            work.entities = vec![Entity::new(offer.membership_id, recipient)];
         }
         Ok(())
     }

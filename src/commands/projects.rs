@@ -43,7 +43,7 @@ impl UseCase for CreateProject {
             at: work.now,
         })?;
         let after = work.record(&id, &before, events);
-        work.entities = vec![Entity::Project(id, after)];
+        work.entities = vec![Entity::new(id, after)];
         Ok(())
     }
 }
@@ -117,7 +117,7 @@ impl UseCase for ChangeProject {
         };
         let events = project.state.decide(command)?;
         let after = work.record(&self.project, &project, events);
-        work.entities = vec![Entity::Project(self.project.clone(), after)];
+        work.entities = vec![Entity::new(self.project.clone(), after)];
         Ok(())
     }
 }

@@ -236,6 +236,6 @@ fn finish(
     events: Vec<aggregates::organization::OrganizationEvent>,
 ) -> Result<(), Stop> {
     let after = work.record(&standing.id, &standing.organization, events);
-    work.entities = vec![Entity::Organization(standing.id, after)];
+    work.entities = vec![Entity::new(standing.id, after)];
     Ok(())
 }

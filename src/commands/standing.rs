@@ -5,7 +5,7 @@ use aggregates::ids::{Id, MembershipId, OrganizationId};
 use aggregates::membership::Grantor;
 use aggregates::roles::{OwnRoles, Permission, Permissions};
 use aggregates::status::Capability;
-use aggregates::{ApiToken, Membership, Organization, Refusal, Scope, StreamId, text};
+use aggregates::{ApiToken, Membership, Organization, Refusal, StreamId, text};
 
 use super::work::{Stop, Work};
 use super::{Fault, Principal, Rejection};
@@ -274,18 +274,4 @@ impl Standing {
         }
         Err(Stop::Refusal(Rejection::Rule(Refusal::EntityStatus { status, capability })))
     }
-}
-
-/// How a key that somebody else holds is refused; the holder is named if the caller may know.
-pub(super) fn taken(scope: Scope, holder: Option<String>) -> Refusal {
-    let (path, message) = match scope {
-        Scope::OrganizationSlug | Scope::ProjectSlug => ("slug", "this slug is taken: choose another"),
-        Scope::ExternalId => ("externalId", "another organization has this external id"),
-        Scope::Identity => ("userId", "this user is registered already"),
-        Scope::Home => return Refusal::InvalidState(super::sole::ELSEWHERE.to_owned()),
-        // Nobody chooses one; a random secret that is there already is none that ever comes.
-        Scope::ApiToken => ("name", "this token is there already: try again"),
-        Scope::OpenInvitation => ("email", "this address has an open invitation already: resend or revoke it"),
-    };
-    Refusal::AlreadyExists { path, message: message.to_owned(), existing: holder.unwrap_or_default() }
 }

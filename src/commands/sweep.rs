@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use aggregates::api_token::ApiTokenCommand;
-use aggregates::ids::{ApiTokenId, MembershipId, OrganizationId, ProjectId, UserId};
-use aggregates::invitation::InvitationCommand;
+use aggregates::ids::{ApiTokenId, MembershipId, OrganizationId, UserId};
 use aggregates::membership::MembershipState;
-use aggregates::organization::OrganizationCommand;
-use aggregates::project::ProjectCommand;
-use aggregates::{Actor, ApiToken, Event, Invitation, Membership, Organization, Project, Scope, StreamId};
+use aggregates::{Actor, ApiToken, Event, Membership, Organization, StreamId};
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
@@ -23,9 +20,6 @@ const BATCH_MAX: i64 = 200;
 const OUTCOMES_BATCH_MAX: i64 = 10_000;
 /// How long outcomes of commands with an idempotency key are kept.
 const OUTCOMES_KEPT_DAYS: i32 = 7;
-
-/// Claims that run out.
-const RUNNING_OUT: [Scope; 2] = [Scope::OpenInvitation, Scope::ApiToken];
 
 impl Commands {
     /// Sweeps until `stop` says so. On several replicas at once it does no harm: the log decides each thing once.
@@ -46,9 +40,8 @@ impl Commands {
         loop {
             let overdue = sqlx::query!(
                 r#"SELECT holder, until AS "until!", organization_id AS "organization!" FROM claims
-                   WHERE scope = ANY($1) AND until <= $2 AND organization_id IS NOT NULL AND (until, holder) > ($3, $4)
-                   ORDER BY until, holder LIMIT $5"#,
-                &RUNNING_OUT.map(|scope| scope.as_str().to_owned()),
+                   WHERE until <= $1 AND organization_id IS NOT NULL AND (until, holder) > ($2, $3)
+                   ORDER BY until, holder LIMIT $4"#,
                 now,
                 after.0,
                 after.1,
@@ -82,13 +75,11 @@ impl Commands {
         revoked.and(purged).and(carried_on)
     }
 
-    /// Records that the open invitations and the tokens of an organization that are past their time are so, and makes
-    /// room.
+    /// Records that what is past its time in an organization is so, and makes room.
     pub(super) async fn expire_overdue(&self, organization: &OrganizationId) -> Result<(), Fault> {
         let overdue = sqlx::query_scalar!(
             "SELECT holder FROM claims
-             WHERE scope = ANY($1) AND organization_id = $2 AND until <= $3 ORDER BY until LIMIT $4",
-            &RUNNING_OUT.map(|scope| scope.as_str().to_owned()),
+             WHERE organization_id = $1 AND until <= $2 ORDER BY until LIMIT $3",
             organization.as_ref(),
             Utc::now(),
             BATCH_MAX
@@ -109,31 +100,11 @@ impl Commands {
         else {
             return Ok(());
         };
-        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-        let at = Utc::now();
-        // What somebody settled meanwhile is left.
-        match &stream {
-            StreamId::Invitation(id) => {
-                let invitation = self.log().load::<Invitation>(id).await?;
-                match invitation.state.decide(InvitationCommand::Expire { at }) {
-                    Ok(events) => {
-                        self.append_as_system(&organization, stream, invitation.version, events, vec![]).await
-                    }
-                    Err(_) => Ok(()),
-                }
-            }
-            StreamId::ApiToken(id) => {
-                let token = self.log().load::<ApiToken>(id).await?;
-                match token.state.decide(ApiTokenCommand::Expire { at }) {
-                    Ok(events) => self.append_as_system(&organization, stream, token.version, events, vec![]).await,
-                    Err(_) => Ok(()),
-                }
-            }
-            StreamId::Organization(_)
-            | StreamId::Membership(_)
-            | StreamId::Project(_)
-            | StreamId::User(_)
-            | StreamId::WebhookEndpoint(_) => Ok(()),
+        let now = self.log().current(std::slice::from_ref(&stream)).await?;
+        let Some(known) = now.state(&stream) else { return Ok(()) };
+        match known.state.expired(Utc::now()) {
+            Some(events) => self.append_as_system(&organization, stream, known.version, events, vec![]).await,
+            None => Ok(()),
         }
     }
 
@@ -196,81 +167,41 @@ impl Commands {
         }
     }
 
+    /// Lets go for good of what was deleted and whose time has come. What that may be, read models say; whether, the log.
     async fn purge_due(&self) -> Result<(), Fault> {
         let now = Utc::now();
         // What is held stays due, so whole pages may have to be passed by.
         let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
         loop {
-            let due = sqlx::query!(
-                r#"SELECT id, purge_at AS "purge_at!" FROM organizations
-                   WHERE purge_at <= $1 AND (purge_at, id) > ($2, $3) ORDER BY purge_at, id LIMIT $4"#,
-                now,
-                after.0,
-                after.1,
-                BATCH_MAX
-            )
-            .fetch_all(self.log().pool())
-            .await
-            .map_err(LogError::from)?;
-            let Some(last) = due.last() else { break };
-            after = (last.purge_at, last.id.clone());
-            for row in due {
-                if let Err(error) = self.purge_organization(&row.id, now).await {
-                    tracing::warn!(%error, organization = row.id, "an organization could not be purged");
+            let due =
+                projections::due_for_purge(self.log().pool(), now, &after, BATCH_MAX).await.map_err(LogError::from)?;
+            let Some(last) = due.last() else { return Ok(()) };
+            after = last.clone();
+            for (_, id) in due {
+                if let Err(error) = self.purge(&id, now).await {
+                    tracing::warn!(%error, id, "what was deleted could not be purged");
                 }
             }
         }
-        let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
-        loop {
-            let due = sqlx::query!(
-                r#"SELECT id, purge_at AS "purge_at!" FROM projects
-                   WHERE purge_at <= $1 AND (purge_at, id) > ($2, $3) ORDER BY purge_at, id LIMIT $4"#,
-                now,
-                after.0,
-                after.1,
-                BATCH_MAX
-            )
-            .fetch_all(self.log().pool())
-            .await
-            .map_err(LogError::from)?;
-            let Some(last) = due.last() else { break };
-            after = (last.purge_at, last.id.clone());
-            for row in due {
-                if let Err(error) = self.purge_project(&row.id, now).await {
-                    tracing::warn!(%error, project = row.id, "a project could not be purged");
-                }
-            }
-        }
-        Ok(())
     }
 
-    /// Purges an organization whose time has come; one that is held, or was restored meanwhile, stays.
-    async fn purge_organization(&self, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
-        let Ok(id) = id.parse::<OrganizationId>() else { return Ok(()) };
-        self.log().bring_up_to_date(&[home(&id)]).await?;
-        let organization = self.log().load::<Organization>(&id).await?;
-        match organization.state.decide(OrganizationCommand::Purge { at: now }) {
-            Ok(events) => self.append_as_system(&id, home(&id), organization.version, events, vec![]).await,
-            Err(_) => Ok(()),
+    /// Purges something whose time has come; what is held, or was restored meanwhile, stays. That nobody holds the
+    /// organization is relied upon: a hold at the same time wins or loses.
+    async fn purge(&self, id: &str, at: DateTime<Utc>) -> Result<(), Fault> {
+        let Some(stream) = StreamId::from_id(id) else { return Ok(()) };
+        let now = self.log().current(std::slice::from_ref(&stream)).await?;
+        let Some(known) = now.state(&stream) else { return Ok(()) };
+        let Some(events) = known.state.purged(at) else { return Ok(()) };
+        let Some(place) = known.organization.clone() else { return Ok(()) };
+        if stream == home(&place) {
+            return self.append_as_system(&place, stream, known.version, events, vec![]).await;
         }
-    }
-
-    /// The same of a project. That nobody holds its organization is relied upon: a hold at the same time wins or loses.
-    async fn purge_project(&self, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
-        let Ok(id) = id.parse::<ProjectId>() else { return Ok(()) };
-        let stream: StreamId = id.clone().into();
-        self.log().bring_up_to_date(std::slice::from_ref(&stream)).await?;
-        let project = self.log().load::<Project>(&id).await?;
-        let Some(place) = project.organization.clone() else { return Ok(()) };
-        self.log().bring_up_to_date(&[home(&place)]).await?;
-        let organization = self.log().load::<Organization>(&place).await?;
-        match project.state.decide(ProjectCommand::Purge { at: now }) {
-            Ok(events) if organization.state.legal_hold.is_none() => {
-                let relied = vec![(home(&place), organization.version)];
-                self.append_as_system(&place, stream, project.version, events, relied).await
-            }
-            Ok(_) | Err(_) => Ok(()),
+        let organization = self.log().current(&[home(&place)]).await?.get::<Organization>(&place);
+        if organization.state.legal_hold.is_some() {
+            return Ok(());
         }
+        let relied = vec![(home(&place), organization.version)];
+        self.append_as_system(&place, stream, known.version, events, relied).await
     }
 
     /// Appends what the service itself decided. Who comes too late leaves it: the other one has done it.

@@ -6,7 +6,7 @@ use aggregates::membership::MembershipState;
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
 use aggregates::user::UserState;
-use aggregates::{Actor, ApiToken, Membership, Scope, StreamId, User};
+use aggregates::{Actor, ApiToken, Membership, StreamId, User};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -169,12 +169,12 @@ impl Commands {
     /// The living token of this secret, which has to be well formed.
     pub async fn token_of(&self, secret: &str) -> Result<Option<ApiTokenId>, Fault> {
         let digest = token_secret::digest(self.log().keys(), secret);
-        let holder = self.log().claim(Scope::ApiToken, &digest.0, None).await?;
+        let holder = self.log().claim(ApiToken::SECRET, &digest.0, None).await?;
         Ok(holder.and_then(|holder| holder.parse().ok()))
     }
 }
 
 fn finish(work: &mut Work<'_>, id: ApiTokenId, before: &Loaded<ApiToken>, events: Vec<ApiTokenEvent>) {
     let after = work.record(&id, before, events);
-    work.entities = vec![Entity::ApiToken(id, after)];
+    work.entities = vec![Entity::new(id, after)];
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use aggregates::ids::{Id, UserId};
 use aggregates::user::{Profile, UserCommand, UserState};
-use aggregates::{Actor, Digest, Event, Refusal, Scope, StreamId, User};
+use aggregates::{Actor, Digest, Event, Refusal, StreamId, User};
 use chrono::Utc;
 use serde::Serialize;
 
@@ -66,7 +66,7 @@ impl UseCase for ReviewUser {
         };
         let events = before.state.decide(command)?;
         let after = work.record(&self.user, &before, events);
-        work.entities = vec![Entity::User(self.user.clone(), after)];
+        work.entities = vec![Entity::new(self.user.clone(), after)];
         Ok(())
     }
 }
@@ -95,7 +95,7 @@ pub fn identity_claim(commands: &Commands, issuer: &str, subject: &str) -> Diges
 impl Commands {
     /// The user of this identity, if there is one.
     pub async fn user_of(&self, identity: &Digest) -> Result<Option<UserId>, Fault> {
-        let holder = self.log().claim(Scope::Identity, &identity.0, None).await?;
+        let holder = self.log().claim(User::IDENTITY, &identity.0, None).await?;
         Ok(holder.and_then(|holder| holder.parse().ok()))
     }
 

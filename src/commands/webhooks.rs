@@ -309,7 +309,7 @@ fn finish(
     events: Vec<WebhookEndpointEvent>,
 ) -> Loaded<WebhookEndpoint> {
     let after = work.record(&id, before, events);
-    work.entities = vec![Entity::WebhookEndpoint(id, after.clone())];
+    work.entities = vec![Entity::new(id, after.clone())];
     after
 }
 

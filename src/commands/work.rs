@@ -3,18 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use aggregates::ids::{
-    ApiTokenId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId,
-};
-use aggregates::{
-    ApiToken, Event, Invitation, Membership, Organization, Project, Refusal, StreamId, User, WebhookEndpoint, text,
-};
+use aggregates::ids::{Id, MembershipId, OrganizationId, UserId};
+use aggregates::{ApiToken, Event, Invitation, Membership, Refusal, Registered, StreamId, User, text};
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
 use super::{Caller, Commands, Conditions, Fault, Person, Principal, Rejection};
 use crate::access::rate_limits::RateLimited;
-use crate::log::{Loadable, Loaded, Log, LogError};
+use crate::log::{Cached, Loaded, Log, LogError};
 
 /// Why a use case ends early.
 #[derive(Debug)]
@@ -45,96 +41,46 @@ impl From<LogError> for Stop {
 
 /// Something that a command answers with, at a version.
 #[derive(Debug, Clone)]
-pub enum Entity {
-    /// An organization.
-    Organization(OrganizationId, Loaded<Organization>),
-    /// A membership.
-    Membership(MembershipId, Loaded<Membership>),
-    /// An invitation.
-    Invitation(InvitationId, Loaded<Invitation>),
-    /// A project.
-    Project(ProjectId, Loaded<Project>),
-    /// A user.
-    User(UserId, Loaded<User>),
-    /// An API token.
-    ApiToken(ApiTokenId, Loaded<ApiToken>),
-    /// A webhook endpoint.
-    WebhookEndpoint(WebhookEndpointId, Loaded<WebhookEndpoint>),
+pub struct Entity {
+    stream: StreamId,
+    state: Cached,
 }
 
 impl Entity {
+    /// An aggregate as the command left it.
+    pub fn new<A: Registered>(id: A::Id, loaded: Loaded<A>) -> Self {
+        let Loaded { state, version, organization } = loaded;
+        Self { stream: id.into(), state: Cached { state: A::into_state(state), version, organization } }
+    }
+
     /// Its stream.
-    pub fn stream(&self) -> StreamId {
-        match self {
-            Self::Organization(id, _) => id.clone().into(),
-            Self::Membership(id, _) => id.clone().into(),
-            Self::Invitation(id, _) => id.clone().into(),
-            Self::Project(id, _) => id.clone().into(),
-            Self::User(id, _) => id.clone().into(),
-            Self::ApiToken(id, _) => id.clone().into(),
-            Self::WebhookEndpoint(id, _) => id.clone().into(),
-        }
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// It, if it is of this kind.
+    pub fn get<A: Registered>(&self) -> Option<(A::Id, Loaded<A>)> {
+        A::id(&self.stream).cloned().zip(self.state.get())
     }
 
     /// The organization that it is, or belongs to.
     pub fn organization(&self) -> Option<OrganizationId> {
-        match self {
-            Self::Organization(id, _) => Some(id.clone()),
-            Self::Membership(_, loaded) => loaded.organization.clone(),
-            Self::Invitation(_, loaded) => loaded.organization.clone(),
-            Self::Project(_, loaded) => loaded.organization.clone(),
-            Self::ApiToken(_, loaded) => loaded.organization.clone(),
-            Self::WebhookEndpoint(_, loaded) => loaded.organization.clone(),
-            Self::User(..) => None,
+        match &self.stream {
+            StreamId::Organization(id) => Some(id.clone()),
+            _ => self.state.organization.clone(),
         }
     }
 
     /// Its version.
     pub fn version(&self) -> u64 {
-        match self {
-            Self::Organization(_, loaded) => loaded.version,
-            Self::Membership(_, loaded) => loaded.version,
-            Self::Invitation(_, loaded) => loaded.version,
-            Self::Project(_, loaded) => loaded.version,
-            Self::User(_, loaded) => loaded.version,
-            Self::ApiToken(_, loaded) => loaded.version,
-            Self::WebhookEndpoint(_, loaded) => loaded.version,
-        }
+        self.state.version
     }
 
     /// The entity of this id as it was at `version`.
     pub(super) async fn load_at(log: &Log, id: &str, version: u64) -> Result<Option<Self>, LogError> {
-        Ok(match StreamId::from_id(id) {
-            Some(StreamId::Organization(id)) => {
-                let loaded = log.load_at(&id, version).await?;
-                Some(Self::Organization(id, loaded))
-            }
-            Some(StreamId::Membership(id)) => {
-                let loaded = log.load_at(&id, version).await?;
-                Some(Self::Membership(id, loaded))
-            }
-            Some(StreamId::Invitation(id)) => {
-                let loaded = log.load_at(&id, version).await?;
-                Some(Self::Invitation(id, loaded))
-            }
-            Some(StreamId::Project(id)) => {
-                let loaded = log.load_at(&id, version).await?;
-                Some(Self::Project(id, loaded))
-            }
-            Some(StreamId::User(id)) => {
-                let loaded = log.load_at(&id, version).await?;
-                Some(Self::User(id, loaded))
-            }
-            Some(StreamId::ApiToken(id)) => {
-                let loaded = log.load_at(&id, version).await?;
-                Some(Self::ApiToken(id, loaded))
-            }
-            Some(StreamId::WebhookEndpoint(id)) => {
-                let loaded = log.load_at(&id, version).await?;
-                Some(Self::WebhookEndpoint(id, loaded))
-            }
-            None => None,
-        })
+        let Some(stream) = StreamId::from_id(id) else { return Ok(None) };
+        let state = log.load_at(&stream, version).await?;
+        Ok(Some(Self { stream, state }))
     }
 }
 
@@ -213,7 +159,7 @@ impl<'a> Work<'a> {
     }
 
     /// Loads an aggregate; the decision relies upon its version from here on.
-    pub async fn load<A: Loadable>(&mut self, id: &A::Id) -> Result<Loaded<A>, LogError> {
+    pub async fn load<A: Registered>(&mut self, id: &A::Id) -> Result<Loaded<A>, LogError> {
         let loaded: Loaded<A> = self.commands.log.load(id).await?;
         // Of two loads the first counts: something was decided by it already.
         self.loaded.entry(id.clone().into()).or_insert(loaded.version);
@@ -299,7 +245,7 @@ impl<'a> Work<'a> {
     /// Hands over new events of an aggregate, and gives it as it is with them.
     pub fn record<A>(&mut self, id: &A::Id, before: &Loaded<A>, events: Vec<A::Event>) -> Loaded<A>
     where
-        A: Loadable + Clone,
+        A: Registered,
         A::Event: Into<Event>,
     {
         let mut state = (*before.state).clone();
@@ -321,7 +267,7 @@ impl<'a> Work<'a> {
     /// Something that this command creates. Its id follows from caller, operation, place and idempotency key, where
     /// there is a key, so that a repeated command meets itself; else it is random, and there is nothing to look for:
     /// the append checks that nothing is there.
-    pub async fn create<A: Loadable>(&mut self) -> Result<(A::Id, Loaded<A>), LogError>
+    pub async fn create<A: Registered>(&mut self) -> Result<(A::Id, Loaded<A>), LogError>
     where
         A::Id: Id,
     {
@@ -336,7 +282,7 @@ impl<'a> Work<'a> {
     }
 
     /// An aggregate that cannot be there yet; the append holds the command to that.
-    pub fn expect_nothing<A: Loadable>(&mut self, id: &A::Id) -> Loaded<A> {
+    pub fn expect_nothing<A: Registered>(&mut self, id: &A::Id) -> Loaded<A> {
         self.loaded.entry(id.clone().into()).or_insert(0);
         Loaded { state: Default::default(), version: 0, organization: None }
     }

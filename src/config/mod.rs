@@ -32,14 +32,10 @@ pub use values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Ope
 
 use sources::Layers;
 
-/// The limits that a plan may set, with the smallest and largest maximum of each. An organization always has an
-/// owner, so no plan allows fewer than one member.
-pub const PLAN_LIMITS: &[(&str, u64, u64)] = &[
-    ("members", 1, values::LONG_MAX),
-    ("projects", 0, values::LONG_MAX),
-    ("tokens", 0, values::LONG_MAX),
-    ("webhooks", 0, values::LONG_MAX),
-];
+/// The limits that a plan may set, with the smallest and largest maximum of each.
+pub(crate) fn plan_limits() -> impl Iterator<Item = (&'static str, u64, u64)> {
+    aggregates::limits().map(|limit| (limit.name, limit.maximum_min, values::LONG_MAX))
+}
 
 /// The configuration in force, and where each value of it comes from.
 #[derive(Debug, Clone)]

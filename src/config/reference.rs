@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use toml::Value;
 
 use super::settings::{Key, SECTIONS};
-use super::{Config, Loaded, PLAN_LIMITS, Source};
+use super::{Config, Loaded, Source, plan_limits};
 
 const HEAD: &str = "\
 # All settings of tenancy, with their defaults. Made from the code; a test compares.
@@ -40,7 +40,7 @@ pub fn reference() -> String {
         }
     }
     let _ = write!(text, "\n{PLANS}[plans.free.limits]\n");
-    for (limit, smallest, largest) in PLAN_LIMITS {
+    for (limit, smallest, largest) in plan_limits() {
         let key = format!("plans.free.limits.{limit}");
         let _ = write!(text, "\n# {smallest} to {largest}. {}\n#{limit} =\n", Source::variable(&key));
     }
@@ -95,10 +95,10 @@ pub(super) fn report(loaded: &Loaded) -> String {
 fn plans(text: &mut String, loaded: &Loaded) {
     for (plan, limits) in &loaded.config.plans {
         let _ = write!(text, "\n[plans.{plan}.limits]\n");
-        for (limit, ..) in PLAN_LIMITS {
+        for (limit, ..) in plan_limits() {
             let line = limits
                 .limits
-                .get(*limit)
+                .get(limit)
                 .map_or_else(|| format!("# {limit}: unlimited"), |maximum| format!("{limit} = {maximum}"));
             let source = loaded.source(&format!("plans.{plan}.limits.{limit}"));
             let _ = writeln!(text, "{line:<40} # {source}");

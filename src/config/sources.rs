@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::PLAN_LIMITS;
+use super::plan_limits;
 use super::settings::SECTIONS;
 use super::values::{Plan, PlanName, Range, Setting};
 
@@ -229,7 +229,7 @@ impl Layers {
         let mut plans = BTreeMap::from([(PlanName::default(), Plan::default())]);
         for name in std::mem::take(&mut self.plans) {
             let mut plan = Plan::default();
-            for &(limit, smallest, largest) in PLAN_LIMITS {
+            for (limit, smallest, largest) in plan_limits() {
                 let key = format!("plans.{name}.limits.{limit}");
                 let Some(Given { raw, source }) = self.given.remove(&key) else {
                     continue;
@@ -382,7 +382,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
 fn is_known(key: &str) -> bool {
     let of_plan = || match key.split('.').collect::<Vec<_>>().as_slice() {
         ["plans", plan, "limits", limit] => {
-            plan.parse::<PlanName>().is_ok() && PLAN_LIMITS.iter().any(|(known, ..)| known == limit)
+            plan.parse::<PlanName>().is_ok() && plan_limits().any(|(known, ..)| known == *limit)
         }
         _ => false,
     };
@@ -409,7 +409,7 @@ fn nearest(key: &str) -> Option<String> {
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let plan_keys = || {
         let plan = key.strip_prefix("plans.").and_then(|rest| rest.split('.').next()).unwrap_or("free").to_owned();
-        PLAN_LIMITS.iter().map(move |(limit, ..)| format!("plans.{plan}.limits.{limit}"))
+        plan_limits().map(move |(limit, ..)| format!("plans.{plan}.limits.{limit}"))
     };
     let places = keys().map(str::to_owned).chain(SECTIONS.iter().map(|section| section.name.to_owned()));
     let scored = places.chain(plan_keys()).filter(|known| !known.is_empty()).map(|known| {

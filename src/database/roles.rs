@@ -83,7 +83,7 @@ async fn try_prepare(owner: &PgPool, login: &str) -> Result<(), sqlx::Error> {
     transaction.execute(LOCK_TIMEOUT).await?;
     transaction.execute(ROLES).await?;
     // With what a rebuild left of an earlier version of this program.
-    let schemas = Projection::ALL.map(Projection::schema);
+    let schemas = Projection::ALL.iter().copied().map(Projection::schema).collect::<Vec<_>>();
     let schemas: Vec<String> =
         schemas.iter().flat_map(|name| ["", "_next", "_old"].map(|end| format!("{name}{end}"))).collect();
     sqlx::query("SELECT protect_read_model(nspname::text) FROM pg_namespace WHERE nspname = ANY($1::text[])")

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Enum, Error, ID, Object};
 use chrono::{DateTime, Utc};
@@ -14,10 +15,10 @@ use sqlx::{FromRow, Postgres, QueryBuilder};
 use super::batch::Load;
 use super::connection::{Created, Opaque, PageArguments, Slice, push_page};
 use super::errors::{database_fault, log_fault};
-use super::loaders::{ListFilter, Lists, Loaders};
+use super::lists::{List, connection};
 use super::scalars::{Time, int};
 use super::session::Session;
-use super::user::{Actor, connection};
+use super::user::Actor;
 use crate::access::trail::{Kind, PREFIX, SealedAddress, open};
 use crate::log::Log;
 
@@ -51,20 +52,23 @@ pub struct AccessRow {
 
 /// Which records: all of an organization's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AccessFilter;
+pub struct AccessList;
 
-impl ListFilter for AccessFilter {
+impl List for AccessList {
     type Row = AccessRow;
+    type Node = AccessRecord;
     const PREFIX: &'static str = PREFIX;
     const SELECT: &'static str = "id, created_at, kind, actor, operation, target_id, ip,
         coalesce(organization_id, reached_organization_id) AS organization_id,
         times + coalesce((SELECT r.times FROM access_repeats r WHERE r.id = access_trail.id), 0) AS times
         FROM access_trail";
-    fn lists(loaders: &Loaders) -> &Lists<Self> {
-        &loaders.accesses
-    }
+    const READ: &'static [Permission] = &[Permission::AuditRead];
 
     fn push(&self, _: &mut QueryBuilder<'_, Postgres>) {}
+
+    fn place(row: &Self::Row) -> Created {
+        Created { at: row.created_at, id: row.id.clone() }
+    }
 }
 
 /// Something that was refused, or read by an operator, or a read of an audit trail: all of one kind by one caller within
@@ -72,10 +76,9 @@ impl ListFilter for AccessFilter {
 #[derive(Debug, Clone)]
 pub struct AccessRecord(AccessRow);
 
-impl AccessRecord {
-    /// A connection of rows.
-    pub fn connection(slice: Slice<AccessRow>) -> Connection<Opaque, Self> {
-        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self)
+impl From<AccessRow> for AccessRecord {
+    fn from(row: AccessRow) -> Self {
+        Self(row)
     }
 }
 
@@ -135,9 +138,9 @@ impl Load<SealedAddress> for AddressLoader {
 pub async fn access_trail(ctx: &Context<'_>, page: PageArguments) -> Result<Connection<Opaque, AccessRecord>, Error> {
     let page = page.page_of(PREFIX, Session::of(ctx).page_size_max())?;
     let mut query = QueryBuilder::new("SELECT ");
-    query.push(AccessFilter::SELECT).push(" WHERE true");
+    query.push(AccessList::SELECT).push(" WHERE true");
     push_page(&mut query, &page);
     let rows: Vec<AccessRow> =
         query.build_query_as().fetch_all(Session::of(ctx).log().operators()).await.map_err(database_fault)?;
-    Ok(AccessRecord::connection(Slice::new(rows, &page)))
+    Ok(connection::<AccessList>(Slice::new(rows, &page)))
 }

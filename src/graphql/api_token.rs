@@ -5,103 +5,80 @@ use std::sync::Arc;
 
 use aggregates::StreamId;
 use aggregates::ids::{ApiTokenId, Id};
+use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Object};
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{PgPool, Postgres, QueryBuilder};
 
 use super::batch::Load;
-use super::connection::{Created, Opaque, Slice};
+use super::connection::{Created, Opaque, PageArguments, cost};
 use super::errors::{database_fault, log_fault};
-use super::loaders::{ListFilter, Lists, Loaders};
+use super::lists::{List, row};
+use super::node::{Seeing, Shown};
+use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
 use super::scalars::{Time, int};
 use super::session::{Session, id};
-use super::user::{Actor, connection};
+use super::user::Actor;
+use crate::commands::Receipt;
 use crate::commands::tokens as cases;
-use crate::commands::{Entity, Receipt};
 use crate::log::{Loaded, Log};
-
-/// A token as the read model has it.
-#[derive(Debug, Clone, FromRow)]
-pub struct ApiTokenRow {
-    id: String,
-    name: String,
-    hint: String,
-    permissions: Vec<String>,
-    created_by: String,
-    expires_at: Option<DateTime<Utc>>,
-    revoked_at: Option<DateTime<Utc>>,
-    version: i64,
-    created_at: DateTime<Utc>,
-}
 
 /// Which tokens: all of an organization's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ApiTokenFilter;
+pub struct ApiTokenList;
 
-impl ListFilter for ApiTokenFilter {
-    type Row = ApiTokenRow;
+impl List for ApiTokenList {
+    type Row = ApiToken;
+    type Node = ApiToken;
     const PREFIX: &'static str = ApiTokenId::PREFIX;
-    const SELECT: &'static str =
-        "id, name, hint, permissions, created_by, expires_at, revoked_at, version, created_at FROM api_tokens";
-    fn lists(loaders: &Loaders) -> &Lists<Self> {
-        &loaders.api_tokens
-    }
+    const SELECT: &'static str = ApiToken::SELECT;
+    const READ: &'static [Permission] = &[Permission::TokenRead];
 
     fn push(&self, _: &mut QueryBuilder<'_, Postgres>) {}
-}
 
-/// By what a service acts in its organization. The secret is shown once, by `createApiToken`, and never again.
-#[derive(Debug, Clone)]
-pub struct ApiToken {
-    id: String,
-    name: String,
-    hint: String,
-    permissions: Vec<String>,
-    created_by: aggregates::Actor,
-    expires_at: Option<DateTime<Utc>>,
-    revoked_at: Option<DateTime<Utc>>,
-    version: u64,
-    created_at: DateTime<Utc>,
-}
-
-impl From<ApiTokenRow> for ApiToken {
-    fn from(row: ApiTokenRow) -> Self {
-        Self {
-            id: row.id,
-            name: row.name,
-            hint: row.hint,
-            permissions: row.permissions,
-            created_by: row.created_by.parse().unwrap_or_default(),
-            expires_at: row.expires_at,
-            revoked_at: row.revoked_at,
-            version: row.version.unsigned_abs(),
-            created_at: row.created_at,
-        }
+    fn place(row: &Self::Row) -> Created {
+        Created { at: row.created_at, id: row.id.clone() }
     }
 }
 
-impl ApiToken {
-    /// From the log's side.
-    pub fn new(id: &ApiTokenId, loaded: &Loaded<aggregates::ApiToken>) -> Self {
+row! {
+    /// By what a service acts in its organization. The secret is shown once, by `createApiToken`, and never again.
+    pub struct ApiToken of "api_tokens" {
+        id: String,
+        name: String,
+        hint: String,
+        permissions: Vec<String>,
+        created_by: String,
+        expires_at: Option<DateTime<Utc>>,
+        revoked_at: Option<DateTime<Utc>>,
+        version: i64,
+        created_at: DateTime<Utc>,
+    }
+}
+
+impl Shown for ApiToken {
+    type Of = aggregates::ApiToken;
+
+    fn new(id: ApiTokenId, loaded: &Loaded<aggregates::ApiToken>) -> Option<Self> {
         let state = &loaded.state;
-        Self {
-            id: id.to_string(),
+        Some(Self {
+            id: id.into(),
             name: state.name.clone(),
             hint: state.hint.clone(),
             permissions: state.permissions.clone(),
-            created_by: state.created_by.clone(),
+            created_by: state.created_by.to_string(),
             expires_at: state.expires_at,
             revoked_at: state.revoked_at,
-            version: loaded.version,
+            version: loaded.version.cast_signed(),
             created_at: state.created_at,
-        }
+        })
     }
 
-    /// A connection of rows.
-    pub fn connection(slice: Slice<ApiTokenRow>) -> Connection<Opaque, Self> {
-        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
+    async fn is_visible(session: &Session, id: &ApiTokenId, loaded: &Loaded<aggregates::ApiToken>) -> Seeing {
+        let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
+        Ok(seen.is_some_and(|seen| seen.may(Permission::TokenRead)))
     }
 }
 
@@ -126,7 +103,7 @@ impl ApiToken {
     }
     /// Who created it.
     async fn created_by(&self, ctx: &Context<'_>) -> async_graphql::Result<Actor> {
-        Actor::named(ctx, &self.created_by).await
+        Actor::named(ctx, &self.created_by.parse().unwrap_or_default()).await
     }
     /// When it was created.
     async fn created_at(&self) -> Time {
@@ -146,7 +123,27 @@ impl ApiToken {
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {
-        int(self.version)
+        int(self.version.unsigned_abs())
+    }
+}
+
+/// What an organization shows of its API tokens.
+#[derive(Clone)]
+pub struct ApiTokens(pub Arc<Profile>);
+
+#[Object]
+impl ApiTokens {
+    /// API tokens, by creation; also those that were revoked or have expired.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn api_tokens(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, ApiToken>>> {
+        Some(self.0.list(ctx, ApiTokenList, PageArguments { first, after, last, before }).await)
     }
 }
 
@@ -188,15 +185,7 @@ payloads! {
     /// What became of a command on an API token.
     ApiTokenPayload {
         /// The token after the command.
-        token: Option<ApiToken> = |receipt: &Receipt| receipt.entities.iter().find_map(|entity| match entity {
-            Entity::ApiToken(id, loaded) => Some(ApiToken::new(id, loaded)),
-            Entity::Organization(..)
-            | Entity::Membership(..)
-            | Entity::Invitation(..)
-            | Entity::Project(..)
-            | Entity::User(..)
-            | Entity::WebhookEndpoint(..) => None,
-        }),
+        token: Option<ApiToken> = ApiToken::after,
         /// The secret of a new token, shown this once: send it as `Authorization: Bearer <secret>`.
         secret: Option<String> = |receipt: &Receipt| receipt.secret.clone(),
     }

@@ -1,5 +1,7 @@
 //! Organizations as they were.
 
+use std::sync::Arc;
+
 use aggregates::ids::{InvitationId, MembershipId, ProjectId};
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Error, ID, Object, OneofObject, OutputType, SimpleObject};
@@ -15,7 +17,7 @@ use super::scalars::{
     ProjectState, Time,
 };
 use super::session::Session;
-use crate::audit::as_of::{self, AsOf, Begun, NoAnswer, SealedInvitation, Snapshot, Window};
+use crate::audit::as_of::{self, AsOf, NoAnswer, Part, Snapshot, Window};
 use crate::log::{InvalidPosition, Position};
 
 /// As of when.
@@ -105,24 +107,21 @@ fn page(ctx: &Context<'_>, wanted: PageArguments) -> Result<Page<Place>, Error> 
 }
 
 fn connection<Id, T, N: OutputType>(
-    parts: Vec<(u64, Id, T)>,
+    parts: Vec<(Id, Part<T>)>,
     page: &Page<Place>,
     node: impl Fn(Id, T) -> N,
 ) -> Connection<Opaque, N> {
     let slice = Slice::new(parts, page);
     let mut connection = Connection::new(slice.has_previous, slice.has_next);
     let edges = slice.rows.into_iter();
-    connection.edges = edges.map(|(begun, id, part)| Edge::new(Opaque::of(&Place(begun)), node(id, part))).collect();
+    connection.edges =
+        edges.map(|(id, part)| Edge::new(Opaque::of(&Place(part.begun)), node(id, part.state))).collect();
     connection
 }
 
-fn among<Id: Clone, T: Clone>(
-    parts: &std::collections::HashMap<Id, Begun<T>>,
-    page: &Page<Place>,
-) -> Vec<(u64, Id, T)> {
+fn window(page: &Page<Place>) -> Window {
     let place = |place: &Option<Place>| place.as_ref().map(|place| place.0);
-    let (after, before) = (place(&page.after), place(&page.before));
-    as_of::page(parts, Window { after, before, forward: page.forward, limit: page.limit })
+    Window { after: place(&page.after), before: place(&page.before), forward: page.forward, limit: page.limit }
 }
 
 /// An organization as it was, folded from the log.
@@ -163,7 +162,7 @@ impl OrganizationSnapshot {
     /// What it could have and what it used.
     async fn limits(&self) -> Vec<Limit> {
         let tally = |name: &str| self.0.fold.tallies.get(name).copied().unwrap_or_default();
-        aggregates::organization::LIMITS.map(|name| Limit::of(name, tally(name))).to_vec()
+        aggregates::limits().map(|limit| Limit::of(limit.name, tally(limit.name))).collect()
     }
     /// The settings documents by namespace.
     async fn settings(&self) -> Document<Value> {
@@ -181,13 +180,13 @@ impl OrganizationSnapshot {
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, MemberSnapshot>> {
         let page = page(ctx, PageArguments { first, after, last, before })?;
-        let node = |id: MembershipId, member: aggregates::Membership| MemberSnapshot {
+        let node = |id: MembershipId, member: Arc<aggregates::Membership>| MemberSnapshot {
             membership_id: ID(id.to_string()),
-            user_id: ID(member.user_id.map(|user| user.to_string()).unwrap_or_default()),
-            roles: member.roles,
+            user_id: ID(member.user_id.as_ref().map(|user| user.to_string()).unwrap_or_default()),
+            roles: member.roles.clone(),
             state: member.state.into(),
         };
-        Ok(connection(among(&self.0.fold.members, &page), &page, node))
+        Ok(connection(self.0.fold.page(window(&page)), &page, node))
     }
 
     /// Invitations, by creation.
@@ -201,16 +200,15 @@ impl OrganizationSnapshot {
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, InvitationSnapshot>> {
         let page = page(ctx, PageArguments { first, after, last, before })?;
-        let mut found = among(&self.0.fold.invitations, &page);
+        let mut found = self.0.fold.page(window(&page));
         as_of::emails(Session::of(ctx).log(), &mut found).await.map_err(log_fault)?;
-        let node =
-            |id: InvitationId, SealedInvitation { state: invitation, .. }: SealedInvitation| InvitationSnapshot {
-                invitation_id: ID(id.to_string()),
-                email: aggregates::personal::readable(&invitation.email).map(str::to_owned),
-                state: invitation.state_at(self.0.moment).into(),
-                expires_at: Time(invitation.expires_at),
-                roles: invitation.roles,
-            };
+        let node = |id: InvitationId, invitation: Arc<aggregates::Invitation>| InvitationSnapshot {
+            invitation_id: ID(id.to_string()),
+            email: aggregates::personal::readable(&invitation.email).map(str::to_owned),
+            state: invitation.state_at(self.0.moment).into(),
+            expires_at: Time(invitation.expires_at),
+            roles: invitation.roles.clone(),
+        };
         Ok(connection(found, &page, node))
     }
 
@@ -225,13 +223,13 @@ impl OrganizationSnapshot {
         before: Option<String>,
     ) -> async_graphql::Result<Connection<Opaque, ProjectSnapshot>> {
         let page = page(ctx, PageArguments { first, after, last, before })?;
-        let node = |id: ProjectId, project: aggregates::Project| ProjectSnapshot {
+        let node = |id: ProjectId, project: Arc<aggregates::Project>| ProjectSnapshot {
             project_id: ID(id.to_string()),
-            slug: project.slug,
-            name: project.name,
+            slug: project.slug.clone(),
+            name: project.name.clone(),
             state: project.state.into(),
         };
-        Ok(connection(among(&self.0.fold.projects, &page), &page, node))
+        Ok(connection(self.0.fold.page(window(&page)), &page, node))
     }
 }
 

@@ -4,21 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aggregates::ids::{EventId, Id, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
+use aggregates::roles::Permission;
 use aggregates::webhook::WebhookEndpointEvent;
 use aggregates::{Event, Recorded};
-use async_graphql::connection::Connection;
 use async_graphql::{Context, Enum, Error, ID, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 
 use super::audit::AuditEvent;
 use super::batch::Load;
-use super::connection::{Created, Opaque, Slice};
+use super::connection::Created;
 use super::errors::{database_fault, log_fault, not_found};
-use super::loaders::{ListFilter, Lists, Loaders};
+use super::lists::List;
 use super::scalars::{Time, stored};
 use super::session::Session;
-use super::user::connection;
 use crate::commands::Receipt;
 use crate::log::Log;
 use crate::webhooks::Attempt;
@@ -64,26 +63,30 @@ impl WebhookRow {
 
 /// Which deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct DeliveryFilter {
+pub struct DeliveryList {
     /// Of which endpoint.
     pub endpoint: String,
     /// In which state.
     pub state: Option<DeliveryState>,
 }
 
-impl ListFilter for DeliveryFilter {
+impl List for DeliveryList {
     type Row = WebhookRow;
+    type Node = WebhookDelivery;
     const PREFIX: &'static str = WebhookDeliveryId::PREFIX;
     const SELECT: &'static str = DELIVERY;
-    fn lists(loaders: &Loaders) -> &Lists<Self> {
-        &loaders.webhook_deliveries
-    }
+    // What was sent is what the audit trail says.
+    const READ: &'static [Permission] = &[Permission::WebhookRead, Permission::AuditRead];
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         query.push(" AND endpoint_id = ").push_bind(self.endpoint.clone());
         if let Some(state) = self.state {
             query.push(" AND state = ").push_bind(stored(state));
         }
+    }
+
+    fn place(row: &Self::Row) -> Created {
+        Created { at: row.created_at, id: row.id.clone() }
     }
 }
 
@@ -156,11 +159,6 @@ impl WebhookDelivery {
             next_attempt_at: Some(cause.recorded_at),
             attempts: None,
         }
-    }
-
-    /// A connection of rows.
-    pub fn connection(slice: Slice<WebhookRow>) -> Connection<Opaque, Self> {
-        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
     }
 
     /// The one that a command asked for.

@@ -2,11 +2,11 @@
 
 use async_graphql::{Context, ID, InputObject, Object, OneofObject, SimpleObject};
 
-use super::organization::{Organization, among};
+use super::Organization;
+use super::node::Shown;
 use super::payload::{Answer, payloads, run};
 use super::scalars::Time;
 use super::session::{Session, conditions, id};
-use crate::commands::Receipt;
 use crate::commands::erasure::{EraseSubject as Case, HoldOrganization};
 
 /// A legal hold: while it stands, nothing of the organization is purged, and nobody of its people is erased.
@@ -30,7 +30,7 @@ payloads! {
     /// What became of a command about a legal hold.
     LegalHoldPayload {
         /// The organization after the command.
-        organization: Option<Organization> = |receipt: &Receipt| among(&receipt.entities),
+        organization: Option<Organization> = Organization::after,
     }
 }
 

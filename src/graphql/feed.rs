@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::audit::{AuditAction, AuditEvent};
-use super::errors::{bad_input, coded, fault, forbidden, log_fault, not_found};
+use super::errors::{bad_input, coded, fault, log_fault, not_found};
 use super::scalars::PositionText;
 use super::session::{Session, id};
 use crate::commands::{Fault, Insider};
@@ -148,7 +148,7 @@ impl<'a> Feed<'a> {
             }
             Some(seen) if !seen.may(Permission::AuditRead) => {
                 session.note_refusal(Some(&organization), Some(organization.as_ref()));
-                return Err(lacking());
+                return Err(session.lacks(Permission::AuditRead));
             }
             Some(seen) if seen.may_only_as_operator(Permission::AuditRead) => {
                 session.note_operator_read(&organization);
@@ -330,7 +330,7 @@ impl<'a> Feed<'a> {
         self.session.is_let_in().await.map_err(|error| self.at_its_place(error))?;
         match self.session.see_unpruned(&self.organization).await {
             Ok(Some(seen)) if seen.may(Permission::AuditRead) => Ok(()),
-            Ok(Some(_)) => Err(self.at_its_place(lacking())),
+            Ok(Some(_)) => Err(self.at_its_place(self.session.lacks(Permission::AuditRead))),
             Ok(None) => Err(self.at_its_place(not_found())),
             Err(error) => Err(self.at_its_place(error)),
         }
@@ -351,14 +351,9 @@ impl<'a> Feed<'a> {
 fn decides(event: &StoredEvent, organization: &OrganizationId, own: &[StreamId]) -> bool {
     match Reader::stream(event) {
         Ok(StreamId::Organization(id)) => id == *organization,
-        Ok(stream @ (StreamId::Membership(_) | StreamId::ApiToken(_))) => own.contains(&stream),
-        Ok(StreamId::Invitation(_) | StreamId::Project(_) | StreamId::User(_) | StreamId::WebhookEndpoint(_)) => false,
+        Ok(stream) => stream.decides_access() && own.contains(&stream),
         Err(_) => true,
     }
-}
-
-fn lacking() -> Error {
-    forbidden(format!("this needs the permission {}, which none of your roles has", Permission::AuditRead))
 }
 
 fn unknown() -> Error {

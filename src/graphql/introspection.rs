@@ -19,11 +19,11 @@ use async_graphql::{
 use futures_util::FutureExt;
 use serde_json::Value as Json;
 
+use super::Mutation;
 use super::TenancySchema;
 use super::budget::Budget;
 use super::errors::{coded, unauthenticated};
 use super::feed::Subscription;
-use super::mutation::Mutation;
 use super::query::Query;
 use super::session::Session;
 
@@ -319,10 +319,21 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Fields of the query root that decide by themselves what a caller has to show: `viewer` answers users who wait for
+/// approval too, and a preview is for whoever holds an invitation's token.
+const OPEN_TO_ALL: [&str; 2] = ["viewer", "invitationPreview"];
+
 impl ContainerType for Root {
     async fn resolve_field(&self, ctx: &Context<'_>) -> ServerResult<Option<Value>> {
         match ctx.item.node.name.node.as_str() {
             "__schema" | "__type" => self.answer(ctx).map(Some),
+            // Each field asks for a caller here, unless it is named, so that none can forget to.
+            name if !OPEN_TO_ALL.contains(&name)
+                && let Err(error) = Session::of(ctx).caller() =>
+            {
+                ctx.add_error(ctx.set_error_path(error.into_server_error(ctx.item.pos)));
+                Ok(Some(Value::Null))
+            }
             _ => self.query.resolve_field(ctx).await,
         }
     }

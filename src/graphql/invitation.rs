@@ -1,61 +1,42 @@
 //! Invitations.
 
-use aggregates::ids::{Id, InvitationId, OrganizationId, UserId};
+use std::sync::Arc;
+
+use aggregates::ids::{Id, InvitationId};
+use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 
-use super::connection::{Created, Opaque, Slice};
+use super::Organization;
+use super::connection::{Created, Opaque, PageArguments, cost};
 use super::errors::{bad_input, log_fault};
-use super::loaders::ListFilter;
-use super::loaders::{Lists, Loaders};
-use super::membership::{Membership, among};
-use super::organization::Organization;
+use super::lists::{List, row};
+use super::membership::Membership;
+use super::node::{Seeing, Shown};
+use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
-use super::scalars::{InvitationState, Time, int};
+use super::scalars::{InvitationState, Time, int, name, named, stored};
 use super::session::{Session, id};
-use super::user::{Actor, User, connection};
-use crate::commands::invitations::{self as cases, By};
-use crate::commands::{Entity, Receipt};
+use super::user::{Actor, User, user};
+use crate::commands::invitations::{self as cases, By, email_claim};
+use crate::commands::{Receipt, nowhere};
 use crate::log::Loaded;
-
-/// An invitation as the read model has it.
-#[derive(Debug, Clone, FromRow)]
-pub struct InvitationRow {
-    id: String,
-    organization_id: String,
-    email: Option<String>,
-    roles: Vec<String>,
-    state: String,
-    invited_by: String,
-    accepted_by: Option<String>,
-    expires_at: DateTime<Utc>,
-    version: i64,
-    created_at: DateTime<Utc>,
-}
-
-impl InvitationRow {
-    /// Its columns and its table.
-    pub const SELECT: &'static str =
-        "id, organization_id, email, roles, state, invited_by, accepted_by, expires_at, version, created_at
-         FROM invitations";
-}
 
 /// Which invitations.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct InvitationFilter {
+pub struct InvitationList {
     /// In this state; else all.
     pub state: Option<String>,
 }
 
-impl ListFilter for InvitationFilter {
-    type Row = InvitationRow;
+impl List for InvitationList {
+    type Row = Invitation;
+    type Node = Invitation;
     const PREFIX: &'static str = InvitationId::PREFIX;
-    const SELECT: &'static str = InvitationRow::SELECT;
-    fn lists(loaders: &Loaders) -> &Lists<Self> {
-        &loaders.invitations
-    }
+    const SELECT: &'static str = Invitation::SELECT;
+    const READ: &'static [Permission] = &[Permission::InvitationRead];
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         // By the clock an open invitation past its time is expired, before that is recorded.
@@ -66,61 +47,54 @@ impl ListFilter for InvitationFilter {
             None => query,
         };
     }
-}
 
-/// An address that was asked to join.
-#[derive(Debug, Clone)]
-pub struct Invitation {
-    id: String,
-    organization: Option<OrganizationId>,
-    email: Option<String>,
-    roles: Vec<String>,
-    state: aggregates::invitation::InvitationState,
-    invited_by: aggregates::Actor,
-    accepted_by: Option<UserId>,
-    expires_at: DateTime<Utc>,
-    created_at: DateTime<Utc>,
-    version: u64,
-}
-
-impl From<InvitationRow> for Invitation {
-    fn from(row: InvitationRow) -> Self {
-        Self {
-            id: row.id,
-            organization: row.organization_id.parse().ok(),
-            email: row.email,
-            roles: row.roles,
-            state: serde_json::from_value(serde_json::Value::String(row.state)).unwrap_or_default(),
-            invited_by: row.invited_by.parse().unwrap_or_default(),
-            accepted_by: row.accepted_by.and_then(|user| user.parse().ok()),
-            expires_at: row.expires_at,
-            created_at: row.created_at,
-            version: row.version.unsigned_abs(),
-        }
+    fn place(row: &Self::Row) -> Created {
+        Created { at: row.created_at, id: row.id.clone() }
     }
 }
 
-impl Invitation {
-    /// From the log's side.
-    pub fn new(id: InvitationId, loaded: &Loaded<aggregates::Invitation>) -> Self {
+row! {
+    /// An address that was asked to join.
+    pub struct Invitation of "invitations" {
+        id: String,
+        organization_id: String,
+        email: Option<String>,
+        roles: Vec<String>,
+        state: String,
+        invited_by: String,
+        accepted_by: Option<String>,
+        expires_at: DateTime<Utc>,
+        version: i64,
+        created_at: DateTime<Utc>,
+    }
+}
+
+impl Shown for Invitation {
+    type Of = aggregates::Invitation;
+
+    fn new(id: InvitationId, loaded: &Loaded<aggregates::Invitation>) -> Option<Self> {
         let state = &loaded.state;
-        Self {
+        Some(Self {
             id: id.into(),
-            organization: loaded.organization.clone(),
+            organization_id: loaded.organization.clone()?.into(),
             email: aggregates::personal::readable(&state.email).map(str::to_owned),
             roles: state.roles.clone(),
-            state: state.state,
-            invited_by: state.invited_by.clone(),
-            accepted_by: state.accepted_by.clone(),
+            state: name(state.state),
+            invited_by: state.invited_by.to_string(),
+            accepted_by: state.accepted_by.clone().map(Into::into),
             expires_at: state.expires_at,
+            version: loaded.version.cast_signed(),
             created_at: state.created_at,
-            version: loaded.version,
-        }
+        })
     }
 
-    /// A connection of rows.
-    pub fn connection(slice: Slice<InvitationRow>) -> Connection<Opaque, Self> {
-        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
+    async fn is_visible(session: &Session, id: &InvitationId, loaded: &Loaded<aggregates::Invitation>) -> Seeing {
+        let owner = loaded.organization.clone();
+        let own = session.caller()?.principal.email().map(|email| email_claim(session.log().keys(), email));
+        let own = own.zip(loaded.state.email_claim.as_ref()).is_some_and(|(own, invited)| own.matches(invited));
+        let seen = session.see_owner(owner.as_ref(), id.as_ref()).await?;
+        let there = session.is_there(&owner.unwrap_or_else(|| nowhere(id.as_ref()))).await?;
+        Ok((there && own) || seen.is_some_and(|seen| seen.may(Permission::InvitationRead)))
     }
 }
 
@@ -142,14 +116,12 @@ impl Invitation {
     }
     /// The organization, where the caller sees it.
     async fn organization(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Organization>> {
-        let id = self.organization.as_ref()?;
-        let seen = Session::of(ctx).see(id).await.transpose()?;
-        Some(seen.map(|seen| Organization::new(seen.id, &seen.organization)))
+        Organization::of(ctx, &self.organization_id).await
     }
     /// The organization's name, also for those who do not see it yet.
     async fn organization_name(&self, ctx: &Context<'_>) -> async_graphql::Result<String> {
-        let Some(id) = &self.organization else { return Ok(String::new()) };
-        let seen = Session::of(ctx).loaders().seen.load_one(id.clone()).await?;
+        let Ok(id) = self.organization_id.parse() else { return Ok(String::new()) };
+        let seen = Session::of(ctx).loaders().seen.load_one(id).await?;
         Ok(seen.map(|seen| seen.organization.state.name.clone()).unwrap_or_default())
     }
     /// The invited address; null where erased.
@@ -162,15 +134,15 @@ impl Invitation {
     }
     /// Where it stands; past its time it reads EXPIRED.
     async fn state(&self) -> InvitationState {
-        state_now(self.state, self.expires_at)
+        state_now(named(&self.state), self.expires_at)
     }
     /// Who invited.
     async fn invited_by(&self, ctx: &Context<'_>) -> async_graphql::Result<Actor> {
-        Actor::named(ctx, &self.invited_by).await
+        Actor::named(ctx, &self.invited_by.parse().unwrap_or_default()).await
     }
     /// Who accepted.
     async fn accepted_by(&self) -> Option<User> {
-        self.accepted_by.clone().map(User::new)
+        self.accepted_by.as_deref().map(user)
     }
     /// Until when it can be accepted.
     async fn expires_at(&self) -> Time {
@@ -182,7 +154,7 @@ impl Invitation {
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {
-        int(self.version)
+        int(self.version.unsigned_abs())
     }
 }
 
@@ -220,37 +192,47 @@ pub async fn preview(ctx: &Context<'_>, token: &str) -> Result<Option<Invitation
     }))
 }
 
-fn of(entities: &[Entity]) -> Option<Invitation> {
-    entities.iter().find_map(|entity| match entity {
-        Entity::Invitation(id, loaded) => Some(Invitation::new(id.clone(), loaded)),
-        Entity::Organization(..)
-        | Entity::Membership(..)
-        | Entity::Project(..)
-        | Entity::User(..)
-        | Entity::ApiToken(..)
-        | Entity::WebhookEndpoint(..) => None,
-    })
+/// What an organization shows of its invitations.
+#[derive(Clone)]
+pub struct Invitations(pub Arc<Profile>);
+
+#[Object]
+impl Invitations {
+    /// Invitations, by creation.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn invitations(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        state: Option<InvitationState>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, Invitation>>> {
+        let list = InvitationList { state: state.map(stored) };
+        Some(self.0.list(ctx, list, PageArguments { first, after, last, before }).await)
+    }
 }
 
 payloads! {
     /// What became of a command on an invitation.
     InvitationPayload {
         /// The invitation after the command.
-        invitation: Option<Invitation> = |receipt: &Receipt| of(&receipt.entities),
+        invitation: Option<Invitation> = Invitation::after,
     }
     /// What became of inviting somebody.
     InviteMemberPayload {
         /// The invitation after the command.
-        invitation: Option<Invitation> = |receipt: &Receipt| of(&receipt.entities),
+        invitation: Option<Invitation> = Invitation::after,
         /// The token, shown this once.
         token: Option<String> = |receipt: &Receipt| receipt.secret.clone(),
     }
     /// What became of accepting an invitation.
     AcceptInvitationPayload {
         /// The invitation after the command.
-        invitation: Option<Invitation> = |receipt: &Receipt| of(&receipt.entities),
+        invitation: Option<Invitation> = Invitation::after,
         /// The membership after the command.
-        membership: Option<Membership> = |receipt: &Receipt| among(&receipt.entities),
+        membership: Option<Membership> = Membership::after,
     }
 }
 

@@ -1,45 +1,25 @@
 //! What is loaded for a whole level of a query at once: one statement a level, not one a parent.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use aggregates::ids::{ApiTokenId, OrganizationId, UserId};
 use aggregates::roles::{Permission, Permissions};
 use aggregates::user::UserState;
 use aggregates::{Organization, StreamId, User};
 use async_graphql::Error;
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 
-use super::access_trail::{AccessFilter, AddressLoader};
-use super::api_token::{ApiTokenFilter, TokenNameLoader, TokenUseLoader};
+use super::access_trail::AddressLoader;
+use super::api_token::{TokenNameLoader, TokenUseLoader};
 use super::batch::{Batcher, Load};
-use super::connection::{Created, Page, Slice, push_page};
-use super::delivery::{DeliveryFilter, DeliveryLoader, EventLoader};
+use super::delivery::{DeliveryLoader, EventLoader};
 use super::errors::{database_fault, log_fault};
-use super::invitation::InvitationFilter;
-use super::membership::MemberFilter;
-use super::project::ProjectFilter;
+use super::lists::{Established, Lists};
 use super::session::App;
 use super::user::UserRow;
-use super::webhook::EndpointFilter;
 use crate::access::trail::SealedAddress;
 use crate::commands::{Insider, Principal};
 use crate::log::{Loaded, Log, NamedTally, scope};
-
-/// The organizations that the caller turned out to see, in this request. The database shows lists of no other.
-#[derive(Default)]
-pub struct Established(Mutex<HashSet<OrganizationId>>);
-
-impl Established {
-    /// Adds one that the caller sees.
-    pub fn add(&self, id: &OrganizationId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
-    }
-
-    fn holds(&self, id: &OrganizationId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
-    }
-}
 
 /// All loaders of a request.
 pub struct Loaders {
@@ -51,28 +31,16 @@ pub struct Loaders {
     pub states: Batcher<UserId, StateLoader>,
     /// What organizations use.
     pub tallies: Batcher<OrganizationId, TallyLoader>,
-    /// Lists of members.
-    pub members: Lists<MemberFilter>,
-    /// Lists of invitations.
-    pub invitations: Lists<InvitationFilter>,
-    /// Lists of projects.
-    pub projects: Lists<ProjectFilter>,
-    /// Lists of API tokens.
-    pub api_tokens: Lists<ApiTokenFilter>,
+    /// Lists of organizations.
+    pub lists: Lists,
     /// When API tokens were used last.
     pub token_uses: Batcher<String, TokenUseLoader>,
     /// How API tokens are called.
     pub token_names: Batcher<ApiTokenId, TokenNameLoader>,
-    /// Lists of webhook endpoints.
-    pub webhook_endpoints: Lists<EndpointFilter>,
-    /// Lists of webhook deliveries.
-    pub webhook_deliveries: Lists<DeliveryFilter>,
     /// Webhook deliveries by their ids.
     pub deliveries: Batcher<String, DeliveryLoader>,
     /// Events by their ids.
     pub events: Batcher<String, EventLoader>,
-    /// Access trails.
-    pub accesses: Lists<AccessFilter>,
     /// Addresses of the access trail.
     pub addresses: Batcher<SealedAddress, AddressLoader>,
 }
@@ -81,7 +49,6 @@ impl Loaders {
     /// For a request of `principal`. Lists are of organizations that are `established` by then.
     pub fn new(app: &App, principal: Option<Principal>, established: &Arc<Established>) -> Self {
         let log = app.commands.log().clone();
-        let lists = || ListLoader { pool: log.readers().clone(), established: established.clone() };
         let pool = log.pool().clone();
         Self {
             users: Batcher::new(UserLoader { log: log.clone() }),
@@ -90,22 +57,13 @@ impl Loaders {
             addresses: Batcher::new(AddressLoader { log: log.clone() }),
             token_names: Batcher::new(TokenNameLoader { log: log.clone() }),
             seen: Batcher::new(SeenLoader { log: log.clone(), principal }),
-            members: Batcher::new(lists()),
-            invitations: Batcher::new(lists()),
-            projects: Batcher::new(lists()),
-            api_tokens: Batcher::new(lists()),
+            lists: Lists::new(log.readers().clone(), established.clone()),
             token_uses: Batcher::new(TokenUseLoader { pool: pool.clone() }),
-            webhook_endpoints: Batcher::new(lists()),
-            webhook_deliveries: Batcher::new(lists()),
             deliveries: Batcher::new(DeliveryLoader { pool }),
             events: Batcher::new(EventLoader { log: log.clone() }),
-            accesses: Batcher::new(lists()),
         }
     }
 }
-
-/// Lists of one kind, of many organizations.
-pub type Lists<F> = Batcher<ListKey<F>, ListLoader>;
 
 /// An organization and how the caller stands in it.
 #[derive(Debug, Clone)]
@@ -143,6 +101,11 @@ impl Seen {
     pub fn permissions(&self) -> Permissions {
         let permissions = |insider: &Insider| insider.permissions(&self.organization.state.roles);
         self.insider.as_ref().map(permissions).unwrap_or_default()
+    }
+
+    /// Whether the organization is deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.organization.state.status.lifecycle == aggregates::status::Lifecycle::Deleted
     }
 
     /// Whether the caller owns the organization.
@@ -224,79 +187,6 @@ impl Load<UserId> for StateLoader {
         let streams: Vec<StreamId> = keys.iter().cloned().map(StreamId::from).collect();
         let now = self.log.current(&streams).await.map_err(log_fault)?;
         Ok(keys.iter().map(|id| (id.clone(), now.get::<User>(id).state.state)).collect())
-    }
-}
-
-/// A list within an organization that is wanted: what parents of one level have in common, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ListKey<F> {
-    /// Of which organization.
-    pub organization: OrganizationId,
-    /// Which rows.
-    pub filter: F,
-    /// Which page.
-    pub page: Page<Created>,
-}
-
-/// A filter over the rows of one read model.
-pub trait ListFilter: Clone + Eq + std::hash::Hash + Send + Sync + 'static {
-    /// A row.
-    type Row: for<'r> FromRow<'r, sqlx::postgres::PgRow> + Clone + Send + Sync + Unpin + 'static;
-    /// How the ids of its rows begin.
-    const PREFIX: &'static str;
-    /// The columns of a row, and the table, after `SELECT`.
-    const SELECT: &'static str;
-    /// Where its lists are loaded.
-    fn lists(loaders: &Loaders) -> &Lists<Self>;
-    /// Adds ` AND …` for each condition.
-    fn push(&self, query: &mut QueryBuilder<'_, Postgres>);
-}
-
-/// Loads lists of organizations.
-pub struct ListLoader {
-    pool: PgPool,
-    established: Arc<Established>,
-}
-
-#[derive(FromRow)]
-struct Of<T> {
-    of: String,
-    #[sqlx(flatten)]
-    row: T,
-}
-
-impl ListLoader {
-    /// The same page of the same list of many organizations, in one statement.
-    async fn lists<F: ListFilter>(&self, keys: &[ListKey<F>]) -> Result<HashMap<ListKey<F>, Slice<F::Row>>, Error> {
-        let mut alike: HashMap<(F, Page<Created>), Vec<String>> = HashMap::new();
-        for key in keys.iter().filter(|key| self.established.holds(&key.organization)) {
-            alike.entry((key.filter.clone(), key.page.clone())).or_default().push(key.organization.to_string());
-        }
-        let mut found: HashMap<(F, Page<Created>, String), Vec<F::Row>> = HashMap::new();
-        for ((filter, page), organizations) in alike {
-            let mut query = scope::begin("wanted.id AS of, r.*", &organizations);
-            query.push(" CROSS JOIN LATERAL (SELECT ").push(F::SELECT).push(" WHERE organization_id = wanted.id");
-            filter.push(&mut query);
-            push_page(&mut query, &page);
-            query.push(") r");
-            let rows: Vec<Of<F::Row>> = query.build_query_as().fetch_all(&self.pool).await.map_err(database_fault)?;
-            for row in rows {
-                found.entry((filter.clone(), page.clone(), row.of)).or_default().push(row.row);
-            }
-        }
-        let slice = |key: &ListKey<F>| {
-            let rows = found.remove(&(key.filter.clone(), key.page.clone(), key.organization.to_string()));
-            (key.clone(), Slice::new(rows.unwrap_or_default(), &key.page))
-        };
-        Ok(keys.iter().map(slice).collect::<Vec<_>>().into_iter().collect())
-    }
-}
-
-impl<F: ListFilter> Load<ListKey<F>> for ListLoader {
-    type Value = Slice<F::Row>;
-
-    async fn load(&self, keys: &[ListKey<F>]) -> Result<HashMap<ListKey<F>, Slice<F::Row>>, Error> {
-        self.lists(keys).await
     }
 }
 

@@ -1,59 +1,41 @@
 //! Memberships.
 
-use aggregates::ids::{Id, MembershipId, OrganizationId};
+use std::sync::Arc;
+
+use aggregates::ids::{Id, MembershipId};
+use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, ID, InputObject, Object};
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 
-use super::connection::{Created, Opaque, Slice};
-use super::loaders::ListFilter;
-use super::loaders::{Lists, Loaders};
-use super::organization::{Organization, OrganizationCommandInput};
+use super::Organization;
+use super::connection::{Created, Opaque, PageArguments, cost};
+use super::lists::{List, row};
+use super::node::{Seeing, Shown};
+use super::organization::{OrganizationCommandInput, Profile};
 use super::payload::{Answer, payloads, run};
-use super::scalars::{MembershipSource, MembershipState, Time, int};
+use super::scalars::{MembershipSource, MembershipState, Time, int, name, named, stored};
 use super::session::{Session, id};
-use super::user::{User, connection, user};
+use super::user::{User, user};
 use crate::commands::members::{self as cases, Change};
-use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
-
-/// A membership as the read model has it.
-#[derive(Debug, Clone, FromRow)]
-pub struct MembershipRow {
-    id: String,
-    organization_id: String,
-    user_id: String,
-    roles: Vec<String>,
-    state: String,
-    source: String,
-    joined_at: DateTime<Utc>,
-    version: i64,
-    created_at: DateTime<Utc>,
-}
-
-impl MembershipRow {
-    /// Its columns and its table.
-    pub const SELECT: &'static str =
-        "id, organization_id, user_id, roles, state, source, joined_at, version, created_at FROM members";
-}
 
 /// Which members.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MemberFilter {
+pub struct MemberList {
     /// With this role.
     pub role: Option<String>,
     /// In this state; else those who are not removed.
     pub state: Option<String>,
 }
 
-impl ListFilter for MemberFilter {
-    type Row = MembershipRow;
+impl List for MemberList {
+    type Row = Membership;
+    type Node = Membership;
     const PREFIX: &'static str = MembershipId::PREFIX;
-    const SELECT: &'static str = MembershipRow::SELECT;
-    fn lists(loaders: &Loaders) -> &Lists<Self> {
-        &loaders.members
-    }
+    const SELECT: &'static str = Membership::SELECT;
+    const READ: &'static [Permission] = &[Permission::MemberRead];
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         match &self.state {
@@ -64,58 +46,55 @@ impl ListFilter for MemberFilter {
             query.push(" AND ").push_bind(role.clone()).push(" = ANY(roles)");
         }
     }
-}
 
-/// What one user is in one organization.
-#[derive(Debug, Clone)]
-pub struct Membership {
-    id: String,
-    organization: Option<OrganizationId>,
-    user: User,
-    roles: Vec<String>,
-    state: MembershipState,
-    source: MembershipSource,
-    joined_at: DateTime<Utc>,
-    version: u64,
-}
-
-fn parse<T: serde::de::DeserializeOwned + Default>(text: String) -> T {
-    serde_json::from_value(serde_json::Value::String(text)).unwrap_or_default()
-}
-
-impl From<MembershipRow> for Membership {
-    fn from(row: MembershipRow) -> Self {
-        Self {
-            id: row.id,
-            organization: row.organization_id.parse().ok(),
-            user: user(&row.user_id),
-            roles: row.roles,
-            state: parse::<aggregates::membership::MembershipState>(row.state).into(),
-            source: parse::<aggregates::membership::MembershipSource>(row.source).into(),
-            joined_at: row.joined_at,
-            version: row.version.unsigned_abs(),
-        }
+    fn place(row: &Self::Row) -> Created {
+        Created { at: row.created_at, id: row.id.clone() }
     }
 }
 
-impl Membership {
-    /// From the log's side; `None` where nobody ever joined.
-    pub fn new(id: MembershipId, loaded: &Loaded<aggregates::Membership>) -> Option<Self> {
+row! {
+    /// What one user is in one organization.
+    pub struct Membership of "members" {
+        id: String,
+        organization_id: String,
+        user_id: String,
+        roles: Vec<String>,
+        state: String,
+        source: String,
+        joined_at: DateTime<Utc>,
+        version: i64,
+        created_at: DateTime<Utc>,
+    }
+}
+
+impl Shown for Membership {
+    type Of = aggregates::Membership;
+
+    /// `None` where nobody ever joined.
+    fn new(id: MembershipId, loaded: &Loaded<aggregates::Membership>) -> Option<Self> {
+        let state = &loaded.state;
         Some(Self {
             id: id.into(),
-            organization: loaded.organization.clone(),
-            user: User::new(loaded.state.user_id.clone()?),
-            roles: loaded.state.roles.clone(),
-            state: loaded.state.state.into(),
-            source: loaded.state.source.into(),
-            joined_at: loaded.state.joined_at,
-            version: loaded.version,
+            organization_id: loaded.organization.clone()?.into(),
+            user_id: state.user_id.clone()?.into(),
+            roles: state.roles.clone(),
+            state: name(state.state),
+            source: name(state.source),
+            joined_at: state.joined_at,
+            version: loaded.version.cast_signed(),
+            // Only lists go by it, and they come from the read model.
+            created_at: state.joined_at,
         })
     }
 
-    /// A connection of rows.
-    pub fn connection(slice: Slice<MembershipRow>) -> Connection<Opaque, Self> {
-        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
+    async fn is_visible(session: &Session, id: &MembershipId, loaded: &Loaded<aggregates::Membership>) -> Seeing {
+        let own = loaded.state.user_id.as_ref().is_some_and(|user| session.is(user));
+        let kept = own && loaded.state.state != aggregates::membership::MembershipState::Removed;
+        // Somebody suspended sees that much, as the viewer's own memberships show it.
+        match session.see_owner(loaded.organization.as_ref(), id.as_ref()).await? {
+            Some(seen) => Ok(kept || seen.may(Permission::MemberRead)),
+            None => Ok(kept && session.is_live(loaded.organization.as_ref()).await?),
+        }
     }
 }
 
@@ -128,13 +107,11 @@ impl Membership {
     }
     /// The organization, where the caller sees it.
     async fn organization(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Organization>> {
-        let id = self.organization.as_ref()?;
-        let seen = Session::of(ctx).see(id).await.transpose()?;
-        Some(seen.map(|seen| Organization::new(seen.id, &seen.organization)))
+        Organization::of(ctx, &self.organization_id).await
     }
     /// The user.
     async fn user(&self) -> User {
-        self.user.clone()
+        user(&self.user_id)
     }
     /// The roles at organization scope, the most powerful first.
     async fn roles(&self) -> &[String] {
@@ -142,11 +119,11 @@ impl Membership {
     }
     /// Whether the member is in.
     async fn state(&self) -> MembershipState {
-        self.state
+        named::<aggregates::membership::MembershipState>(&self.state).into()
     }
     /// How the member came in last.
     async fn source(&self) -> MembershipSource {
-        self.source
+        named::<aggregates::membership::MembershipSource>(&self.source).into()
     }
     /// When the member came in last.
     async fn joined_at(&self) -> Time {
@@ -154,28 +131,39 @@ impl Membership {
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {
-        int(self.version)
+        int(self.version.unsigned_abs())
     }
 }
 
-/// The membership among what a command answers with.
-pub fn among(entities: &[Entity]) -> Option<Membership> {
-    entities.iter().find_map(|entity| match entity {
-        Entity::Membership(id, loaded) => Membership::new(id.clone(), loaded),
-        Entity::Organization(..)
-        | Entity::Invitation(..)
-        | Entity::Project(..)
-        | Entity::User(..)
-        | Entity::ApiToken(..)
-        | Entity::WebhookEndpoint(..) => None,
-    })
+/// What an organization shows of its members.
+#[derive(Clone)]
+pub struct Members(pub Arc<Profile>);
+
+#[Object]
+impl Members {
+    /// Members, by when they first came; without a state, those who are not removed.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    #[allow(clippy::too_many_arguments)]
+    async fn members(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        role: Option<String>,
+        state: Option<MembershipState>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, Membership>>> {
+        let list = MemberList { role, state: state.map(stored) };
+        Some(self.0.list(ctx, list, PageArguments { first, after, last, before }).await)
+    }
 }
 
 payloads! {
     /// What became of a command on a membership.
     MembershipPayload {
         /// The membership after the command.
-        membership: Option<Membership> = |receipt: &Receipt| among(&receipt.entities),
+        membership: Option<Membership> = Membership::after,
     }
 }
 

@@ -18,9 +18,9 @@ mod errors;
 mod feed;
 mod introspection;
 mod invitation;
+mod lists;
 mod loaders;
 mod membership;
-mod mutation;
 mod node;
 mod organization;
 mod ownership;
@@ -35,19 +35,52 @@ mod session;
 mod user;
 mod webhook;
 
-use async_graphql::{Schema, SchemaBuilder};
+use async_graphql::{MergedObject, Schema, SchemaBuilder};
 
 pub use errors::{describe, fault, log_fault};
 pub use feed::Terms;
 pub use introspection::{Root, Rules as Introspection};
 pub use session::{App, Session};
 
-/// The schema of the service.
-pub type TenancySchema = Schema<Root, mutation::Mutation, feed::Subscription>;
+use api_token::ApiToken;
+use invitation::Invitation;
+use membership::Membership;
+use project::Project;
+use user::User;
+use webhook::WebhookEndpoint;
 
-fn builder(root: Root) -> SchemaBuilder<Root, mutation::Mutation, feed::Subscription> {
-    let mutation = mutation::Mutation::default();
-    Schema::build(root, mutation, feed::Subscription)
+// Each aggregate adds its fields to the organization that it belongs to, in its own file.
+organization::merged! {
+    organization::Own,
+    membership::Members,
+    invitation::Invitations,
+    project::Projects,
+    api_token::ApiTokens,
+    webhook::WebhookEndpoints,
+    organization::Trails,
+}
+
+/// Commands. Each takes one input and answers with the entity after it, the events that it recorded, the position
+/// to read at, and the refusals.
+#[derive(MergedObject, Default)]
+pub struct Mutation(
+    organization::OrganizationMutation,
+    invitation::InvitationMutation,
+    membership::MembershipMutation,
+    project::ProjectMutation,
+    user::UserMutation,
+    role::RoleMutation,
+    ownership::OwnershipMutation,
+    api_token::ApiTokenMutation,
+    erasure::ErasureMutation,
+    webhook::WebhookMutation,
+);
+
+/// The schema of the service.
+pub type TenancySchema = Schema<Root, Mutation, feed::Subscription>;
+
+fn builder(root: Root) -> SchemaBuilder<Root, Mutation, feed::Subscription> {
+    Schema::build(root, Mutation::default(), feed::Subscription)
         .register_output_type::<audit::AuditEvent>()
         .register_output_type::<node::Node>()
         .register_output_type::<errors::UserError>()

@@ -2,73 +2,102 @@
 
 use std::borrow::Cow;
 
-use aggregates::ids::{
-    ApiTokenId, EventId, Id, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookDeliveryId,
-    WebhookEndpointId,
-};
+use aggregates::ids::{EventId, Id, PREFIXES, WebhookDeliveryId};
 use aggregates::roles::Permission;
-use aggregates::{StreamId, descriptors};
+use aggregates::{Registered, StreamId, descriptors};
 use async_graphql::parser::types::Field;
 use async_graphql::registry::{MetaTypeId, Registry};
 use async_graphql::resolver_utils::ContainerType;
 use async_graphql::{Context, ContextSelectionSet, Error, OutputType, Positioned, ServerResult, Value};
 
-use super::api_token::ApiToken;
 use super::audit::{AuditEvent, event, meta_interface};
 use super::delivery::{WebhookDelivery, WebhookRow};
 use super::errors::{bad_input, log_fault};
-use super::invitation::Invitation;
-use super::membership::Membership;
-use super::organization::Organization;
-use super::project::Project;
 use super::session::Session;
-use super::user::User;
-use super::webhook::WebhookEndpoint;
-use crate::commands::invitations::email_claim;
-use crate::commands::members::sees_user;
-use crate::commands::nowhere;
+use crate::commands::Receipt;
+use crate::log::Loaded;
 
 /// The name of the interface.
 pub const INTERFACE: &str = "Node";
 
-/// Anything with an id.
-#[allow(clippy::large_enum_variant)]
-pub enum Node {
-    /// An organization.
-    Organization(Organization),
-    /// A user.
-    User(User),
-    /// A membership.
-    Membership(Membership),
-    /// An invitation.
-    Invitation(Invitation),
-    /// A project.
-    Project(Project),
-    /// An API token.
-    ApiToken(ApiToken),
-    /// A webhook endpoint.
-    WebhookEndpoint(WebhookEndpoint),
-    /// An event on its way to one.
-    WebhookDelivery(WebhookDelivery),
-    /// An event.
-    Event(AuditEvent),
+/// Whether the caller may see something.
+pub type Seeing = Result<bool, Error>;
+
+/// What is shown of an aggregate, under its id.
+pub trait Shown: Sized {
+    /// The aggregate.
+    type Of: Registered;
+
+    /// From the log's side; `None` where there is nothing to show.
+    fn new(id: <Self::Of as Registered>::Id, loaded: &Loaded<Self::Of>) -> Option<Self>;
+
+    /// Whether the caller may see it by its id. What does not exist takes the same look-ups as what is hidden.
+    fn is_visible(
+        session: &Session,
+        id: &<Self::Of as Registered>::Id,
+        loaded: &Loaded<Self::Of>,
+    ) -> impl Future<Output = Seeing> + Send;
+
+    /// The first of its kind that a command answers with, as it is after the command.
+    fn after(receipt: &Receipt) -> Option<Self> {
+        receipt.entity::<Self::Of>().and_then(|(id, loaded)| Self::new(id, &loaded))
+    }
 }
 
-macro_rules! each {
-    ($node:expr, $inner:ident => $answer:expr) => {
-        match $node {
-            Node::Organization($inner) => $answer,
-            Node::User($inner) => $answer,
-            Node::Membership($inner) => $answer,
-            Node::Invitation($inner) => $answer,
-            Node::Project($inner) => $answer,
-            Node::ApiToken($inner) => $answer,
-            Node::WebhookEndpoint($inner) => $answer,
-            Node::WebhookDelivery($inner) => $answer,
-            Node::Event($inner) => $answer,
+/// What has this id, where the caller may see it.
+pub async fn look_up<S: Shown>(session: &Session, id: <S::Of as Registered>::Id) -> Result<Option<S>, Error> {
+    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
+    let loaded = now.get::<S::Of>(&id);
+    let visible = S::is_visible(session, &id, &loaded).await?;
+    let stream: StreamId = id.clone().into();
+    if !visible && stream.place().is_of_organization() {
+        let organization = match &stream {
+            StreamId::Organization(id) => Some(id),
+            _ => loaded.organization.as_ref(),
+        };
+        session.note_reach(organization, Some(stream.id()));
+    }
+    Ok(S::new(id, &loaded).filter(|_| visible))
+}
+
+macro_rules! nodes {
+    ($($(#[$doc:meta])* $name:ident: $id:ident = $prefix:literal;)*) => {
+        /// Anything with an id.
+        #[allow(clippy::large_enum_variant)]
+        pub enum Node {
+            $($(#[$doc])* $name(super::$name),)*
+            /// An event on its way to a webhook endpoint.
+            WebhookDelivery(WebhookDelivery),
+            /// An event.
+            Event(AuditEvent),
+        }
+
+        macro_rules! each {
+            ($node:expr, $inner:ident => $answer:expr) => {
+                match $node {
+                    $(Node::$name($inner) => $answer,)*
+                    Node::WebhookDelivery($inner) => $answer,
+                    Node::Event($inner) => $answer,
+                }
+            };
+        }
+
+        /// The types that implement the interface, but for those of events.
+        const NAMES: &[&str] = &[$(stringify!($name),)* "WebhookDelivery"];
+
+        fn create_types(registry: &mut Registry) {
+            $(<super::$name as OutputType>::create_type_info(registry);)*
+            <WebhookDelivery as OutputType>::create_type_info(registry);
+            <AuditEvent as OutputType>::create_type_info(registry);
+        }
+
+        async fn of_stream(session: &Session, stream: StreamId) -> Result<Option<Node>, Error> {
+            match stream { $(StreamId::$name(id) => Ok(look_up(session, id).await?.map(Node::$name)),)* }
         }
     };
 }
+
+aggregates::for_each_resource!(nodes);
 
 impl OutputType for Node {
     fn type_name() -> Cow<'static, str> {
@@ -81,29 +110,11 @@ impl OutputType for Node {
 
     fn create_type_info(registry: &mut Registry) -> String {
         registry.create_output_type::<Self, _>(MetaTypeId::Interface, |registry| {
-            <Organization as OutputType>::create_type_info(registry);
-            <User as OutputType>::create_type_info(registry);
-            <Membership as OutputType>::create_type_info(registry);
-            <Invitation as OutputType>::create_type_info(registry);
-            <Project as OutputType>::create_type_info(registry);
-            <ApiToken as OutputType>::create_type_info(registry);
-            <WebhookEndpoint as OutputType>::create_type_info(registry);
-            <WebhookDelivery as OutputType>::create_type_info(registry);
-            <AuditEvent as OutputType>::create_type_info(registry);
-            let own = [
-                "Organization",
-                "User",
-                "Membership",
-                "Invitation",
-                "Project",
-                "ApiToken",
-                "WebhookEndpoint",
-                "WebhookDelivery",
-            ]
-            .map(str::to_owned);
-            own.iter().for_each(|name| registry.add_implements(name, INTERFACE));
+            create_types(registry);
+            NAMES.iter().for_each(|name| registry.add_implements(name, INTERFACE));
             let id = super::audit::id_field();
-            let possible = own.into_iter().chain(descriptors().map(|descriptor| descriptor.object_type())).collect();
+            let own = NAMES.iter().map(|name| (*name).to_owned());
+            let possible = own.chain(descriptors().map(|descriptor| descriptor.object_type())).collect();
             let fields = [("id".to_owned(), id)].into_iter().collect();
             meta_interface(INTERFACE, "Anything with an id.", fields, possible, std::any::type_name::<Self>())
         })
@@ -131,7 +142,6 @@ impl ContainerType for Node {
 /// The node of an id; `None` where there is none that the caller may see.
 pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
     let session = Session::of(ctx);
-    session.caller()?;
     if id.starts_with("evt_") {
         return Ok(event(session, id).await?.map(Node::Event));
     }
@@ -139,111 +149,13 @@ pub async fn node(ctx: &Context<'_>, id: &str) -> Result<Option<Node>, Error> {
         return webhook_delivery(session, &id).await;
     }
     match StreamId::from_id(id) {
-        Some(StreamId::Organization(id)) => organization(session, &id).await,
-        Some(StreamId::Membership(id)) => membership(session, id).await,
-        Some(StreamId::Invitation(id)) => invitation(session, id).await,
-        Some(StreamId::Project(id)) => Ok(project(session, id).await?.map(Node::Project)),
-        Some(StreamId::User(id)) => user(session, id).await,
-        Some(StreamId::ApiToken(id)) => api_token(session, &id).await,
-        Some(StreamId::WebhookEndpoint(id)) => webhook_endpoint(session, &id).await,
+        Some(stream) => of_stream(session, stream).await,
         None => {
-            let kinds = [
-                OrganizationId::PREFIX,
-                UserId::PREFIX,
-                MembershipId::PREFIX,
-                InvitationId::PREFIX,
-                ProjectId::PREFIX,
-                ApiTokenId::PREFIX,
-                WebhookEndpointId::PREFIX,
-                WebhookDeliveryId::PREFIX,
-                EventId::PREFIX,
-            ];
+            let kinds = [PREFIXES, &[WebhookDeliveryId::PREFIX, EventId::PREFIX]].concat().join(", ");
             let shown: String = id.chars().take(40).collect();
-            Err(bad_input(format!(
-                "{shown:?} is no id: ids begin with one of {}, then '_' and 26 characters",
-                kinds.join(", ")
-            )))
+            Err(bad_input(format!("{shown:?} is no id: ids begin with one of {kinds}, then '_' and 26 characters")))
         }
     }
-}
-
-async fn organization(session: &Session, id: &OrganizationId) -> Result<Option<Node>, Error> {
-    let seen = session.see(id).await?;
-    if seen.is_none() {
-        session.note_reach(Some(id), Some(id.as_ref()));
-    }
-    Ok(seen.map(|seen| Node::Organization(Organization::new(seen.id, &seen.organization))))
-}
-
-async fn membership(session: &Session, id: MembershipId) -> Result<Option<Node>, Error> {
-    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
-    let loaded = now.get::<aggregates::Membership>(&id);
-    let own = loaded.state.user_id.as_ref().is_some_and(|user| session.is(user));
-    let kept = own && loaded.state.state != aggregates::membership::MembershipState::Removed;
-    // Somebody suspended sees that much, as the viewer's own memberships show it.
-    let visible = match session.see_owner(loaded.organization.as_ref(), id.as_ref()).await? {
-        Some(seen) => kept || seen.may(Permission::MemberRead),
-        None => kept && session.is_live(loaded.organization.as_ref()).await?,
-    };
-    if !visible {
-        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
-    }
-    Ok(Membership::new(id, &loaded).filter(|_| visible).map(Node::Membership))
-}
-
-async fn invitation(session: &Session, id: InvitationId) -> Result<Option<Node>, Error> {
-    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
-    let loaded = now.get::<aggregates::Invitation>(&id);
-    let owner = loaded.organization.clone();
-    let own = session.caller()?.principal.email().map(|email| email_claim(session.log().keys(), email));
-    let own = own.zip(loaded.state.email_claim.as_ref()).is_some_and(|(own, invited)| own.matches(invited));
-    let seen = session.see_owner(owner.as_ref(), id.as_ref()).await?;
-    let there = session.is_there(&owner.clone().unwrap_or_else(|| nowhere(id.as_ref()))).await?;
-    let visible = (there && own) || seen.is_some_and(|seen| seen.may(Permission::InvitationRead));
-    if !visible {
-        session.note_reach(owner.as_ref(), Some(id.as_ref()));
-    }
-    Ok(visible.then(|| Node::Invitation(Invitation::new(id, &loaded))))
-}
-
-/// The project of an id, where the caller may see it.
-pub async fn project(session: &Session, id: ProjectId) -> Result<Option<Project>, Error> {
-    session.caller()?;
-    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
-    let loaded = now.get::<aggregates::Project>(&id);
-    let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
-    // While the organization is deleted, its projects are gone.
-    let there = seen.is_some_and(|seen| {
-        let deleted = seen.organization.state.status.lifecycle == aggregates::status::Lifecycle::Deleted;
-        !deleted && seen.may(Permission::ProjectRead)
-    });
-    if !there {
-        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
-    }
-    Ok((there && loaded.state.is_present()).then(|| Project::new(id, &loaded)))
-}
-
-async fn api_token(session: &Session, id: &ApiTokenId) -> Result<Option<Node>, Error> {
-    session.caller()?;
-    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
-    let loaded = now.get::<aggregates::ApiToken>(id);
-    let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
-    let visible = seen.is_some_and(|seen| seen.may(Permission::TokenRead));
-    if !visible {
-        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
-    }
-    Ok(visible.then(|| Node::ApiToken(ApiToken::new(id, &loaded))))
-}
-
-async fn webhook_endpoint(session: &Session, id: &WebhookEndpointId) -> Result<Option<Node>, Error> {
-    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
-    let loaded = now.get::<aggregates::WebhookEndpoint>(id);
-    let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
-    let visible = loaded.state.is_present() && seen.is_some_and(|seen| seen.may(Permission::WebhookRead));
-    if !visible {
-        session.note_reach(loaded.organization.as_ref(), Some(id.as_ref()));
-    }
-    Ok(WebhookEndpoint::new(id, &loaded).filter(|_| visible).map(Node::WebhookEndpoint))
 }
 
 async fn webhook_delivery(session: &Session, id: &WebhookDeliveryId) -> Result<Option<Node>, Error> {
@@ -256,12 +168,4 @@ async fn webhook_delivery(session: &Session, id: &WebhookDeliveryId) -> Result<O
         session.note_reach(organization.as_ref(), Some(id.as_ref()));
     }
     Ok(row.filter(|_| visible).map(|row| Node::WebhookDelivery(row.into())))
-}
-
-async fn user(session: &Session, id: UserId) -> Result<Option<Node>, Error> {
-    let caller = &session.caller()?.principal;
-    let visible = session.is_operator() || sees_user(session.log(), caller, &id).await.map_err(log_fault)?;
-    let now = session.log().current(&[id.clone().into()]).await.map_err(log_fault)?;
-    let there = now.get::<aggregates::User>(&id).version > 0;
-    Ok((visible && there).then_some(Node::User(User::new(id))))
 }

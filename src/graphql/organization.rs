@@ -1,39 +1,34 @@
 //! Organizations.
 
+use std::sync::Arc;
+
 use aggregates::ids::{Id, OrganizationId};
 use aggregates::membership::MembershipSource;
-use aggregates::organization::LIMITS;
 use aggregates::roles::Permission;
 use aggregates::status::{Capability, Lifecycle, Status, Verification};
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Json, MaybeUndefined, Object, OneofObject, SimpleObject};
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{FromRow, QueryBuilder};
 
-use super::access_trail::{AccessFilter, AccessRecord};
-use super::api_token::{ApiToken, ApiTokenFilter};
+use super::Organization;
+use super::access_trail::{AccessList, AccessRecord};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Created, Opaque, PageArguments, Slice, cost, push_page};
 use super::erasure::LegalHold;
-use super::errors::{database_fault, forbidden};
-use super::invitation::{Invitation, InvitationFilter};
-use super::loaders::{ListFilter, ListKey, Seen};
-use super::membership::{MemberFilter, Membership};
+use super::errors::database_fault;
+use super::lists::{self, List, connection_of};
+use super::loaders::Seen;
+use super::node::{Seeing, Shown};
 use super::ownership::OwnershipOffer;
 use super::payload::{Answer, payloads, run};
-use super::project::{Project, ProjectFilter};
 use super::scalars::{
-    Document, InvitationState, Long, MembershipState, OrganizationCapability, OrganizationLifecycle,
-    OrganizationVerification, ProjectState, Time, int, stored,
+    Document, Long, OrganizationCapability, OrganizationLifecycle, OrganizationVerification, Time, int, named, stored,
 };
 use super::session::{Session, id};
-use super::user::connection;
-use super::webhook::{EndpointFilter, WebhookEndpoint};
 use crate::commands::home::EnsureHomeOrganization;
 use crate::commands::organizations as cases;
-use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
 use crate::log::ledger::Tally;
 
@@ -55,9 +50,9 @@ impl Limit {
     }
 }
 
-/// An organization.
+/// What all parts of an organization's type know of it.
 #[derive(Debug, Clone)]
-pub struct Organization {
+pub struct Profile {
     id: OrganizationId,
     slug: String,
     name: String,
@@ -91,11 +86,7 @@ pub struct OrganizationRow {
     created_at: DateTime<Utc>,
 }
 
-fn parse<T: for<'de> Deserialize<'de> + Default>(text: &str) -> T {
-    serde_json::from_value(Value::String(text.to_owned())).unwrap_or_default()
-}
-
-impl From<OrganizationRow> for Organization {
+impl From<OrganizationRow> for Profile {
     fn from(row: OrganizationRow) -> Self {
         Self {
             id: row.id.parse().unwrap_or_else(|_| aggregates::ids::Id::from_uuid(uuid::Uuid::nil())),
@@ -104,8 +95,8 @@ impl From<OrganizationRow> for Organization {
             contact_email: row.contact_email,
             external_id: row.external_id,
             status: Status {
-                verification: parse::<Verification>(&row.verification),
-                lifecycle: parse::<Lifecycle>(&row.lifecycle),
+                verification: named::<Verification>(&row.verification),
+                lifecycle: named::<Lifecycle>(&row.lifecycle),
                 once_verified: row.once_verified,
                 deleted_by_operator: row.deleted_by_operator,
             },
@@ -120,9 +111,9 @@ impl From<OrganizationRow> for Organization {
     }
 }
 
-impl Organization {
+impl Profile {
     /// From the log's side.
-    pub fn new(id: OrganizationId, loaded: &Loaded<aggregates::Organization>) -> Self {
+    fn new(id: OrganizationId, loaded: &Loaded<aggregates::Organization>) -> Self {
         let state = &loaded.state;
         Self {
             id,
@@ -140,77 +131,115 @@ impl Organization {
         }
     }
 
-    async fn allowed(&self, ctx: &Context<'_>, permission: Permission) -> Result<(), Error> {
-        let seen = Session::of(ctx).see(&self.id).await?;
-        if seen.as_ref().is_some_and(|seen: &Seen| seen.may(permission)) {
-            if seen.is_some_and(|seen| seen.may_only_as_operator(permission)) {
-                Session::of(ctx).note_operator_read(&self.id);
-            }
-            return Ok(());
-        }
-        if seen.is_some() {
-            Session::of(ctx).note_refusal(Some(&self.id), Some(self.id.as_ref()));
-        }
-        Err(forbidden(format!("this needs the permission {permission}, which none of your roles has")))
+    /// Whether it is deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.status.lifecycle == Lifecycle::Deleted
     }
 
-    async fn list<F: ListFilter>(
+    /// Requires that the caller may read what needs these permissions.
+    pub async fn require(&self, ctx: &Context<'_>, all: &[Permission]) -> Result<(), Error> {
+        lists::require(ctx, &self.id, self.id.as_ref(), all).await
+    }
+
+    /// A page of a list.
+    pub async fn list<L: List>(
         &self,
         ctx: &Context<'_>,
-        permission: Permission,
-        filter: F,
+        list: L,
         page: PageArguments,
-    ) -> Result<Slice<F::Row>, Error> {
-        self.allowed(ctx, permission).await?;
-        let page = page.page_of(F::PREFIX, Session::of(ctx).page_size_max())?;
-        let key = ListKey { organization: self.id.clone(), filter, page };
-        let slice = F::lists(Session::of(ctx).loaders()).load_one(key).await?;
-        Ok(slice.unwrap_or(Slice { rows: vec![], has_previous: false, has_next: false }))
+    ) -> Result<Connection<Opaque, L::Node>, Error> {
+        lists::list(ctx, &self.id, self.id.as_ref(), list, page).await
     }
 }
 
-/// A tenant: its profile, its status, its members and what belongs to it.
-#[Object]
+/// Makes the type of an organization out of parts. Each is one of the fields' owners, with the profile to go by.
+macro_rules! merged {
+    ($($module:ident::$part:ident),* $(,)?) => {
+        /// A tenant: its profile, its status, its members and what belongs to it.
+        #[derive(Clone, async_graphql::MergedObject)]
+        pub struct Organization($($module::$part),*);
+
+        impl From<organization::Profile> for Organization {
+            fn from(profile: organization::Profile) -> Self {
+                let profile = std::sync::Arc::new(profile);
+                Self($($module::$part(profile.clone())),*)
+            }
+        }
+    };
+}
+pub(super) use merged;
+
 impl Organization {
+    /// The organization of this id as the caller sees it now, if at all.
+    pub async fn of(ctx: &Context<'_>, id: &str) -> Option<async_graphql::Result<Self>> {
+        let seen = Session::of(ctx).see(&id.parse().ok()?).await.transpose()?;
+        Some(seen.map(|seen| Profile::new(seen.id, &seen.organization).into()))
+    }
+}
+
+impl From<Seen> for Organization {
+    fn from(seen: Seen) -> Self {
+        Profile::new(seen.id, &seen.organization).into()
+    }
+}
+
+impl Shown for Organization {
+    type Of = aggregates::Organization;
+
+    fn new(id: OrganizationId, loaded: &Loaded<aggregates::Organization>) -> Option<Self> {
+        Some(Profile::new(id, loaded).into())
+    }
+
+    async fn is_visible(session: &Session, id: &OrganizationId, _: &Loaded<aggregates::Organization>) -> Seeing {
+        Ok(session.see(id).await?.is_some())
+    }
+}
+
+/// What an organization shows of itself.
+#[derive(Clone)]
+pub struct Own(pub Arc<Profile>);
+
+#[Object]
+impl Own {
     /// The id.
     pub async fn id(&self) -> ID {
-        ID(self.id.to_string())
+        ID(self.0.id.to_string())
     }
     /// The unique short name.
     async fn slug(&self) -> &str {
-        &self.slug
+        &self.0.slug
     }
     /// The display name.
     async fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
     /// Where it can be reached.
     async fn contact_email(&self) -> Option<&str> {
-        self.contact_email.as_deref()
+        self.0.contact_email.as_deref()
     }
     /// Its id in the operators' own systems, unique; operators set it.
     async fn external_id(&self) -> Option<&str> {
-        self.external_id.as_deref()
+        self.0.external_id.as_deref()
     }
     /// Whether somebody has looked at it.
     async fn verification(&self) -> OrganizationVerification {
-        self.status.verification.into()
+        self.0.status.verification.into()
     }
     /// The reason of the last step of verification.
     async fn verification_reason(&self) -> Option<&str> {
-        self.verification_reason.as_deref()
+        self.0.verification_reason.as_deref()
     }
     /// Whether it is in use.
     async fn lifecycle(&self) -> OrganizationLifecycle {
-        self.status.lifecycle.into()
+        self.0.status.lifecycle.into()
     }
     /// When the deleted organization is gone for good.
     async fn purge_at(&self) -> Option<Time> {
-        self.purge_at.map(Time)
+        self.0.purge_at.map(Time)
     }
     /// Whether it is gone for good. Then only operators still see what is left: that it was there, and its audit trail.
     async fn purged(&self) -> bool {
-        self.purged
+        self.0.purged
     }
     /// The legal hold that stands, for operators.
     async fn legal_hold(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<LegalHold>> {
@@ -218,7 +247,7 @@ impl Organization {
         if !session.is_operator() {
             return None;
         }
-        let seen = match session.see(&self.id).await {
+        let seen = match session.see(&self.0.id).await {
             Ok(seen) => seen?,
             Err(error) => return Some(Err(error)),
         };
@@ -226,32 +255,32 @@ impl Organization {
     }
     /// What its status allows now.
     async fn capabilities(&self) -> Vec<OrganizationCapability> {
-        if self.purged {
+        if self.0.purged {
             return vec![];
         }
-        self.status.capabilities().into_iter().map(Capability::into).collect()
+        self.0.status.capabilities().into_iter().map(Capability::into).collect()
     }
     /// Its plan.
     async fn plan(&self) -> &str {
-        &self.plan
+        &self.0.plan
     }
     /// What it may have and what it uses; always holds members, projects, tokens and webhooks.
     async fn limits(&self, ctx: &Context<'_>) -> async_graphql::Result<Vec<Limit>> {
         // What is counted is of now, also where the rest is of an earlier outcome.
-        if Session::of(ctx).see(&self.id).await?.is_none() {
+        if Session::of(ctx).see(&self.0.id).await?.is_none() {
             return Err(super::errors::not_found());
         }
-        let counted = Session::of(ctx).loaders().tallies.load_one(self.id.clone()).await?.unwrap_or_default();
+        let counted = Session::of(ctx).loaders().tallies.load_one(self.0.id.clone()).await?.unwrap_or_default();
         let limit = |name: &str| {
             let tally =
                 counted.iter().find(|(counted, _)| counted == name).map(|(_, tally)| *tally).unwrap_or_default();
             Limit::of(name, tally)
         };
-        Ok(LIMITS.map(limit).to_vec())
+        Ok(aggregates::limits().map(|known| limit(known.name)).collect())
     }
     /// The settings document of a namespace.
     async fn settings(&self, ctx: &Context<'_>, namespace: String) -> Option<async_graphql::Result<Document<Value>>> {
-        let seen = match Session::of(ctx).see(&self.id).await {
+        let seen = match Session::of(ctx).see(&self.0.id).await {
             Ok(seen) => seen?,
             Err(error) => return Some(Err(error)),
         };
@@ -260,7 +289,7 @@ impl Organization {
     /// The open offer of ownership, for owners and its recipient; operators see it too.
     async fn ownership_offer(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<OwnershipOffer>> {
         let session = Session::of(ctx);
-        let seen = match session.see(&self.id).await {
+        let seen = match session.see(&self.0.id).await {
             Ok(seen) => seen?,
             Err(error) => return Some(Err(error)),
         };
@@ -270,95 +299,20 @@ impl Organization {
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {
-        int(self.version)
+        int(self.0.version)
     }
     /// When it was created.
     async fn created_at(&self) -> Time {
-        Time(self.created_at)
+        Time(self.0.created_at)
     }
+}
 
-    /// Members, by when they first came; without a state, those who are not removed.
-    #[graphql(complexity = "cost(first, last, child_complexity)")]
-    #[allow(clippy::too_many_arguments)]
-    async fn members(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-        role: Option<String>,
-        state: Option<MembershipState>,
-    ) -> Option<async_graphql::Result<Connection<Opaque, Membership>>> {
-        let filter = MemberFilter { role, state: state.map(stored) };
-        let page = PageArguments { first, after, last, before };
-        Some(self.list(ctx, Permission::MemberRead, filter, page).await.map(Membership::connection))
-    }
+/// What an organization shows of what happened in it.
+#[derive(Clone)]
+pub struct Trails(pub Arc<Profile>);
 
-    /// Invitations, by creation.
-    #[graphql(complexity = "cost(first, last, child_complexity)")]
-    async fn invitations(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-        state: Option<InvitationState>,
-    ) -> Option<async_graphql::Result<Connection<Opaque, Invitation>>> {
-        let filter = InvitationFilter { state: state.map(stored) };
-        let page = PageArguments { first, after, last, before };
-        Some(self.list(ctx, Permission::InvitationRead, filter, page).await.map(Invitation::connection))
-    }
-
-    /// Projects, by creation; without a state, those that are not deleted.
-    #[graphql(complexity = "cost(first, last, child_complexity)")]
-    async fn projects(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-        state: Option<ProjectState>,
-    ) -> Option<async_graphql::Result<Connection<Opaque, Project>>> {
-        // That its projects are gone while it is deleted is derived, so restoring brings back exactly what was.
-        if self.status.lifecycle == Lifecycle::Deleted {
-            return Some(self.allowed(ctx, Permission::ProjectRead).await.map(|()| Connection::new(false, false)));
-        }
-        let filter = ProjectFilter { state: state.map(stored) };
-        let page = PageArguments { first, after, last, before };
-        Some(self.list(ctx, Permission::ProjectRead, filter, page).await.map(Project::connection))
-    }
-
-    /// API tokens, by creation; also those that were revoked or have expired.
-    #[graphql(complexity = "cost(first, last, child_complexity)")]
-    async fn api_tokens(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Option<async_graphql::Result<Connection<Opaque, ApiToken>>> {
-        let page = PageArguments { first, after, last, before };
-        Some(self.list(ctx, Permission::TokenRead, ApiTokenFilter, page).await.map(ApiToken::connection))
-    }
-
-    /// Webhook endpoints, by creation.
-    #[graphql(complexity = "cost(first, last, child_complexity)")]
-    async fn webhook_endpoints(
-        &self,
-        ctx: &Context<'_>,
-        first: Option<i32>,
-        after: Option<String>,
-        last: Option<i32>,
-        before: Option<String>,
-    ) -> Option<async_graphql::Result<Connection<Opaque, WebhookEndpoint>>> {
-        let page = PageArguments { first, after, last, before };
-        Some(self.list(ctx, Permission::WebhookRead, EndpointFilter, page).await.map(WebhookEndpoint::connection))
-    }
-
+#[Object]
+impl Trails {
     /// The audit trail, straight from the log; the newest through `last`.
     #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn audit_trail(
@@ -371,8 +325,8 @@ impl Organization {
         before: Option<String>,
     ) -> Option<async_graphql::Result<AuditConnection>> {
         let page = PageArguments { first, after, last, before };
-        Some(match self.allowed(ctx, Permission::AuditRead).await {
-            Ok(()) => trail(ctx, Some(&self.id), filter, page).await,
+        Some(match self.0.require(ctx, &[Permission::AuditRead]).await {
+            Ok(()) => trail(ctx, Some(&self.0.id), filter, page).await,
             Err(error) => Err(error),
         })
     }
@@ -388,7 +342,7 @@ impl Organization {
         before: Option<String>,
     ) -> Option<async_graphql::Result<Connection<Opaque, AccessRecord>>> {
         let page = PageArguments { first, after, last, before };
-        Some(self.list(ctx, Permission::AuditRead, AccessFilter, page).await.map(AccessRecord::connection))
+        Some(self.0.list(ctx, AccessList, page).await)
     }
 }
 
@@ -424,26 +378,14 @@ pub async fn organizations(
     let rows: Vec<OrganizationRow> =
         query.build_query_as().fetch_all(Session::of(ctx).log().operators()).await.map_err(database_fault)?;
     let place = |row: &OrganizationRow| Created { at: row.created_at, id: row.id.clone() };
-    Ok(connection(Slice::new(rows, &page), place, Organization::from))
-}
-
-pub(super) fn among(entities: &[Entity]) -> Option<Organization> {
-    entities.iter().find_map(|entity| match entity {
-        Entity::Organization(id, loaded) => Some(Organization::new(id.clone(), loaded)),
-        Entity::Membership(..)
-        | Entity::Invitation(..)
-        | Entity::Project(..)
-        | Entity::User(..)
-        | Entity::ApiToken(..)
-        | Entity::WebhookEndpoint(..) => None,
-    })
+    Ok(connection_of(Slice::new(rows, &page), place, |row| Profile::from(row).into()))
 }
 
 payloads! {
     /// What became of a command on an organization.
     OrganizationPayload {
         /// The organization after the command.
-        organization: Option<Organization> = |receipt: &Receipt| among(&receipt.entities),
+        organization: Option<Organization> = Organization::after,
     }
 }
 

@@ -5,7 +5,7 @@ use aggregates::ids::MembershipId;
 use aggregates::roles::Permission;
 use async_graphql::{Context, Error, ID, Object, SimpleObject};
 
-use super::errors::{database_fault, forbidden, log_fault};
+use super::errors::{database_fault, log_fault};
 use super::membership::{MembershipCommandInput, MembershipPayload};
 use super::organization::OrganizationCommandInput;
 use super::payload::{Answer, run};
@@ -59,7 +59,7 @@ pub async fn removal_impact(session: &Session, id: &MembershipId) -> Result<Opti
     };
     if !seen.may(Permission::MemberRemove) {
         let permission = Permission::MemberRemove;
-        return Err(forbidden(format!("this needs the permission {permission}, which none of your roles has")));
+        return Err(session.lacks(permission));
     }
     let tallies = session.loaders().tallies.load_one(organization.clone()).await?.unwrap_or_default();
     let owners = tallies.iter().find(|(name, _)| name == OWNERS).map_or(0, |(_, tally)| tally.used);

@@ -1,53 +1,39 @@
 //! Projects.
 
-use aggregates::ids::{Id, OrganizationId, ProjectId};
+use std::sync::Arc;
+
+use aggregates::ids::{Id, ProjectId};
+use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, ID, InputObject, Json, Object};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{FromRow, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 
-use super::connection::{Created, Opaque, Slice};
-use super::loaders::ListFilter;
-use super::loaders::{Lists, Loaders};
-use super::organization::Organization;
+use super::Organization;
+use super::connection::{Created, Opaque, PageArguments, cost};
+use super::lists::{List, row};
+use super::node::{Seeing, Shown};
+use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
-use super::scalars::{Document, ProjectState, Time, int};
+use super::scalars::{Document, ProjectState, Time, int, name, named, stored};
 use super::session::{Session, id};
-use super::user::connection;
 use crate::commands::projects::{self as cases, Change};
-use crate::commands::{Entity, Receipt};
 use crate::log::Loaded;
-
-/// A project as the read model has it.
-#[derive(Debug, Clone, FromRow)]
-pub struct ProjectRow {
-    id: String,
-    organization_id: String,
-    slug: String,
-    name: String,
-    metadata: sqlx::types::Json<Value>,
-    state: String,
-    purge_at: Option<DateTime<Utc>>,
-    version: i64,
-    created_at: DateTime<Utc>,
-}
 
 /// Which projects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ProjectFilter {
+pub struct ProjectList {
     /// In this state; else those that are not deleted.
-    pub state: Option<String>,
+    state: Option<String>,
 }
 
-impl ListFilter for ProjectFilter {
-    type Row = ProjectRow;
+impl List for ProjectList {
+    type Row = Project;
+    type Node = Project;
     const PREFIX: &'static str = ProjectId::PREFIX;
-    const SELECT: &'static str =
-        "id, organization_id, slug, name, metadata, state, purge_at, version, created_at FROM projects";
-    fn lists(loaders: &Loaders) -> &Lists<Self> {
-        &loaders.projects
-    }
+    const SELECT: &'static str = Project::SELECT;
+    const READ: &'static [Permission] = &[Permission::ProjectRead];
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         match &self.state {
@@ -55,60 +41,50 @@ impl ListFilter for ProjectFilter {
             None => query.push(" AND state <> 'DELETED'"),
         };
     }
-}
 
-/// Something that an organization works on.
-#[derive(Debug, Clone)]
-pub struct Project {
-    id: String,
-    organization: Option<OrganizationId>,
-    slug: String,
-    name: String,
-    metadata: Value,
-    state: ProjectState,
-    purge_at: Option<DateTime<Utc>>,
-    created_at: DateTime<Utc>,
-    version: u64,
-}
-
-impl From<ProjectRow> for Project {
-    fn from(row: ProjectRow) -> Self {
-        let state: aggregates::project::ProjectState =
-            serde_json::from_value(Value::String(row.state)).unwrap_or_default();
-        Self {
-            id: row.id,
-            organization: row.organization_id.parse().ok(),
-            slug: row.slug,
-            name: row.name,
-            metadata: row.metadata.0,
-            state: state.into(),
-            purge_at: row.purge_at,
-            created_at: row.created_at,
-            version: row.version.unsigned_abs(),
-        }
+    fn place(row: &Project) -> Created {
+        Created { at: row.created_at, id: row.id.clone() }
     }
 }
 
-impl Project {
-    /// From the log's side.
-    pub fn new(id: ProjectId, loaded: &Loaded<aggregates::Project>) -> Self {
+row! {
+    /// Something that an organization works on.
+    pub struct Project of "projects" {
+        id: String,
+        organization_id: String,
+        slug: String,
+        name: String,
+        metadata: sqlx::types::Json<Value>,
+        state: String,
+        purge_at: Option<DateTime<Utc>>,
+        created_at: DateTime<Utc>,
+        version: i64,
+    }
+}
+
+impl Shown for Project {
+    type Of = aggregates::Project;
+
+    fn new(id: ProjectId, loaded: &Loaded<aggregates::Project>) -> Option<Self> {
         let state = &loaded.state;
-        Self {
+        Some(Self {
             id: id.into(),
-            organization: loaded.organization.clone(),
+            organization_id: loaded.organization.clone()?.into(),
             slug: state.slug.clone(),
             name: state.name.clone(),
-            metadata: state.metadata.clone(),
-            state: state.state.into(),
+            metadata: sqlx::types::Json(state.metadata.clone()),
+            state: name(state.state),
             purge_at: state.purge_at,
             created_at: state.created_at,
-            version: loaded.version,
-        }
+            version: loaded.version.cast_signed(),
+        })
     }
 
-    /// A connection of rows.
-    pub fn connection(slice: Slice<ProjectRow>) -> Connection<Opaque, Self> {
-        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
+    async fn is_visible(session: &Session, id: &ProjectId, loaded: &Loaded<aggregates::Project>) -> Seeing {
+        let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
+        // While the organization is deleted, its projects are gone.
+        Ok(loaded.state.is_present()
+            && seen.is_some_and(|seen| !seen.is_deleted() && seen.may(Permission::ProjectRead)))
     }
 }
 
@@ -121,9 +97,7 @@ impl Project {
     }
     /// The organization.
     async fn organization(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Organization>> {
-        let id = self.organization.as_ref()?;
-        let seen = Session::of(ctx).see(id).await.transpose()?;
-        Some(seen.map(|seen| Organization::new(seen.id, &seen.organization)))
+        Organization::of(ctx, &self.organization_id).await
     }
     /// The short name, unique among the organization's live projects.
     async fn slug(&self) -> &str {
@@ -135,11 +109,11 @@ impl Project {
     }
     /// What clients attached: a JSON object.
     async fn metadata(&self) -> Document<&Value> {
-        Document(&self.metadata)
+        Document(&self.metadata.0)
     }
     /// Where it stands.
     async fn state(&self) -> ProjectState {
-        self.state
+        named::<aggregates::project::ProjectState>(&self.state).into()
     }
     /// When the deleted project is gone for good.
     async fn purge_at(&self) -> Option<Time> {
@@ -151,27 +125,41 @@ impl Project {
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {
-        int(self.version)
+        int(self.version.unsigned_abs())
     }
 }
 
-fn among(entities: &[Entity]) -> Option<Project> {
-    entities.iter().find_map(|entity| match entity {
-        Entity::Project(id, loaded) => Some(Project::new(id.clone(), loaded)),
-        Entity::Organization(..)
-        | Entity::Membership(..)
-        | Entity::Invitation(..)
-        | Entity::User(..)
-        | Entity::ApiToken(..)
-        | Entity::WebhookEndpoint(..) => None,
-    })
+/// What an organization shows of its projects.
+#[derive(Clone)]
+pub struct Projects(pub Arc<Profile>);
+
+#[Object]
+impl Projects {
+    /// Projects, by creation; without a state, those that are not deleted.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn projects(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        state: Option<ProjectState>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, Project>>> {
+        // That its projects are gone while it is deleted is derived, so restoring brings back exactly what was.
+        if self.0.is_deleted() {
+            return Some(self.0.require(ctx, ProjectList::READ).await.map(|()| Connection::new(false, false)));
+        }
+        let list = ProjectList { state: state.map(stored) };
+        Some(self.0.list(ctx, list, PageArguments { first, after, last, before }).await)
+    }
 }
 
 payloads! {
     /// What became of a command on a project.
     ProjectPayload {
         /// The project after the command.
-        project: Option<Project> = |receipt: &Receipt| among(&receipt.entities),
+        project: Option<Project> = Project::after,
     }
 }
 

@@ -1,18 +1,18 @@
 //! The root of queries.
 
-use aggregates::Scope;
 use aggregates::ids::OrganizationId;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, Object, OneofObject};
 
+use super::Organization;
 use super::access_trail::{AccessRecord, access_trail};
 use super::as_of::{self, AsOfInput, OrganizationSnapshot};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Opaque, PAGE_MAX, PageArguments, cost};
 use super::errors::{bad_input, fault, forbidden, log_fault, not_found};
 use super::invitation::{InvitationPreview, preview};
-use super::node::{Node, node, project};
-use super::organization::{Organization, organizations};
+use super::node::{Node, look_up, node};
+use super::organization::organizations;
 use super::ownership::{RemovalImpact, removal_impact};
 use super::project::Project;
 use super::projection::{Projection, projections};
@@ -70,7 +70,6 @@ impl Query {
         at_least: Option<Vec<PositionText>>,
     ) -> Option<async_graphql::Result<Vec<Option<async_graphql::Result<Node>>>>> {
         let read = async {
-            Session::of(ctx).caller()?;
             if ids.len() > PAGE_MAX.unsigned_abs() as usize {
                 return Err(bad_input(format!("{} ids were given: give at most {PAGE_MAX}", ids.len())));
             }
@@ -100,7 +99,6 @@ impl Query {
     ) -> Option<async_graphql::Result<Organization>> {
         let read = async {
             let session = Session::of(ctx);
-            session.caller()?;
             session.at_least(at_least).await?;
             let typed = if let OrganizationBy::Id(id) = &by { Some(id.to_string()) } else { None };
             let text = by.text().to_owned();
@@ -112,7 +110,7 @@ impl Query {
             if seen.is_none() {
                 session.note_reach(Some(&id), typed.as_deref());
             }
-            Ok(seen.map(|seen| Organization::new(seen.id, &seen.organization)))
+            Ok(seen.map(Organization::from))
         };
         found(read.await)
     }
@@ -148,10 +146,9 @@ impl Query {
         at_least: Option<Vec<PositionText>>,
     ) -> Option<async_graphql::Result<Project>> {
         let read = async {
-            Session::of(ctx).caller()?;
             let id = super::session::id("id", &id)?;
             Session::of(ctx).at_least(at_least).await?;
-            project(Session::of(ctx), id).await
+            look_up(Session::of(ctx), id).await
         };
         found(read.await)
     }
@@ -167,7 +164,6 @@ impl Query {
     ) -> Option<async_graphql::Result<Vec<String>>> {
         let read = async {
             let session = Session::of(ctx);
-            session.caller()?;
             let organization = id("organizationId", &organization_id)?;
             let user = user_id.map(|user| id("userId", &user)).transpose()?;
             session.at_least(at_least).await?;
@@ -179,10 +175,7 @@ impl Query {
     /// The roles of an organization: the built-in ones, then its own.
     #[graphql(complexity = "1 + 70 * child_complexity")]
     async fn roles(&self, ctx: &Context<'_>, organization_id: ID) -> Option<async_graphql::Result<Vec<Role>>> {
-        let read = async {
-            Session::of(ctx).caller()?;
-            roles(Session::of(ctx), &id("organizationId", &organization_id)?).await
-        };
+        let read = async { roles(Session::of(ctx), &id("organizationId", &organization_id)?).await };
         found(read.await)
     }
 
@@ -192,26 +185,20 @@ impl Query {
         ctx: &Context<'_>,
         membership_id: ID,
     ) -> Option<async_graphql::Result<RemovalImpact>> {
-        let read = async {
-            Session::of(ctx).caller()?;
-            removal_impact(Session::of(ctx), &id("membershipId", &membership_id)?).await
-        };
+        let read = async { removal_impact(Session::of(ctx), &id("membershipId", &membership_id)?).await };
         found(read.await)
     }
 
     /// Everything that a role may permit.
     #[graphql(complexity = "1 + 20 * child_complexity")]
-    async fn permission_catalogue(
-        &self,
-        ctx: &Context<'_>,
-    ) -> Option<async_graphql::Result<Vec<PermissionDescription>>> {
-        Some(Session::of(ctx).caller().map(|_| catalogue()))
+    async fn permission_catalogue(&self) -> Option<Vec<PermissionDescription>> {
+        Some(catalogue())
     }
 
     /// Every type of event that webhooks are sent, with the JSON Schema of its body; also at /webhooks/catalog.
     #[graphql(complexity = "1 + 100 * child_complexity")]
-    async fn webhook_event_types(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Vec<WebhookEventType>>> {
-        Some(Session::of(ctx).caller().map(|_| event_types()))
+    async fn webhook_event_types(&self) -> Option<Vec<WebhookEventType>> {
+        Some(event_types())
     }
 
     /// What the holder of an invitation's token may know. Needs no authentication and never changes anything.
@@ -312,7 +299,7 @@ impl Query {
 }
 
 fn operator(ctx: &Context<'_>) -> Result<(), Error> {
-    if Session::of(ctx).caller()?.principal.is_operator() {
+    if Session::of(ctx).is_operator() {
         return Ok(());
     }
     Session::of(ctx).note_refusal(None, None);
@@ -322,8 +309,8 @@ fn operator(ctx: &Context<'_>) -> Result<(), Error> {
 async fn named(session: &Session, by: OrganizationBy) -> Result<Option<OrganizationId>, Error> {
     let (scope, key) = match by {
         OrganizationBy::Id(text) => return id("id", &text).map(Some),
-        OrganizationBy::Slug(slug) => (Scope::OrganizationSlug, slug.to_ascii_lowercase()),
-        OrganizationBy::ExternalId(external_id) => (Scope::ExternalId, external_id),
+        OrganizationBy::Slug(slug) => (aggregates::Organization::SLUG, slug.to_ascii_lowercase()),
+        OrganizationBy::ExternalId(external_id) => (aggregates::Organization::EXTERNAL_ID, external_id),
     };
     let holder = session.log().claim(scope, &key, None).await.map_err(log_fault)?;
     Ok(holder.and_then(|holder| holder.parse().ok()))

@@ -273,6 +273,16 @@ pub fn stored<T: async_graphql::resolver_utils::EnumType>(value: T) -> String {
     }
 }
 
+/// The stored name of a state of the domain.
+pub fn name<T: serde::Serialize>(state: T) -> String {
+    aggregates::event::shown(state)
+}
+
+/// The state of the domain that has this stored name.
+pub fn named<T: serde::de::DeserializeOwned + Default>(name: &str) -> T {
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).unwrap_or_default()
+}
+
 /// A version or a sequence as GraphQL's Int.
 pub fn int(number: u64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)

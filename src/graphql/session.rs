@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use super::budget::Budget;
 use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_limited, unauthenticated};
-use super::loaders::{Established, Loaders, Seen};
+use super::lists::Established;
+use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::access::trail::{Kind, Occurrence};
 use crate::audit::as_of::Folds;
@@ -215,6 +216,14 @@ impl Session {
         });
     }
 
+    /// The caller's roles, or the token that calls, do not have this permission.
+    pub fn lacks(&self, permission: Permission) -> Error {
+        forbidden(match self.is_token() {
+            true => format!("this needs the permission {permission}, which this API token does not have"),
+            false => format!("this needs the permission {permission}, which none of your roles has"),
+        })
+    }
+
     /// Puts on record that an operator reads what is an organization's; once a request.
     pub fn note_operator_read(&self, id: &OrganizationId) {
         if self.noted(|noted| noted.as_operator.insert(id.clone())) {
@@ -242,7 +251,7 @@ impl Session {
         let permission = Permission::AuditRead;
         if !seen.may(permission) {
             self.note_refusal(Some(id), Some(id.as_ref()));
-            return Err(forbidden(format!("this needs the permission {permission}, which none of your roles has")));
+            return Err(self.lacks(permission));
         }
         if seen.may_only_as_operator(permission) {
             self.note_operator_read(id);
@@ -345,7 +354,7 @@ impl Session {
         look.tick().await;
         let reached = |progress: &Progress| {
             wanted.offsets.iter().all(|(partition, offset)| {
-                Projection::SHOWN.iter().all(|p| progress.get(&(*p, *partition)).is_some_and(|at| at >= offset))
+                Projection::shown().all(|p| progress.get(&(p, *partition)).is_some_and(|at| at >= offset))
             })
         };
         loop {

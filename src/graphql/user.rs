@@ -2,21 +2,24 @@
 
 use aggregates::ids::{Id, InvitationId, MembershipId, UserId};
 use aggregates::personal::readable;
-use async_graphql::connection::{Connection, Edge};
+use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Interface, Object, SimpleObject};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 
 use super::connection::{Created, Opaque, Page, PageArguments, Slice, cost, push_page};
 use super::errors::{database_fault, log_fault};
-use super::invitation::{Invitation, InvitationRow};
-use super::membership::{Membership, MembershipRow};
+use super::invitation::{Invitation, InvitationList};
+use super::lists::{List, connection};
+use super::membership::{MemberList, Membership};
+use super::node::{Seeing, Shown};
 use super::payload::{Answer, payloads, run};
 use super::scalars::UserState;
 use super::session::{Session, id};
+use crate::commands::members::sees_user;
 use crate::commands::users::{Act, ReviewUser};
-use crate::commands::{Entity, Person, Receipt, invitations};
-use crate::log::scope;
+use crate::commands::{Person, invitations};
+use crate::log::{Loaded, scope};
 
 /// A user as the read model has it.
 #[derive(Debug, Clone, FromRow)]
@@ -47,7 +50,7 @@ impl UserRow {
 
 impl User {
     /// The user of this id.
-    pub fn new(id: UserId) -> Self {
+    pub fn of(id: UserId) -> Self {
         Self { id, row: None }
     }
 
@@ -56,6 +59,19 @@ impl User {
             Some(row) => Ok(Some(row.clone())),
             None => Session::of(ctx).loaders().users.load_one(self.id.to_string()).await,
         }
+    }
+}
+
+impl Shown for User {
+    type Of = aggregates::User;
+
+    fn new(id: UserId, loaded: &Loaded<aggregates::User>) -> Option<Self> {
+        (loaded.version > 0).then(|| Self { row: Some(UserRow::new(&id, &loaded.state)), id })
+    }
+
+    async fn is_visible(session: &Session, id: &UserId, _: &Loaded<aggregates::User>) -> Seeing {
+        let caller = &session.caller()?.principal;
+        Ok(session.is_operator() || sees_user(session.log(), caller, id).await.map_err(log_fault)?)
     }
 }
 
@@ -192,8 +208,8 @@ impl Viewer {
         let page = PageArguments { first, after, last, before }
             .page_of(MembershipId::PREFIX, Session::of(ctx).page_size_max())?;
         let (user, own) = (self.0.user.as_ref(), "user_id = wanted.id AND state <> 'REMOVED'");
-        let rows = named(ctx, user, ("members", MembershipRow::SELECT, own), &page).await?;
-        Ok(Membership::connection(Slice::new(rows, &page)))
+        let rows = named(ctx, user, ("members", MemberList::SELECT, own), &page).await?;
+        Ok(connection::<MemberList>(Slice::new(rows, &page)))
     }
 
     /// Pending invitations for the caller's verified address.
@@ -214,8 +230,8 @@ impl Viewer {
             invitations::email_claim(Session::of(ctx).log().keys(), email).0,
             "email_claim = wanted.id AND state = 'PENDING' AND expires_at > now()",
         );
-        let rows = named(ctx, &address, ("invitations", InvitationRow::SELECT, own), &page).await?;
-        Ok(Invitation::connection(Slice::new(rows, &page)))
+        let rows = named(ctx, &address, ("invitations", InvitationList::SELECT, own), &page).await?;
+        Ok(connection::<InvitationList>(Slice::new(rows, &page)))
     }
 }
 
@@ -250,15 +266,7 @@ payloads! {
     /// What became of an operator's act on a user.
     UserPayload {
         /// The user.
-        user: Option<User> = |receipt: &Receipt| receipt.entities.iter().find_map(|entity| match entity {
-            Entity::User(id, loaded) => Some(User { id: id.clone(), row: Some(UserRow::new(id, &loaded.state)) }),
-            Entity::Organization(..)
-            | Entity::Membership(..)
-            | Entity::Invitation(..)
-            | Entity::Project(..)
-            | Entity::ApiToken(..)
-            | Entity::WebhookEndpoint(..) => None,
-        }),
+        user: Option<User> = User::after,
     }
 }
 
@@ -302,18 +310,7 @@ async fn review(ctx: &Context<'_>, input: UserReviewInput, act: Act) -> Answer<U
     run(ctx, input.idempotency_key, input.expected_version, case).await
 }
 
-/// A connection of a slice of rows.
-pub fn connection<R, N: async_graphql::OutputType>(
-    slice: Slice<R>,
-    place: impl Fn(&R) -> Created,
-    node: impl Fn(R) -> N,
-) -> Connection<Opaque, N> {
-    let mut connection = Connection::new(slice.has_previous, slice.has_next);
-    connection.edges = slice.rows.into_iter().map(|row| Edge::new(Opaque::of(&place(&row)), node(row))).collect();
-    connection
-}
-
 /// The user of a stored id; what is stored is a user's id.
 pub fn user(id: &str) -> User {
-    User::new(id.parse().unwrap_or_else(|_| UserId::from_uuid(uuid::Uuid::nil())))
+    User::of(id.parse().unwrap_or_else(|_| UserId::from_uuid(uuid::Uuid::nil())))
 }

@@ -3,127 +3,98 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aggregates::ids::{Id, OrganizationId, WebhookEndpointId};
+use aggregates::ids::{Id, WebhookEndpointId};
 use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Json, MaybeUndefined, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{FromRow, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 
 use super::audit::AuditEvent;
-use super::connection::{Created, Opaque, PageArguments, Slice, cost};
-use super::delivery::{DeliveryFilter, DeliveryState, WebhookDelivery};
-use super::errors::{UserError, bad_input, coded, forbidden, not_found};
-use super::loaders::{ListFilter, ListKey, Lists, Loaders};
+use super::connection::{Created, Opaque, PageArguments, cost};
+use super::delivery::{DeliveryList, DeliveryState, WebhookDelivery};
+use super::errors::{UserError, bad_input, coded};
+use super::lists::{List, list, row};
+use super::node::{Seeing, Shown};
+use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
-use super::scalars::{Long, PositionText, Time, WebhookContent, WebhookEndpointState, WebhookOrdering, int};
+use super::scalars::{
+    Long, PositionText, Time, WebhookContent, WebhookEndpointState, WebhookOrdering, int, name, named,
+};
 use super::session::{Session, conditions, id};
-use super::user::connection;
 use crate::commands::webhooks::{self as cases, Act, Wishes};
-use crate::commands::{Entity, Receipt};
+use crate::commands::{Receipt, nowhere};
 use crate::log::{Loaded, Position};
 use crate::webhooks::catalog;
 
-/// An endpoint as the read model has it.
-#[derive(Debug, Clone, FromRow)]
-pub struct EndpointRow {
-    id: String,
-    organization_id: String,
-    url: String,
-    about: Option<String>,
-    patterns: Vec<String>,
-    ordering: String,
-    content: String,
-    rate_per_second: Option<i64>,
-    state: String,
-    disabled_reason: Option<String>,
-    version: i64,
-    created_at: DateTime<Utc>,
-}
-
 /// Which endpoints: all of an organization's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct EndpointFilter;
+pub struct EndpointList;
 
-impl ListFilter for EndpointFilter {
-    type Row = EndpointRow;
+impl List for EndpointList {
+    type Row = WebhookEndpoint;
+    type Node = WebhookEndpoint;
     const PREFIX: &'static str = WebhookEndpointId::PREFIX;
-    const SELECT: &'static str = "id, organization_id, url, about, patterns, ordering, content, rate_per_second, state,
-        disabled_reason, version, created_at FROM webhook_endpoints";
-    fn lists(loaders: &Loaders) -> &Lists<Self> {
-        &loaders.webhook_endpoints
-    }
+    const SELECT: &'static str = WebhookEndpoint::SELECT;
+    const READ: &'static [Permission] = &[Permission::WebhookRead];
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         query.push(" AND NOT deleted");
     }
-}
 
-/// Where an organization's events are sent to. The secret is shown once, by `createWebhookEndpoint` and
-/// `rotateWebhookSecret`, and never again.
-#[derive(Debug, Clone)]
-pub struct WebhookEndpoint {
-    id: String,
-    organization: OrganizationId,
-    url: String,
-    description: Option<String>,
-    events: Vec<String>,
-    ordering: aggregates::webhook::WebhookOrdering,
-    content: aggregates::webhook::WebhookContent,
-    rate_per_second: Option<u64>,
-    state: aggregates::webhook::WebhookEndpointState,
-    disabled_reason: Option<String>,
-    version: u64,
-    created_at: DateTime<Utc>,
-}
-
-fn parse<T: for<'de> serde::Deserialize<'de> + Default>(text: &str) -> T {
-    serde_json::from_value(Value::String(text.to_owned())).unwrap_or_default()
-}
-
-impl From<EndpointRow> for WebhookEndpoint {
-    fn from(row: EndpointRow) -> Self {
-        Self {
-            id: row.id,
-            organization: row.organization_id.parse().unwrap_or_else(|_| Id::from_uuid(uuid::Uuid::nil())),
-            url: row.url,
-            description: row.about,
-            events: row.patterns,
-            ordering: parse(&row.ordering),
-            content: parse(&row.content),
-            rate_per_second: row.rate_per_second.map(i64::unsigned_abs),
-            state: parse(&row.state),
-            disabled_reason: row.disabled_reason,
-            version: row.version.unsigned_abs(),
-            created_at: row.created_at,
-        }
+    fn place(row: &Self::Row) -> Created {
+        Created { at: row.created_at, id: row.id.clone() }
     }
 }
 
-impl WebhookEndpoint {
-    /// From the log's side; `None` where it belongs to nobody.
-    pub fn new(id: &WebhookEndpointId, loaded: &Loaded<aggregates::WebhookEndpoint>) -> Option<Self> {
+row! {
+    /// Where an organization's events are sent to. The secret is shown once, by `createWebhookEndpoint` and
+    /// `rotateWebhookSecret`, and never again.
+    pub struct WebhookEndpoint of "webhook_endpoints" {
+        id: String,
+        organization_id: String,
+        url: String,
+        about: Option<String>,
+        patterns: Vec<String>,
+        ordering: String,
+        content: String,
+        rate_per_second: Option<i64>,
+        state: String,
+        disabled_reason: Option<String>,
+        version: i64,
+        created_at: DateTime<Utc>,
+    }
+}
+
+impl Shown for WebhookEndpoint {
+    type Of = aggregates::WebhookEndpoint;
+
+    fn new(id: WebhookEndpointId, loaded: &Loaded<aggregates::WebhookEndpoint>) -> Option<Self> {
         let (state, terms) = (&loaded.state, &loaded.state.terms);
         Some(Self {
-            id: id.to_string(),
-            organization: loaded.organization.clone()?,
+            id: id.into(),
+            organization_id: loaded.organization.clone()?.into(),
             url: terms.url.clone(),
-            description: terms.about.clone(),
-            events: terms.patterns.clone(),
-            ordering: terms.ordering,
-            content: terms.content,
-            rate_per_second: terms.rate_per_second,
-            state: state.state,
+            about: terms.about.clone(),
+            patterns: terms.patterns.clone(),
+            ordering: name(terms.ordering),
+            content: name(terms.content),
+            rate_per_second: terms.rate_per_second.map(u64::cast_signed),
+            state: name(state.state),
             disabled_reason: state.disabled_reason.clone(),
-            version: loaded.version,
+            version: loaded.version.cast_signed(),
             created_at: state.created_at,
         })
     }
 
-    /// A connection of rows.
-    pub fn connection(slice: Slice<EndpointRow>) -> Connection<Opaque, Self> {
-        connection(slice, |row| Created { at: row.created_at, id: row.id.clone() }, Self::from)
+    async fn is_visible(
+        session: &Session,
+        id: &WebhookEndpointId,
+        loaded: &Loaded<aggregates::WebhookEndpoint>,
+    ) -> Seeing {
+        let seen = session.see_owner(loaded.organization.as_ref(), id.as_ref()).await?;
+        Ok(loaded.state.is_present() && seen.is_some_and(|seen| seen.may(Permission::WebhookRead)))
     }
 }
 
@@ -140,27 +111,27 @@ impl WebhookEndpoint {
     }
     /// For what it is.
     async fn description(&self) -> Option<&str> {
-        self.description.as_deref()
+        self.about.as_deref()
     }
     /// Which events: `*`, the beginning of a type (`org.*`), or a type (`member.invited`).
     async fn events(&self) -> &[String] {
-        &self.events
+        &self.patterns
     }
     /// In which order.
     async fn ordering(&self) -> WebhookOrdering {
-        self.ordering.into()
+        named::<aggregates::webhook::WebhookOrdering>(&self.ordering).into()
     }
     /// How much of them.
     async fn content(&self) -> WebhookContent {
-        self.content.into()
+        named::<aggregates::webhook::WebhookContent>(&self.content).into()
     }
     /// How many a second at most; null is what the deployment allows.
     async fn rate_per_second(&self) -> Option<Long> {
-        self.rate_per_second.map(Long::from)
+        self.rate_per_second.map(|rate| Long::from(rate.unsigned_abs()))
     }
     /// Whether it is sent anything.
     async fn state(&self) -> WebhookEndpointState {
-        self.state.into()
+        named::<aggregates::webhook::WebhookEndpointState>(&self.state).into()
     }
     /// Why it is disabled.
     async fn disabled_reason(&self) -> Option<&str> {
@@ -168,7 +139,7 @@ impl WebhookEndpoint {
     }
     /// How often it was changed.
     async fn version(&self) -> i32 {
-        int(self.version)
+        int(self.version.unsigned_abs())
     }
     /// When it was created.
     async fn created_at(&self) -> Time {
@@ -188,27 +159,30 @@ impl WebhookEndpoint {
         before: Option<String>,
         state: Option<DeliveryState>,
     ) -> Option<async_graphql::Result<Connection<Opaque, WebhookDelivery>>> {
-        let list = async {
-            let session = Session::of(ctx);
-            let seen = session.see(&self.organization).await?.ok_or_else(not_found)?;
-            for permission in [Permission::WebhookRead, Permission::AuditRead] {
-                if !seen.may(permission) {
-                    session.note_refusal(Some(&self.organization), Some(&self.id));
-                    let message = format!("this needs the permission {permission}, which none of your roles has");
-                    return Err(forbidden(message));
-                }
-                if seen.may_only_as_operator(permission) {
-                    session.note_operator_read(&self.organization);
-                }
-            }
-            let page = PageArguments { first, after, last, before };
-            let page = page.page_of(DeliveryFilter::PREFIX, session.page_size_max())?;
-            let filter = DeliveryFilter { endpoint: self.id.clone(), state };
-            let key = ListKey { organization: self.organization.clone(), filter, page };
-            let slice = session.loaders().webhook_deliveries.load_one(key).await?;
-            Ok(slice.unwrap_or(Slice { rows: vec![], has_previous: false, has_next: false }))
-        };
-        Some(list.await.map(WebhookDelivery::connection))
+        let deliveries = DeliveryList { endpoint: self.id.clone(), state };
+        let page = PageArguments { first, after, last, before };
+        let organization = self.organization_id.parse().unwrap_or_else(|_| nowhere(&self.id));
+        Some(list(ctx, &organization, &self.id, deliveries, page).await)
+    }
+}
+
+/// What an organization shows of its webhook endpoints.
+#[derive(Clone)]
+pub struct WebhookEndpoints(pub Arc<Profile>);
+
+#[Object]
+impl WebhookEndpoints {
+    /// Webhook endpoints, by creation.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    async fn webhook_endpoints(
+        &self,
+        ctx: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, WebhookEndpoint>>> {
+        Some(self.0.list(ctx, EndpointList, PageArguments { first, after, last, before }).await)
     }
 }
 
@@ -236,23 +210,11 @@ pub fn event_types() -> Vec<WebhookEventType> {
     catalog::event_types().map(shown).collect()
 }
 
-fn endpoint(receipt: &Receipt) -> Option<WebhookEndpoint> {
-    receipt.entities.iter().find_map(|entity| match entity {
-        Entity::WebhookEndpoint(id, loaded) => WebhookEndpoint::new(id, loaded),
-        Entity::Organization(..)
-        | Entity::Membership(..)
-        | Entity::Invitation(..)
-        | Entity::Project(..)
-        | Entity::User(..)
-        | Entity::ApiToken(..) => None,
-    })
-}
-
 payloads! {
     /// What became of a command on a webhook endpoint.
     WebhookEndpointPayload {
         /// The endpoint after the command.
-        endpoint: Option<WebhookEndpoint> = endpoint,
+        endpoint: Option<WebhookEndpoint> = WebhookEndpoint::after,
         /// The secret of a new endpoint, or its new one, shown this once (`whsec_…`).
         secret: Option<String> = |receipt: &Receipt| receipt.secret.clone(),
     }

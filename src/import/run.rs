@@ -12,7 +12,7 @@ use aggregates::membership::{MembershipSource, MembershipState};
 use aggregates::roles::{OWNER, is_owner};
 use aggregates::status::Verification;
 use aggregates::user::Profile;
-use aggregates::{Membership, Organization, Project, Scope, StreamId};
+use aggregates::{Membership, Organization, Project, StreamId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use uuid::Uuid;
@@ -21,7 +21,7 @@ use super::peribolos::{Folder, ISSUER, Organization as Wanted, Skipped};
 use crate::commands::organizations::{
     Act, CreateOrganization, ReviewOrganization, SubmitOrganization, UpdateOrganization,
 };
-use crate::commands::{Caller, Commands, Conditions, Entity, Fault, Receipt, UseCase, members, projects};
+use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, UseCase, members, projects};
 use crate::commands::{Person, Principal};
 use crate::log::{Log, LogError};
 
@@ -193,7 +193,7 @@ impl Import<'_> {
 
     async fn organization(&mut self, wanted: &Wanted, users: &HashMap<String, UserId>) -> Result<(), Failed> {
         self.progress.set_message(wanted.slug.clone());
-        let known = self.log().claim(Scope::ExternalId, &wanted.external_id, None).await?;
+        let known = self.log().claim(Organization::EXTERNAL_ID, &wanted.external_id, None).await?;
         let known: Option<OrganizationId> = known.and_then(|id| id.parse().ok());
         let is_new = known.is_none();
         let id = match known {
@@ -248,15 +248,7 @@ impl Import<'_> {
         match self.execute(create(wanted.contact_email.clone())).await? {
             Done::Accepted(receipt) => {
                 self.summary.count("organizations created", 1);
-                let id = receipt.entities.iter().find_map(|entity| match entity {
-                    Entity::Organization(id, _) => Some(id.clone()),
-                    Entity::Membership(..)
-                    | Entity::Invitation(..)
-                    | Entity::Project(..)
-                    | Entity::User(..)
-                    | Entity::ApiToken(..)
-                    | Entity::WebhookEndpoint(..) => None,
-                });
+                let id = receipt.entity::<Organization>().map(|(id, _)| id);
                 if let Some(id) = &id {
                     self.verify(wanted, id).await?;
                 }
@@ -447,7 +439,7 @@ impl Import<'_> {
     ) -> Result<(&'static str, Done), Failed> {
         let key = format!("{id}/{}", wanted.slug);
         let known: Option<ProjectId> =
-            self.log().claim(Scope::ProjectSlug, &key, None).await?.and_then(|id| id.parse().ok());
+            self.log().claim(Project::SLUG, &key, None).await?.and_then(|id| id.parse().ok());
         let unchanged = || Done::Accepted(Receipt::default());
         let Some(known) = known else {
             let create = projects::CreateProject {

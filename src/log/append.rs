@@ -158,14 +158,7 @@ pub fn partition_of(id: &str, partitions: i16) -> i16 {
 
 /// The partition of a stream, where that follows from the stream alone: an organization's and a user's.
 pub(super) fn own_partition(stream: &StreamId, partitions: i16) -> Option<i16> {
-    match stream {
-        StreamId::Organization(_) | StreamId::User(_) => Some(partition_of(stream.id(), partitions)),
-        StreamId::Membership(_)
-        | StreamId::Invitation(_)
-        | StreamId::Project(_)
-        | StreamId::ApiToken(_)
-        | StreamId::WebhookEndpoint(_) => None,
-    }
+    stream.place().is_own_partition().then(|| partition_of(stream.id(), partitions))
 }
 
 /// An event that says that a limit was reached.

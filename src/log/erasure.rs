@@ -106,6 +106,7 @@ impl Log {
             organization.as_ref()
         );
         let last = last.fetch_optional(&self.pool).await?.flatten().unwrap_or_default();
+        let types = aggregates::resource::types_with_keys_in_organizations();
         let mut after = 0;
         while after < last {
             sqlx::query!(
@@ -114,14 +115,15 @@ impl Log {
                      WHERE wrapped IS NOT NULL AND subject_id IN (
                          SELECT aggregate_id FROM events
                          WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3
-                           AND aggregate_type IN ('Invitation', 'ApiToken') AND sequence = 1
+                           AND aggregate_type = ANY($4) AND sequence = 1
                      )
                      RETURNING subject_id
                  )
                  UPDATE installation SET keys_revision = keys_revision + 1 WHERE EXISTS (SELECT FROM destroyed)",
                 organization.as_ref(),
                 after,
-                after + PURGED_EVENTS
+                after + PURGED_EVENTS,
+                &types as &[&str]
             )
             .execute(&self.pool)
             .await?;

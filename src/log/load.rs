@@ -7,12 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use aggregates::event::PersonalVisitor;
-use aggregates::ids::{ApiTokenId, InvitationId, MembershipId, OrganizationId, ProjectId, UserId, WebhookEndpointId};
-use aggregates::{
-    ApiToken, Event, Invitation, Membership, Organization, Project, Recorded, Snapshot, StreamId, User, WebhookEndpoint,
-};
-use cqrs_es::Aggregate;
+use aggregates::ids::OrganizationId;
+use aggregates::{Recorded, Registered, State, StreamId};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -34,16 +30,7 @@ pub struct Weight;
 
 impl Weighter<StreamId, Cached> for Weight {
     fn weight(&self, _: &StreamId, cached: &Cached) -> u64 {
-        let documents = match &cached.state {
-            State::Organization(state) => state.settings.values().map(|value| value.to_string().len()).sum(),
-            State::Project(state) => state.metadata.to_string().len(),
-            State::Membership(_)
-            | State::Invitation(_)
-            | State::User(_)
-            | State::ApiToken(_)
-            | State::WebhookEndpoint(_) => 0,
-        };
-        STATE_BYTES + documents as u64
+        STATE_BYTES + cached.state.document_bytes() as u64
     }
 }
 
@@ -70,24 +57,15 @@ pub struct Loaded<A> {
     pub organization: Option<OrganizationId>,
 }
 
-/// The state of any aggregate.
-#[derive(Debug, Clone)]
-enum State {
-    Organization(Arc<Organization>),
-    Membership(Arc<Membership>),
-    Invitation(Arc<Invitation>),
-    Project(Arc<Project>),
-    User(Arc<User>),
-    ApiToken(Arc<ApiToken>),
-    WebhookEndpoint(Arc<WebhookEndpoint>),
-}
-
-/// A state in memory, with its version.
+/// The state of an aggregate of any kind, with its version.
 #[derive(Debug, Clone)]
 pub struct Cached {
-    state: State,
-    version: u64,
-    organization: Option<OrganizationId>,
+    /// The state.
+    pub state: State,
+    /// How many events it has.
+    pub version: u64,
+    /// The organization that it belongs to.
+    pub organization: Option<OrganizationId>,
 }
 
 /// States that were compared with the log together.
@@ -95,81 +73,16 @@ pub struct Current(HashMap<StreamId, Cached>);
 
 impl Current {
     /// One of them; what was not asked for is not there.
-    pub fn get<A: Loadable>(&self, id: &A::Id) -> Loaded<A> {
+    pub fn get<A: Registered>(&self, id: &A::Id) -> Loaded<A> {
         let cached = self.0.get(&id.clone().into());
         let empty = || Loaded { state: Arc::default(), version: 0, organization: None };
-        cached.and_then(A::from_cached).unwrap_or_else(empty)
+        cached.and_then(Cached::get).unwrap_or_else(empty)
     }
-}
 
-/// An aggregate that the log can load.
-pub trait Loadable: Aggregate {
-    /// Its id.
-    type Id: Into<StreamId> + Clone;
-    #[doc(hidden)]
-    fn from_cached(cached: &Cached) -> Option<Loaded<Self>>;
-}
-
-macro_rules! loadable {
-    ($($name:ident($id:ident);)*) => {
-        impl State {
-            fn empty(stream: &StreamId) -> Self {
-                match stream { $(StreamId::$name(_) => Self::$name(Arc::default()),)* }
-            }
-            /// From a snapshot; `None` where its shape is another program's.
-            fn from_snapshot(stream: &StreamId, shape: i32, state: &str) -> Option<Self> {
-                match stream {
-                    $(StreamId::$name(_) if shape == <$name as Snapshot>::SHAPE => {
-                        serde_json::from_str(state).ok().map(|state| Self::$name(Arc::new(state)))
-                    })*
-                    _ => None,
-                }
-            }
-            fn to_snapshot(&self) -> Option<String> {
-                match self { $(Self::$name(state) => serde_json::to_string(&**state).ok(),)* }
-            }
-            fn shape(&self) -> i32 {
-                match self { $(Self::$name(_) => <$name as Snapshot>::SHAPE,)* }
-            }
-            fn visit_personal(&mut self, visit: &mut PersonalVisitor<'_>) {
-                match self { $(Self::$name(state) => Snapshot::visit_personal(Arc::make_mut(state), visit),)* }
-            }
-            fn apply(&mut self, event: Event) -> Result<(), LogError> {
-                match (self, event) {
-                    $((Self::$name(state), Event::$name(event)) => {
-                        Aggregate::apply(Arc::make_mut(state), event);
-                        Ok(())
-                    })*
-                    // It counts as a version, and says nothing any more.
-                    (_, Event::Pruned) => Ok(()),
-                    (_, event) => Err(LogError::Corrupt(format!("{} in another's stream", event.descriptor().name))),
-                }
-            }
-        }
-        $(impl Loadable for $name {
-            type Id = $id;
-            fn from_cached(cached: &Cached) -> Option<Loaded<Self>> {
-                match &cached.state {
-                    State::$name(state) => Some(Loaded {
-                        state: state.clone(),
-                        version: cached.version,
-                        organization: cached.organization.clone(),
-                    }),
-                    _ => None,
-                }
-            }
-        })*
-    };
-}
-
-loadable! {
-    Organization(OrganizationId);
-    Membership(MembershipId);
-    Invitation(InvitationId);
-    Project(ProjectId);
-    User(UserId);
-    ApiToken(ApiTokenId);
-    WebhookEndpoint(WebhookEndpointId);
+    /// One of them, of whatever kind.
+    pub fn state(&self, stream: &StreamId) -> Option<&Cached> {
+        self.0.get(stream)
+    }
 }
 
 /// Whether so much of a stream is new that a state may have been kept beside the log.
@@ -180,6 +93,12 @@ fn is_long(stream: &StreamId, rows: &[StoredEvent]) -> bool {
 }
 
 impl Cached {
+    /// It, if it is of this kind.
+    pub fn get<A: Registered>(&self) -> Option<Loaded<A>> {
+        let state = A::of(&self.state)?.clone();
+        Some(Loaded { state, version: self.version, organization: self.organization.clone() })
+    }
+
     fn empty(stream: &StreamId) -> Self {
         Self { state: State::empty(stream), version: 0, organization: None }
     }
@@ -188,7 +107,8 @@ impl Cached {
         if recorded.sequence != self.version + 1 {
             return Err(LogError::Corrupt(format!("version {} follows {}", recorded.sequence, self.version)));
         }
-        self.state.apply(recorded.event)?;
+        let mixed = |event: Box<aggregates::Event>| format!("{} in another's stream", event.descriptor().name);
+        self.state.apply(recorded.event).map_err(|event| LogError::Corrupt(mixed(event)))?;
         self.version = recorded.sequence;
         self.organization = recorded.organization;
         Ok(())
@@ -197,16 +117,13 @@ impl Cached {
 
 impl Log {
     /// The aggregate as this replica knows it, or from the log where it does not.
-    pub async fn load<A: Loadable>(&self, id: &A::Id) -> Result<Loaded<A>, LogError> {
+    pub async fn load<A: Registered>(&self, id: &A::Id) -> Result<Loaded<A>, LogError> {
         let stream: StreamId = id.clone().into();
-        if let Some(loaded) = self.states.get(&stream).as_ref().and_then(A::from_cached) {
+        if let Some(loaded) = self.states.get(&stream).as_ref().and_then(Cached::get) {
             return Ok(loaded);
         }
         let cached = self.refresh(std::slice::from_ref(&stream)).await?.remove(&stream);
-        cached
-            .as_ref()
-            .and_then(A::from_cached)
-            .ok_or_else(|| LogError::Corrupt(format!("{stream:?} is of another kind")))
+        cached.as_ref().and_then(Cached::get).ok_or_else(|| LogError::Corrupt(format!("{stream:?} is of another kind")))
     }
 
     /// Reads those of these streams that are not in memory, together.
@@ -225,9 +142,8 @@ impl Log {
         self.refresh(streams).await.map(Current)
     }
 
-    /// The aggregate as it was at `version`.
-    pub async fn load_at<A: Loadable>(&self, id: &A::Id, version: u64) -> Result<Loaded<A>, LogError> {
-        let stream: StreamId = id.clone().into();
+    /// The stream as it was at `version`.
+    pub async fn load_at(&self, stream: &StreamId, version: u64) -> Result<Cached, LogError> {
         let statement = format!(
             "SELECT {COLUMNS} FROM events WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence <= $3 ORDER BY sequence"
         );
@@ -237,11 +153,11 @@ impl Log {
             .bind(version.cast_signed())
             .fetch_all(&self.pool)
             .await?;
-        let mut cached = Cached::empty(&stream);
+        let mut cached = Cached::empty(stream);
         for recorded in self.reader.read(rows, &self.keys).await? {
             cached.follow(recorded)?;
         }
-        A::from_cached(&cached).ok_or_else(|| LogError::Corrupt(format!("{stream:?} is of another kind")))
+        Ok(cached)
     }
 
     async fn refresh(&self, streams: &[StreamId]) -> Result<HashMap<StreamId, Cached>, LogError> {
@@ -323,7 +239,7 @@ impl Log {
             let keys = self.keys.find(people.iter().map(String::as_str)).await?;
             let place = snapshot_place(stream, cached.version);
             state.visit_personal(&mut |field, personal| keys.seal_field(&format!("{place}/{field}"), personal));
-            let Some(text) = state.to_snapshot() else { return Ok(()) };
+            let Some((shape, text)) = state.to_snapshot() else { return Ok(()) };
             sqlx::query!(
                 "INSERT INTO snapshots (aggregate_type, aggregate_id, version, shape, state, organization_id)
                  VALUES ($1, $2, $3, $4, $5::text::json, $6)
@@ -333,7 +249,7 @@ impl Log {
                 stream.aggregate_type(),
                 stream.id(),
                 cached.version.cast_signed(),
-                state.shape(),
+                shape,
                 text,
                 cached.organization.as_ref().map(AsRef::as_ref)
             )

@@ -48,7 +48,8 @@ struct Wanted {
     claims: HashMap<ClaimKey, i16>,
 }
 
-/// A row of the look-up; what its columns hold depends on `what`, see `look_up.sql`.
+/// A row of the look-up as the database gives it: the parts of `look_up.sql` have their columns in common, and leave those
+/// empty that they do not need.
 struct Row {
     what: String,
     a: Option<String>,
@@ -64,6 +65,76 @@ struct Row {
     at: Option<DateTime<Utc>>,
 }
 
+/// What a row says.
+enum Found {
+    /// How often the database went back to an earlier point, and how often its tables were repaired.
+    Installation { epoch: i64, ledger_revision: i64 },
+    /// Where a partition ends.
+    Partition { number: i16, head: i64, recorded_at: Option<DateTime<Utc>> },
+    /// The version of a stream; 0 of one that is not there.
+    Stream { stream: StreamId, version: u64 },
+    /// How many events an organization has, and one of its tallies, if it has any.
+    Organization { id: OrganizationId, audit_sequence: i64, tally: Option<(String, Tally)> },
+    /// Who holds a key, if anybody does.
+    Claim { key: ClaimKey, claim: Option<Claim> },
+    /// A kept outcome, by caller, operation and key.
+    Outcome { of: (String, String, String), input: String, outcome: StoredOutcome },
+}
+
+impl TryFrom<Row> for Found {
+    type Error = LogError;
+
+    fn try_from(row: Row) -> Result<Self, LogError> {
+        let what = row.what.clone();
+        let missing = |name: &str| LogError::Corrupt(format!("a look-up of {what} without its {name}"));
+        let need = |value: Option<String>, name: &str| value.ok_or_else(|| missing(name));
+        let number = |value: Option<i64>, name: &str| value.ok_or_else(|| missing(name));
+        Ok(match row.what.as_str() {
+            "installation" => Self::Installation {
+                epoch: number(row.n, "epoch")?,
+                ledger_revision: number(row.used, "revision of the ledger")?,
+            },
+            "partition" => Self::Partition {
+                number: i16::try_from(number(row.n, "number")?).map_err(|_| missing("number"))?,
+                head: number(row.used, "head")?,
+                recorded_at: row.at,
+            },
+            "stream" => {
+                let (aggregate_type, id) = (need(row.a, "type")?, need(row.b, "id")?);
+                let stream = StreamId::from_stored(&aggregate_type, &id).ok_or_else(|| missing("stream"))?;
+                Self::Stream { stream, version: number(row.n, "version")?.unsigned_abs() }
+            }
+            "organization" => {
+                let tally = match row.b {
+                    None => None,
+                    Some(name) => {
+                        let (used, floor) = (number(row.used, "use")?, number(row.floor, "floor")?);
+                        let reached = row.reached.ok_or_else(|| missing("mark"))?;
+                        Some((name, Tally { used, maximum: row.maximum, floor, reached }))
+                    }
+                };
+                let id = need(row.a, "id")?.parse().map_err(|_| missing("id"))?;
+                Self::Organization { id, audit_sequence: number(row.n, "number of events")?, tally }
+            }
+            "claim" => {
+                let scope = Scope::named(&need(row.a, "scope")?).ok_or_else(|| missing("scope"))?;
+                let organization = row.d.and_then(|id| id.parse().ok());
+                let claim = row.c.map(|holder| Claim { holder, organization, until: row.at });
+                Self::Claim { key: ClaimKey { scope, key: need(row.b, "key")? }, claim }
+            }
+            "outcome" => {
+                let corrupt = |error: serde_json::Error| LogError::Corrupt(format!("an outcome: {error}"));
+                Self::Outcome {
+                    of: (need(row.a, "caller")?, need(row.b, "operation")?, need(row.c, "key")?),
+                    input: need(row.d, "input")?,
+                    outcome: serde_json::from_str(&need(row.e, "outcome")?).map_err(corrupt)?,
+                }
+            }
+            _ => return Err(missing("kind")),
+        })
+    }
+}
+
 impl Writer {
     /// Reads what the batch is decided by. What other replicas wrote to the locked partitions since this writer last
     /// looked keeps the ledger true; where it cannot, the ledger is emptied, and all is read again under the same
@@ -77,10 +148,10 @@ impl Writer {
     ) -> Result<Seen, LogError> {
         loop {
             let wanted = self.wanted(appends, global_keys);
-            let rows = read(connection, partitions, &wanted, appends).await?;
-            if self.is_of_this_era(&rows)? && self.follow_tails(connection, &rows).await? {
-                self.keep_time(&rows);
-                return self.take_in(rows, &wanted);
+            let found = read(connection, partitions, &wanted, appends).await?;
+            if self.is_of_this_era(&found)? && self.follow_tails(connection, &found).await? {
+                self.keep_time(&found);
+                return Ok(self.take_in(found, &wanted));
             }
         }
     }
@@ -114,9 +185,12 @@ impl Writer {
 
     /// Whether the ledger is of the database as it is. If the tables were repaired, or the whole database is an
     /// earlier one, everything in memory is forgotten.
-    fn is_of_this_era(&mut self, rows: &[Row]) -> Result<bool, LogError> {
-        let installation = rows.iter().find(|row| row.what == "installation").ok_or(sqlx::Error::RowNotFound)?;
-        let seen = (installation.n.unwrap_or_default(), installation.used.unwrap_or_default());
+    fn is_of_this_era(&mut self, found: &[Found]) -> Result<bool, LogError> {
+        let installation = found.iter().find_map(|found| match found {
+            Found::Installation { epoch, ledger_revision } => Some((*epoch, *ledger_revision)),
+            _ => None,
+        });
+        let seen = installation.ok_or(sqlx::Error::RowNotFound)?;
         if self.seen == seen {
             return Ok(true);
         }
@@ -131,15 +205,15 @@ impl Writer {
 
     /// Follows what is new in the locked partitions. False where a tail is too long, or was written by a newer
     /// program: that partition is forgotten, and has to be read afresh as far as it is asked for.
-    async fn follow_tails(&mut self, connection: &mut PgConnection, rows: &[Row]) -> Result<bool, LogError> {
+    async fn follow_tails(&mut self, connection: &mut PgConnection, found: &[Found]) -> Result<bool, LogError> {
         let mut behind = vec![];
-        for row in rows.iter().filter(|row| row.what == "partition") {
-            let number = i16::try_from(row.n.unwrap_or_default()).unwrap_or_default();
-            let (head, recorded_at) = (row.used.unwrap_or_default(), row.at.unwrap_or_default());
-            let new = || Partition { head, recorded_at, ..Partition::default() };
-            let known = self.ledger.entry(number).or_insert_with(new);
-            if known.head != head {
-                behind.push((number, known.head));
+        for found in found {
+            let Found::Partition { number, head, recorded_at } = found else { continue };
+            let new =
+                || Partition { head: *head, recorded_at: recorded_at.unwrap_or_default(), ..Partition::default() };
+            let known = self.ledger.entry(*number).or_insert_with(new);
+            if known.head != *head {
+                behind.push((*number, known.head));
             }
         }
         if behind.is_empty() {
@@ -164,24 +238,22 @@ impl Writer {
     }
 
     /// Nothing is recorded before what was recorded, or answered for.
-    fn keep_time(&mut self, rows: &[Row]) {
-        for row in rows.iter().filter(|row| row.what == "partition") {
-            let number = i16::try_from(row.n.unwrap_or_default()).unwrap_or_default();
-            if let Some(known) = self.ledger.get_mut(&number) {
-                known.recorded_at = known.recorded_at.max(row.at.unwrap_or_default());
+    fn keep_time(&mut self, found: &[Found]) {
+        for found in found {
+            if let Found::Partition { number, recorded_at: Some(recorded_at), .. } = found
+                && let Some(known) = self.ledger.get_mut(number)
+            {
+                known.recorded_at = known.recorded_at.max(*recorded_at);
             }
         }
     }
 
     /// Puts what was read where it belongs.
-    fn take_in(&mut self, rows: Vec<Row>, wanted: &Wanted) -> Result<Seen, LogError> {
+    fn take_in(&mut self, found: Vec<Found>, wanted: &Wanted) -> Seen {
         let mut seen = Seen::default();
-        for row in rows {
-            let text = |column: &Option<String>| column.clone().unwrap_or_default();
-            match row.what.as_str() {
-                "stream" => {
-                    let Some(stream) = StreamId::from_stored(&text(&row.a), &text(&row.b)) else { continue };
-                    let version = row.n.unwrap_or_default().unsigned_abs();
+        for found in found {
+            match found {
+                Found::Stream { stream, version } => {
                     if let Some(home) = wanted.homes.get(&stream) {
                         self.ledger.entry(*home).or_default().versions.insert(stream.clone(), version);
                     }
@@ -189,40 +261,29 @@ impl Writer {
                         seen.foreign.insert(stream, version);
                     }
                 }
-                "organization" => {
-                    let organization = row.a.as_ref().and_then(|id| id.parse::<OrganizationId>().ok());
-                    let Some(organization) = organization else { continue };
-                    let Some(home) = wanted.organizations.get(&organization) else { continue };
+                Found::Organization { id, audit_sequence, tally } => {
+                    let Some(home) = wanted.organizations.get(&id) else { continue };
                     let partition = self.ledger.entry(*home).or_default();
-                    partition.audit.insert(organization.clone(), row.n.unwrap_or_default());
-                    let tallies = partition.tallies.entry(organization).or_default();
-                    if let (Some(name), Some(used), Some(floor), Some(reached)) =
-                        (row.b, row.used, row.floor, row.reached)
-                    {
-                        tallies.insert(name, Tally { used, maximum: row.maximum, floor, reached });
-                    }
+                    partition.audit.insert(id.clone(), audit_sequence);
+                    partition.tallies.entry(id).or_default().extend(tally);
                 }
-                "claim" => {
-                    let Some(scope) = Scope::named(&text(&row.a)) else { continue };
-                    let key = ClaimKey { scope, key: text(&row.b) };
-                    let Some(home) = wanted.claims.get(&key) else { continue };
-                    let organization = row.d.and_then(|id| id.parse().ok());
-                    let claim = row.c.map(|holder| Claim { holder, organization, until: row.at });
-                    if scope.is_global() {
+                Found::Claim { key, claim } if key.scope.is_global() => {
+                    if wanted.claims.contains_key(&key) {
                         seen.global.insert(key, claim);
-                    } else {
-                        self.ledger.entry(*home).or_default().claims.insert(key, claim);
                     }
                 }
-                "outcome" => {
-                    let corrupt = |error: serde_json::Error| LogError::Corrupt(format!("an outcome: {error}"));
-                    let outcome = serde_json::from_str(&text(&row.e)).map_err(corrupt)?;
-                    seen.outcomes.insert((text(&row.a), text(&row.b), text(&row.c)), (text(&row.d), outcome));
+                Found::Claim { key, claim } => {
+                    let Some(home) = wanted.claims.get(&key) else { continue };
+                    self.ledger.entry(*home).or_default().claims.insert(key, claim);
                 }
-                _ => {}
+                Found::Outcome { of, input, outcome } => {
+                    seen.outcomes.insert(of, (input, outcome));
+                }
+                // Looked at before.
+                Found::Installation { .. } | Found::Partition { .. } => {}
             }
         }
-        Ok(seen)
+        seen
     }
 
     fn follow(&mut self, row: &StoredEvent) -> Result<(), LogError> {
@@ -313,7 +374,7 @@ async fn read(
     partitions: &BTreeSet<i16>,
     wanted: &Wanted,
     appends: &[Append],
-) -> Result<Vec<Row>, LogError> {
+) -> Result<Vec<Found>, LogError> {
     let partitions: Vec<i16> = partitions.iter().copied().collect();
     let streams: HashSet<&StreamId> = wanted.homes.keys().chain(&wanted.abroad).collect();
     let (types, ids): (Vec<&str>, Vec<&str>) =
@@ -335,7 +396,7 @@ async fn read(
         &kept.iter().map(|i| i.operation.as_str()).collect::<Vec<_>>() as &[&str],
         &kept.iter().map(|i| i.key.as_str()).collect::<Vec<_>>() as &[&str],
     );
-    Ok(rows.fetch_all(connection).await?)
+    rows.fetch_all(connection).await?.into_iter().map(Found::try_from).collect()
 }
 
 /// What came after these heads, up to [`TAIL_EVENTS_MAX`] events each.

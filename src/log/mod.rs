@@ -44,7 +44,7 @@ use tokio::task::JoinSet;
 pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_of};
 pub use erasure::Unfinished;
 pub use keys::{KeyRing, Keys, MasterKeys, TRUSTED_FOR, open_disclosed};
-pub use load::{Current, Loadable, Loaded};
+pub use load::{Cached, Current, Loaded};
 pub use position::{InvalidPosition, Position};
 pub use read::NamedTally;
 pub use settle::Bound;

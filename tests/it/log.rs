@@ -191,10 +191,10 @@ async fn a_state_is_the_same_from_memory_from_the_log_and_from_its_beginning() {
     let cached = log.load::<Project>(&project).await.unwrap();
     log.bring_up_to_date(&[project.clone().into()]).await.unwrap();
     let compared = log.load::<Project>(&project).await.unwrap();
-    let whole = log.load_at::<Project>(&project, 15).await.unwrap();
+    let whole = log.load_at(&project.clone().into(), 15).await.unwrap().get::<Project>().unwrap();
     assert_eq!((cached.version, compared.version, whole.version), (15, 15, 15));
     assert_eq!((&cached.state, &compared.state), (&whole.state, &whole.state));
-    assert_eq!(log.load_at::<Project>(&project, 7).await.unwrap().state.slug, "p6");
+    assert_eq!(log.load_at(&project.clone().into(), 7).await.unwrap().get::<Project>().unwrap().state.slug, "p6");
     core.close().await.unwrap();
 }
 
@@ -222,7 +222,8 @@ async fn a_long_stream_is_loaded_from_a_snapshot_and_the_rest() {
             (loaded.state.name.as_str(), loaded.version, loaded.organization.as_ref()),
             (expected, version, Some(&organization))
         );
-        let whole = core.commands.log().load_at::<Project>(&project, version).await.unwrap();
+        let whole =
+            core.commands.log().load_at(&project.clone().into(), version).await.unwrap().get::<Project>().unwrap();
         assert_eq!(loaded.state, whole.state);
         core
     };

@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::{
-    LIMITS, LimitChange, Organization, OrganizationCommand, OrganizationEvent, SETTINGS_NAMESPACES_MAX, maximum_in,
-    policies,
+    LimitChange, Organization, OrganizationCommand, OrganizationEvent, SETTINGS_NAMESPACES_MAX, maximum_in, policies,
 };
 use crate::error::Refusal;
 use crate::event::shown;
 use crate::ids::OrganizationId;
 use crate::personal::{Personal, readable};
+use crate::resource::{self, Limit};
 use crate::roles::{OWN_ROLES_MAX, OwnRole, Permissions, ROLE_NAMES_MAX, role};
 use crate::status::{Lifecycle, Review, Verification};
 use crate::text;
@@ -119,9 +119,10 @@ impl Organization {
                 if plan == self.plan && limits == self.plan_limits {
                     return Ok(vec![]);
                 }
-                let in_force =
-                    |name: &str| self.overrides.get(name).copied().unwrap_or_else(|| maximum_in(&limits, name));
-                let maximums = LIMITS.iter().map(|name| ((*name).to_owned(), in_force(name))).collect();
+                let in_force = |limit: Limit| {
+                    self.overrides.get(limit.name).copied().unwrap_or_else(|| maximum_in(&limits, limit))
+                };
+                let maximums = resource::limits().map(|limit| (limit.name.to_owned(), in_force(limit))).collect();
                 Ok(vec![E::OrgPlanChanged { plan, previous_plan: self.plan.clone(), limits, maximums, reason }])
             }
         }
@@ -336,31 +337,27 @@ impl Organization {
 
     fn set_limit(
         &self,
-        limit: String,
+        name: String,
         value: LimitChange,
         reason: Option<&str>,
     ) -> Result<Vec<OrganizationEvent>, Refusal> {
-        if !LIMITS.contains(&limit.as_str()) {
-            return Err(Refusal::input(
-                "limit",
-                format!(
-                    "there is no limit {:?}: give one of {}",
-                    limit.chars().take(80).collect::<String>(),
-                    LIMITS.join(", ")
-                ),
-            ));
-        }
+        let Some(limit) = resource::limits().find(|limit| limit.name == name) else {
+            let shown: String = name.chars().take(80).collect();
+            let known: Vec<&str> = resource::limits().map(|limit| limit.name).collect();
+            let message = format!("there is no limit {shown:?}: give one of {}", known.join(", "));
+            return Err(Refusal::input("limit", message));
+        };
         let (maximum, from_plan) = match value {
             LimitChange::Maximum(maximum) => (Some(maximum), false),
             LimitChange::Unlimited => (None, false),
-            LimitChange::FromPlan => (maximum_in(&self.plan_limits, &limit), true),
+            LimitChange::FromPlan => (maximum_in(&self.plan_limits, limit), true),
         };
-        let previous_maximum = self.maximum(&limit);
+        let previous_maximum = self.maximum(limit);
         let reason = text::reason("reason", reason)?;
-        if maximum == previous_maximum && from_plan != self.overrides.contains_key(&limit) {
+        if maximum == previous_maximum && from_plan != self.overrides.contains_key(&name) {
             return Ok(vec![]);
         }
-        Ok(vec![OrganizationEvent::OrgLimitSet { limit, maximum, previous_maximum, from_plan, reason }])
+        Ok(vec![OrganizationEvent::OrgLimitSet { limit: name, maximum, previous_maximum, from_plan, reason }])
     }
 }
 

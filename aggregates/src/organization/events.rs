@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{LIMITS, Limits, maximum_in};
+use super::{Limits, Organization, maximum_in};
 use crate::actor::Actor;
-use crate::guard::{Effect, OWNERS, Scope};
+use crate::guard::{Effect, OWNERS};
 use crate::ids::{MembershipId, UserId};
 use crate::personal::Personal;
+use crate::resource::{self, Limit};
 use crate::roles::holders_tally;
 use crate::status::{Lifecycle, Verification};
 
@@ -329,28 +330,30 @@ impl OrganizationEvent {
         let claim = |scope, key: &String| Effect::Claim { scope, key: key.clone(), until: None };
         let release = |scope, key: &String| Effect::Release { scope, key: key.clone() };
         let maxima = |limits: &Limits| {
-            LIMITS.map(|name| Effect::Maximum { name: name.to_owned(), maximum: maximum_in(limits, name) })
+            let maximum =
+                |limit: Limit| Effect::Maximum { name: limit.name.to_owned(), maximum: maximum_in(limits, limit) };
+            resource::limits().map(maximum).collect::<Vec<_>>()
         };
         match self {
             E::OrgCreated { slug, external_id, limits, .. } => {
-                let mut effects = vec![claim(Scope::OrganizationSlug, slug)];
-                effects.extend(external_id.iter().map(|id| claim(Scope::ExternalId, id)));
+                let mut effects = vec![claim(Organization::SLUG, slug)];
+                effects.extend(external_id.iter().map(|id| claim(Organization::EXTERNAL_ID, id)));
                 effects.extend(maxima(limits));
                 effects.push(Effect::Floor { name: OWNERS, floor: 1 });
                 effects
             }
             E::OrgSlugChanged { slug, previous_slug, .. } => {
-                vec![release(Scope::OrganizationSlug, previous_slug), claim(Scope::OrganizationSlug, slug)]
+                vec![release(Organization::SLUG, previous_slug), claim(Organization::SLUG, slug)]
             }
             E::OrgExternalIdChanged { external_id, previous_external_id, .. } => {
-                let before = previous_external_id.iter().map(|id| release(Scope::ExternalId, id));
-                before.chain(external_id.iter().map(|id| claim(Scope::ExternalId, id))).collect()
+                let before = previous_external_id.iter().map(|id| release(Organization::EXTERNAL_ID, id));
+                before.chain(external_id.iter().map(|id| claim(Organization::EXTERNAL_ID, id))).collect()
             }
             E::OrgDeleted { .. } => vec![Effect::Floor { name: OWNERS, floor: 0 }],
             E::OrgRestored { .. } => vec![Effect::Floor { name: OWNERS, floor: 1 }],
             E::OrgPurged { slug, external_id } => {
-                let slug = std::iter::once(release(Scope::OrganizationSlug, slug));
-                slug.chain(external_id.iter().map(|id| release(Scope::ExternalId, id))).collect()
+                let slug = std::iter::once(release(Organization::SLUG, slug));
+                slug.chain(external_id.iter().map(|id| release(Organization::EXTERNAL_ID, id))).collect()
             }
             // What an organization claimed and used goes with its events.
             E::OrgPruned { .. } => vec![],

@@ -14,11 +14,12 @@ use serde_json::Value;
 use crate::actor::Actor;
 use crate::aggregate;
 use crate::event::{Field, Kind};
-use crate::guard::{MEMBERS, PROJECTS, TOKENS, WEBHOOKS};
+use crate::guard::{Scope, Taken};
 use crate::ids::{MembershipId, OrganizationId, UserId};
 use crate::membership::Membership;
 use crate::ownership::OwnershipOffer;
 use crate::personal::Personal;
+use crate::resource::{Limit, Place, Resource};
 use crate::roles::{OwnRole, OwnRoles, Permissions};
 use crate::status::{Lifecycle, Review, Status, Verification};
 
@@ -31,23 +32,9 @@ impl Field for Limits {
     const KIND: Kind = Kind { name: "JSON", list: false, nullable: false, hidden: false };
 }
 
-/// The limits that an organization may have, and that its plan may set.
-pub const LIMITS: [&str; 4] = [MEMBERS, PROJECTS, TOKENS, WEBHOOKS];
-
-/// How many living API tokens an organization may have where neither its plan nor an operator says otherwise.
-pub const TOKENS_MAX_DEFAULT: u64 = 100;
-
-/// How many webhook endpoints an organization may have where neither its plan nor an operator says otherwise.
-pub const WEBHOOKS_MAX_DEFAULT: u64 = 100;
-
 /// The maximum that the limits of a plan, or those in force, set.
-fn maximum_in(limits: &Limits, name: &str) -> Option<u64> {
-    let default = match name {
-        TOKENS => Some(TOKENS_MAX_DEFAULT),
-        WEBHOOKS => Some(WEBHOOKS_MAX_DEFAULT),
-        _ => None,
-    };
-    limits.get(name).copied().unwrap_or(default)
+fn maximum_in(limits: &Limits, limit: Limit) -> Option<u64> {
+    limits.get(limit.name).copied().unwrap_or(limit.maximum_default)
 }
 
 /// The most namespaces of settings that an organization may have.
@@ -302,14 +289,21 @@ pub enum OrganizationCommand {
 }
 
 impl Organization {
+    /// Slugs of organizations.
+    pub const SLUG: Scope =
+        Scope::global("organization_slug", Taken::Exists("slug", "this slug is taken: choose another"));
+    /// Ids of organizations in the operators' own systems.
+    pub const EXTERNAL_ID: Scope =
+        Scope::global("external_id", Taken::Exists("externalId", "another organization has this external id"));
+
     /// Whether it is there: created and not purged.
     pub fn is_present(&self) -> bool {
         self.exists && !self.purged
     }
 
     /// The maximum in force.
-    pub fn maximum(&self, limit: &str) -> Option<u64> {
-        self.overrides.get(limit).copied().unwrap_or_else(|| maximum_in(&self.plan_limits, limit))
+    pub fn maximum(&self, limit: Limit) -> Option<u64> {
+        self.overrides.get(limit.name).copied().unwrap_or_else(|| maximum_in(&self.plan_limits, limit))
     }
 
     fn apply(&mut self, event: OrganizationEvent) {
@@ -409,6 +403,39 @@ impl Organization {
         self.status.verification = verification;
         self.status.once_verified |= verification == Verification::Verified;
         self.verification_reason = reason;
+    }
+}
+
+impl Resource for Organization {
+    const PLACE: Place = Place::Organization;
+    const LIMIT: Option<Limit> = None;
+    const CLAIMS: &'static [Scope] = &[Self::SLUG, Self::EXTERNAL_ID];
+    const HAS_KEY: bool = true;
+    const DECIDES_ACCESS: bool = true;
+    const HEADING: Option<&'static str> = None;
+
+    fn destroys_key(event: &OrganizationEvent) -> bool {
+        matches!(event, OrganizationEvent::OrgPurged { .. })
+    }
+
+    fn expiry(_: DateTime<Utc>) -> Option<OrganizationCommand> {
+        None
+    }
+
+    fn purge(at: DateTime<Utc>) -> Option<OrganizationCommand> {
+        Some(OrganizationCommand::Purge { at })
+    }
+
+    fn is_gone(&self) -> bool {
+        self.purged
+    }
+
+    fn facts(&self, _: DateTime<Utc>) -> Vec<(&'static str, String)> {
+        vec![]
+    }
+
+    fn document_bytes(&self) -> usize {
+        self.settings.values().map(|value| value.to_string().len()).sum()
     }
 }
 

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tenancy::commands::invitations::{InviteMember, RevokeInvitation};
 use tenancy::commands::members::{Change, ChangeMember};
-use tenancy::commands::{Caller, Commands, Entity, Person};
+use tenancy::commands::{Caller, Commands, Person};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::Core;
 
@@ -126,6 +126,6 @@ async fn invite_and_revoke(commands: &Commands, place: &Filled, owner: &Caller) 
         reason: None,
     };
     let invited = accept(commands, owner, &invite).await;
-    let Some(Entity::Invitation(invitation, _)) = invited.entities.first().cloned() else { panic!("no invitation") };
+    let Some((invitation, _)) = invited.entity::<aggregates::Invitation>() else { panic!("no invitation") };
     accept(commands, owner, &RevokeInvitation { invitation, reason: None }).await;
 }

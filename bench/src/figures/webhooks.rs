@@ -21,7 +21,7 @@ use aggregates::ids::OrganizationId;
 use sqlx::PgPool;
 use tenancy::commands::organizations::CreateOrganization;
 use tenancy::commands::webhooks::{CreateWebhookEndpoint, Wishes};
-use tenancy::commands::{Caller, Commands, Entity};
+use tenancy::commands::{Caller, Commands};
 use tenancy::config::{Config, Network, Ports};
 use tenancy::database::embedded::Purpose;
 use tenancy::service::{Core, Service};
@@ -111,9 +111,7 @@ impl Scene {
             source: aggregates::membership::MembershipSource::Founder,
         };
         let created = accept(&core.commands, &owner, &create).await;
-        let Some(Entity::Organization(organization, _)) = created.entities.first().cloned() else {
-            panic!("no organization")
-        };
+        let Some((organization, _)) = created.entity::<aggregates::Organization>() else { panic!("no organization") };
         for number in 0..endpoints {
             let path = if one_hangs && number == 0 { "hang".to_owned() } else { format!("hook{number}") };
             let create = CreateWebhookEndpoint {
@@ -175,7 +173,7 @@ impl Scene {
             source: aggregates::membership::MembershipSource::Founder,
         };
         let created = accept(&core.commands, &self.owner, &create).await;
-        let Some(Entity::Organization(other, _)) = created.entities.first().cloned() else { panic!("no organization") };
+        let Some((other, _)) = created.entity::<aggregates::Organization>() else { panic!("no organization") };
         let before = written(&pool).await;
         record(&core.commands, &self.owner, &other, events).await;
         core.catch_up().await.expect("read models can be made");

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use aggregates::guard::{MEMBERS, OWNERS, Scope};
+use aggregates::guard::{OWNERS, Scope};
 use aggregates::ids::{Id, OrganizationId, ProjectId};
 use aggregates::{Effect, StreamId};
+use aggregates::{Organization, Project};
 use proptest::prelude::*;
 
 use super::{Changes, Claim, ClaimKey, Entry, Partition, apply_to_tally, enter, follow, tally_of};
@@ -25,8 +26,10 @@ fn effects() -> impl Strategy<Value = Vec<Effect>> {
     proptest::collection::vec(effect, 0..4)
 }
 
+const MEMBERS: &str = aggregates::membership::MEMBERS.name;
+
 fn scope(global: bool) -> Scope {
-    if global { Scope::OrganizationSlug } else { Scope::ProjectSlug }
+    if global { Organization::SLUG } else { Project::SLUG }
 }
 
 /// Who holds a key after these steps, by reading all of them.
@@ -113,7 +116,7 @@ proptest! {
             prop_assert_eq!(entered.is_ok(), allowed(&accepted, &step), "{:?} after {:?}", step, accepted);
             if entered.is_ok() {
                 for key in ["a", "b", "c"] {
-                    follower.claims.entry(ClaimKey::new(Scope::ProjectSlug, key, Some(&organization))).or_default();
+                    follower.claims.entry(ClaimKey::new(Project::SLUG, key, Some(&organization))).or_default();
                 }
                 follow(&mut follower, Some(&organization), &id, &step.2);
                 accepted.push(step);
@@ -122,11 +125,11 @@ proptest! {
         let name_of = |claim: Option<&Option<Claim>>| claim.and_then(Option::as_ref).map(|claim| claim.holder.clone());
         for key in ["a", "b", "c"] {
             let expected = |scope| holder(&accepted, (scope, key)).map(|stream| streams[stream].id().to_owned());
-            let local = ClaimKey::new(Scope::ProjectSlug, key, Some(&organization));
-            prop_assert_eq!(name_of(partition.claims.get(&local)), expected(Scope::ProjectSlug));
-            prop_assert_eq!(name_of(follower.claims.get(&local)), expected(Scope::ProjectSlug));
-            let wide = ClaimKey::new(Scope::OrganizationSlug, key, None);
-            prop_assert_eq!(name_of(global.get(&wide)), expected(Scope::OrganizationSlug));
+            let local = ClaimKey::new(Project::SLUG, key, Some(&organization));
+            prop_assert_eq!(name_of(partition.claims.get(&local)), expected(Project::SLUG));
+            prop_assert_eq!(name_of(follower.claims.get(&local)), expected(Project::SLUG));
+            let wide = ClaimKey::new(Organization::SLUG, key, None);
+            prop_assert_eq!(name_of(global.get(&wide)), expected(Organization::SLUG));
         }
         for name in [MEMBERS, OWNERS] {
             let (used, most, least) = count(&accepted, name);
