@@ -50,10 +50,12 @@
 //! opened, whether a refusal was justified (only that it left nothing), and whether invitations past their time were
 //! swept before a refusal by a limit.
 
+mod case;
 mod event;
 mod findings;
 mod fold;
 mod global;
+mod kinds;
 mod log;
 mod model;
 mod outcomes;
@@ -92,7 +94,7 @@ pub async fn check(
     surroundings: Surroundings,
 ) -> Result<Report, sqlx::Error> {
     let events = event::load(pool).await?;
-    let tables = tables::load(pool).await?;
+    let found = tables::load(pool).await?;
     let kept = outcomes::load(pool).await?;
     let mut report = Report { events: events.len(), ..Report::default() };
     for event in &events {
@@ -105,7 +107,8 @@ pub async fn check(
     log::check(&events, findings);
     let mut model = rules::check(&events, surroundings, findings);
     global::check(&mut model, findings);
-    tables::check(&model, &tables, findings);
+    model.half_pruned.retain(|id| !found.pruned.contains(id));
+    tables::check(&model, &found, findings);
     outcomes::check_kept(&events, &kept, findings);
     if let Some(history) = history {
         outcomes::check(&history.commands, &events, &kept, findings);
