@@ -1,7 +1,8 @@
 //! One PostgreSQL for the run, one database a test, services in this process.
 //!
 //! With `DATABASE_URL` the databases are made in that server, else in a private one that is started as the service
-//! starts its own, and stopped when the process ends.
+//! starts its own, and stopped when the process ends. With `TENANCY_TESTS_KEEP` beside `DATABASE_URL` they stay there, each
+//! with its test's name as the comment, for `scripts/check-kept`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -72,6 +73,7 @@ extern "C" fn stop_cluster() {
 pub struct Database {
     pub url: String,
     name: String,
+    test: String,
     data_dir: tempfile::TempDir,
 }
 
@@ -92,7 +94,8 @@ impl Database {
         connection.close().await.unwrap();
         let (before, query) = cluster.url_base.split_once('?').unwrap_or((&cluster.url_base, ""));
         let server = before.rsplit_once('/').unwrap().0;
-        Self { url: format!("{server}/{name}?{query}"), name, data_dir: tempfile::tempdir().unwrap() }
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        Self { url: format!("{server}/{name}?{query}"), name, test, data_dir: tempfile::tempdir().unwrap() }
     }
 
     /// Another one with the same content and the same keys. Nobody may be connected to this one.
@@ -155,8 +158,50 @@ impl Database {
     }
 }
 
+/// How long read models may take to show everything in a database that is kept.
+const LEVEL_WITHIN: Duration = Duration::from_secs(10);
+
+impl Database {
+    /// Lets a service show in the read models what the test left last, and names the test. Where no service starts, the
+    /// test has seen to that, and the database stays as it is.
+    fn keep(&self) {
+        let (config, options) = (self.config(&[]), cluster().options.clone());
+        let named = format!("COMMENT ON DATABASE {} IS '{}'", self.name, self.test);
+        let (name, url) = (self.name.clone(), self.url.clone());
+        let kept = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                if let Ok(service) = Service::start(&config).await {
+                    wait_until_level(&url).await;
+                    let _ = service.stop().await;
+                }
+                sqlx::query(&named).execute(&mut options.connect().await.unwrap()).await.unwrap();
+            });
+        });
+        if kept.join().is_err() {
+            eprintln!("the database {name} could not be kept");
+        }
+    }
+}
+
+async fn wait_until_level(url: &str) {
+    let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let behind = r#"SELECT count(*) FROM checkpoints c WHERE NOT shadow AND "offset" <
+                    COALESCE((SELECT max("offset") FROM events e WHERE e.partition = c.partition), 0)"#;
+    let began = Instant::now();
+    while began.elapsed() < LEVEL_WITHIN {
+        let count: i64 = sqlx::query_scalar(behind).fetch_one(&mut connection).await.unwrap_or_default();
+        if count == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
+        if std::env::var_os("TENANCY_TESTS_KEEP").is_some() && cluster().data_dir.is_none() {
+            return self.keep();
+        }
         let (options, name) = (cluster().options.clone(), self.name.clone());
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -224,6 +224,9 @@ impl Client {
     }
 
     fn learn(&self, command: &Command, answer: &Value) {
+        if command.caller.starts_with("tok_") && graphql::fault(answer) == Some("UNAUTHENTICATED") {
+            self.office.world.forget_api_token(&command.caller);
+        }
         let payload = &answer["data"][&command.operation];
         if let (Some(id), Some(token)) = (payload["invitation"]["id"].as_str(), payload["token"].as_str()) {
             self.office.world.add_token(id, token);

@@ -251,6 +251,11 @@ impl World {
         remember(&mut self.api_tokens.lock().unwrap(), (organization.to_owned(), token), TOKENS_MAX);
     }
 
+    /// Forgets an API token that has ended.
+    pub fn forget_api_token(&self, id: &str) {
+        self.api_tokens.lock().unwrap().retain(|(_, token)| token.id() != id);
+    }
+
     /// Takes note of where an organization was.
     pub fn add_position(&self, organization: &str, position: &str) {
         let mut positions = self.positions.lock().unwrap();

@@ -143,15 +143,20 @@ impl Planner<'_> {
             78..86 => return self.world.any_token(&self.organization.id, self.random).or_else(|| self.operator()),
             _ => None,
         };
-        match member.and_then(|id| self.world.user(&id).cloned()) {
+        let member = member.and_then(|id| self.world.user(&id).cloned());
+        match member.filter(|user| user.state() != "REVOKED" || self.chance(0.2)) {
             Some(user) => Some(user),
             None if draw < 95 => self.operator(),
             None => self.person(),
         }
     }
 
+    /// Mostly one who is let in.
     fn operator(&mut self) -> Option<User> {
-        self.world.operators.choose(self.random).cloned()
+        let usual = self.chance(0.9);
+        let fitting: Vec<&User> =
+            self.world.operators.iter().filter(|user| !usual || user.state() != "REVOKED").collect();
+        fitting.choose(self.random).copied().cloned()
     }
 
     fn person(&mut self) -> Option<User> {

@@ -22,7 +22,7 @@ pub const PLANS: &[Plan] = &[
     review("approveUser", 3),
     review("revokeUser", 1),
     review("reinstateUser", 6),
-    Plan { mutation: "eraseSubject", weight: 1, input: "EraseSubjectInput", select: "__typename", make: erase },
+    Plan { mutation: "eraseSubject", weight: 3, input: "EraseSubjectInput", select: "__typename", make: erase },
 ];
 
 fn act(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
