@@ -158,8 +158,10 @@ impl Database {
     }
 }
 
-/// How long read models may take to show everything in a database that is kept.
-const LEVEL_WITHIN: Duration = Duration::from_secs(10);
+/// How long a database that is kept may take to come to rest.
+const REST_WITHIN: Duration = Duration::from_secs(15);
+/// How long nothing may happen in it before that is believed.
+const QUIET: Duration = Duration::from_millis(800);
 
 impl Database {
     /// Lets a service show in the read models what the test left last, and names the test. Where no service starts, the
@@ -171,7 +173,7 @@ impl Database {
         let kept = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 if let Ok(service) = Service::start(&config).await {
-                    wait_until_level(&url).await;
+                    wait_until_at_rest(&url).await;
                     let _ = service.stop().await;
                 }
                 sqlx::query(&named).execute(&mut options.connect().await.unwrap()).await.unwrap();
@@ -183,15 +185,16 @@ impl Database {
     }
 }
 
-async fn wait_until_level(url: &str) {
+/// Waits until read models show everything and nothing more is appended: what follows an erasure comes a moment later.
+async fn wait_until_at_rest(url: &str) {
     let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
-    let behind = r#"SELECT count(*) FROM checkpoints c WHERE NOT shadow AND "offset" <
-                    COALESCE((SELECT max("offset") FROM events e WHERE e.partition = c.partition), 0)"#;
-    let began = Instant::now();
-    while began.elapsed() < LEVEL_WITHIN {
-        let count: i64 = sqlx::query_scalar(behind).fetch_one(&mut connection).await.unwrap_or_default();
-        if count == 0 {
-            return;
+    let stand = r#"SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM checkpoints c WHERE NOT shadow AND "offset" <
+                   COALESCE((SELECT max("offset") FROM events e WHERE e.partition = c.partition), 0))"#;
+    let (began, mut since, mut before) = (Instant::now(), Instant::now(), 0);
+    while began.elapsed() < REST_WITHIN && since.elapsed() < QUIET {
+        let (events, behind): (i64, i64) = sqlx::query_as(stand).fetch_one(&mut connection).await.unwrap_or_default();
+        if behind > 0 || events != before {
+            (since, before) = (Instant::now(), events);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
