@@ -1,7 +1,7 @@
 //! One PostgreSQL for the run, one database a test, services in this process.
 //!
 //! With `DATABASE_URL` the databases are made in that server, else in a private one that is started as the service
-//! starts its own, and stopped when the process ends. With `TENANCY_TESTS_KEEP` beside `DATABASE_URL` they stay there, each
+//! starts its own, and stopped when the process ends. With `KEEP_TEST_DATABASES` beside `DATABASE_URL` they stay there, each
 //! with its test's name as the comment, for `scripts/check-kept`.
 
 use std::collections::BTreeMap;
@@ -202,7 +202,7 @@ async fn wait_until_at_rest(url: &str) {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        if std::env::var_os("TENANCY_TESTS_KEEP").is_some() && cluster().data_dir.is_none() {
+        if std::env::var_os("KEEP_TEST_DATABASES").is_some() && cluster().data_dir.is_none() {
             return self.keep();
         }
         let (options, name) = (cluster().options.clone(), self.name.clone());

@@ -140,6 +140,9 @@ impl By {
     }
 }
 
+/// When time does something; none where it is never due.
+type Due = fn(&Case<'_>) -> Option<DateTime<Utc>>;
+
 /// The rule of an event.
 pub struct Rule {
     pub event: &'static str,
@@ -147,7 +150,7 @@ pub struct Rule {
     /// One of these is enough.
     pub by: &'static [By],
     /// What time does, it does not do before this.
-    pub due: Option<fn(&Case<'_>) -> Option<DateTime<Utc>>>,
+    pub due: Option<Due>,
     /// What else is judged.
     pub also: Option<fn(&Case<'_>, &mut Findings)>,
     /// Whether it may still happen in a purged organization.
@@ -159,7 +162,7 @@ impl Rule {
         Self { event, status, by, due: None, also: None, after_purge: false }
     }
 
-    pub const fn due(self, due: fn(&Case<'_>) -> Option<DateTime<Utc>>) -> Self {
+    pub const fn due(self, due: Due) -> Self {
         Self { due: Some(due), ..self }
     }
 

@@ -79,7 +79,7 @@ fn fold(fold: &mut Fold<'_>) {
         "UserRegistered" => {
             state.created_at = Some(event.at);
             state.identity = event.text("identity_claim").to_owned();
-            state.become_(event.at, "ACTIVE");
+            state.enter(event.at, "ACTIVE");
             fold.claim_global("identity", &state.identity, None);
         }
         "UserProfileChanged" => fold.expect(before != "REVOKED"),
@@ -97,14 +97,14 @@ fn fold(fold: &mut Fold<'_>) {
         _ => fold.unknown(),
     }
     if !to.is_empty() {
-        state.become_(event.at, &to);
+        state.enter(event.at, &to);
     }
     let shown = state.state.clone();
     fold.put(state, &shown, "");
 }
 
 impl User {
-    fn become_(&mut self, at: DateTime<Utc>, state: &str) {
+    fn enter(&mut self, at: DateTime<Utc>, state: &str) {
         self.state = state.to_owned();
         self.states.push((at, state.to_owned()));
     }

@@ -116,22 +116,32 @@ fn tokens_are_within_what_their_creators_may_do() {
 #[test]
 fn tokens_act_while_they_may() {
     let create = |log: &mut Log| {
-        log.delete_project("prj_2", "web");
         let body = json!({"name": "by", "slug": "token", "metadata": {}, "created_at": "2026-01-01T00:00:00Z"});
         log.command().add(TOKEN, "org_a", "prj_3", "ProjectCreated", body);
     };
-    is_noticed(MAY, |log| {
-        log.command().revoke_token(ADA, "tok_1");
+    holds(|log| {
+        log.roomy();
         create(log);
     });
     is_noticed(MAY, |log| {
-        log.find("TokenCreated").body["token_expires_at"] = json!("2026-01-01T00:00:00Z");
+        log.roomy().command().revoke_token(ADA, "tok_1");
         create(log);
     });
     is_noticed(MAY, |log| {
-        // Somebody else owns it, and the user who answers for the token is suspended.
-        log.command().roles(ADA, "usr_bea", &["owner"], &["member"]);
-        log.member(BEA, "usr_ada", "MemberSuspended", &["owner"]).role(BEA, "r", &["member:read"]);
+        log.roomy().find("TokenCreated").body["token_expires_at"] = json!("2026-01-01T00:00:00Z");
+        create(log);
+    });
+    let suspended = |by: &str| {
+        let by = by.to_owned();
+        move |log: &mut Log| {
+            log.roomy().command().roles(ADA, "usr_bea", &["owner"], &["member"]);
+            log.member(&by, "usr_ada", "MemberSuspended", &["owner"]);
+        }
+    };
+    holds(suspended(BEA));
+    // A token rests while the user who answers for it is suspended.
+    is_noticed(MAY, |log| {
+        suspended(BEA)(log);
         create(log);
     });
     is_noticed(MAY, |log| log.find("TokenCreated").body["permissions"] = json!([]));
@@ -150,6 +160,18 @@ fn tokens_end_once_and_with_memberships_where_that_is_wanted() {
         policy(log);
         log.member(BEA, "usr_ada", "MemberRemoved", &["owner"]).revoke_token(BEA, "tok_1");
     });
+    // Somebody who may revoke no token may leave, and their own tokens end with that.
+    let leaves = |log: &mut Log| {
+        log.command().roles(ADA, "usr_bea", &["admin"], &["member"]).token("tok_2", BEA, &["project:read"]);
+        log.last().body["responsible"] = json!(BEA);
+        log.command().roles(ADA, "usr_bea", &["guest"], &["admin"]).member(BEA, "usr_bea", "MemberLeft", &["guest"]);
+        log.revoke_token(BEA, "tok_2");
+    };
+    holds(|log| {
+        log.settings("org_a", ADA, "policies", json!({"tokensOfRemovedMembers": "revoke"}));
+        leaves(log);
+    });
+    is_noticed(MAY, leaves);
     // What was not seen then is revoked by the service.
     holds(|log| {
         policy(log);
@@ -296,19 +318,15 @@ fn memberships_change_by_those_who_may_do_as_much() {
         log.delete_organization().member(ADA, "usr_bea", "MemberRemoved", &["member"]);
     });
     // Nobody comes back from a suspension without somebody who may lift it.
-    is_noticed(MAY, |log| {
-        log.role(ADA, "door", &["organization:read", "member:add"]).roomy();
+    let comes_back = |log: &mut Log, by: &[&str]| {
+        log.role(ADA, "door", by).role(ADA, "x", &["organization:read"]).roomy();
         log.command().add(OPS, "org_a", "mem_org_a_usr_eve", "MemberJoined", joined("usr_eve", "door", None));
-        log.role(ADA, "x", &["organization:read"]).member(ADA, "usr_bea", "MemberSuspended", &["member"]);
-        log.member(BEA, "usr_bea", "MemberLeft", &["member"]).last().body["previous_state"] = json!("SUSPENDED");
-        log.command().add(
-            "user:usr_eve",
-            "org_a",
-            "mem_org_a_usr_bea",
-            "MemberJoined",
-            joined("usr_bea", "guest", None),
-        );
-    });
+        log.member(ADA, "usr_bea", "MemberSuspended", &["member"]).member(BEA, "usr_bea", "MemberLeft", &["member"]);
+        log.last().body["previous_state"] = json!("SUSPENDED");
+        log.command().add("user:usr_eve", "org_a", "mem_org_a_usr_bea", "MemberJoined", joined("usr_bea", "x", None));
+    };
+    holds(|log| comes_back(log, &["organization:read", "member:add", "member:suspend"]));
+    is_noticed(MAY, |log| comes_back(log, &["organization:read", "member:add"]));
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn change_member(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Pl
 fn leave(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
     let id = planner.organization.members().choose(planner.random)?.user.clone();
     let user = planner.world.user(&id)?.clone();
-    planner.to_organization(mutation, user).map(|planned| Planned { version: None, ..planned })
+    planner.command_organization(mutation, user).map(|planned| Planned { version: None, ..planned })
 }
 
 /// Owners take the ownership from each other, or go.

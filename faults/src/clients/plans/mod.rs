@@ -183,7 +183,7 @@ impl Planner<'_> {
     }
 
     /// A command to the organization itself.
-    fn to_organization(&mut self, mutation: &'static str, user: User) -> Option<Planned> {
+    fn command_organization(&mut self, mutation: &'static str, user: User) -> Option<Planned> {
         let version = Some(self.organization.version());
         Some(give(mutation, user, json!({"organizationId": self.id()}), version))
     }

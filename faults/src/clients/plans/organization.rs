@@ -117,7 +117,7 @@ fn onwards(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned>
         return None;
     }
     let user = if by_owner && planner.chance(0.6) { planner.actor()? } else { planner.operator()? };
-    planner.to_organization(mutation, user)
+    planner.command_organization(mutation, user)
 }
 
 fn away(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
@@ -126,7 +126,7 @@ fn away(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
     }
     let by_owner = mutation == "deleteOrganization" && planner.chance(0.6);
     let user = if by_owner { planner.actor()? } else { planner.operator()? };
-    planner.to_organization(mutation, user)
+    planner.command_organization(mutation, user)
 }
 
 fn limit(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
@@ -151,7 +151,7 @@ fn hold(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
         return None;
     }
     let user = planner.operator()?;
-    planner.to_organization(mutation, user)
+    planner.command_organization(mutation, user)
 }
 
 /// Organizations of different partitions want the same slug.

@@ -39,13 +39,13 @@ fn accept(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> 
         Some(user) if planner.chance(0.9) => user,
         _ => planner.person()?,
     };
-    planner.to_organization(mutation, user)
+    planner.command_organization(mutation, user)
 }
 
 fn withdraw(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
     planner.organization.offered_to()?;
     let user = planner.actor()?;
-    planner.to_organization(mutation, user)
+    planner.command_organization(mutation, user)
 }
 
 /// An offer is accepted, twice, while it is withdrawn and its recipient is changed.

@@ -171,7 +171,8 @@ pub fn is_not_held(case: &Case<'_>, findings: &mut Findings) {
 /// No command takes the last owner of a living organization. A deleted one loses its owners by erasures, and has none when
 /// an operator restores it.
 fn has_an_owner(after: &After<'_>, findings: &mut Findings) {
-    let had = after.before.get(OWNERS).is_some_and(|owners| owners.used > 0);
+    let created = after.group.iter().any(|event| event.name == "OrgCreated");
+    let had = created || after.before.get(OWNERS).is_some_and(|owners| owners.used > 0);
     let living = after.organization.lifecycle != "DELETED";
     if living && had && after.organization.used(OWNERS) < 1 {
         findings.add("a living organization has an owner", || after.group[0].place());
