@@ -55,10 +55,11 @@ pub fn outcome(mutation: &str, answer: &Value) -> Outcome {
     }
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let events = payload["events"].as_array().into_iter().flatten().filter_map(|event| text(&event["id"])).collect();
-    let entities = ["organization", "membership", "invitation", "project"].iter().filter_map(|name| {
-        let entity = payload.get(*name)?;
-        Some((text(&entity["id"])?, entity["version"].as_i64()?))
-    });
+    let entities = payload
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, entity)| Some((text(entity.get("id")?)?, entity.get("version")?.as_i64()?)));
     Outcome::Acknowledged {
         events,
         position: text(&payload["position"]),

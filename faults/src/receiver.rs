@@ -12,9 +12,8 @@ use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::clients::Office;
+use crate::clients::{Office, Planned};
 use crate::cluster::Cluster;
-use crate::graphql;
 use crate::history::Received;
 use crate::seeds;
 
@@ -217,13 +216,11 @@ pub async fn enable_all(cluster: &Cluster, office: &Office, random: &mut StdRng)
     let disabled: Vec<String> =
         sqlx::query_scalar(statement).fetch_all(&mut connection).await.map_err(|error| error.to_string())?;
     for endpoint in &disabled {
-        let replica = &office.replicas[random.random_range(0..office.replicas.len())];
-        let query =
-            "mutation($i: WebhookEndpointCommandInput!) { enableWebhookEndpoint(input: $i) { errors { code } } }";
+        let replica = random.random_range(0..office.replicas.len());
         let input = serde_json::json!({"endpointId": endpoint, "reason": "a run of faults"});
-        let body = serde_json::json!({"query": query, "variables": {"i": input}});
-        let token = &office.world.operators[0].token;
-        let _ = graphql::send(&office.http, &replica.url("/graphql"), token, None, &body, Duration::from_secs(5)).await;
+        let user = office.world.operators[0].clone();
+        let planned = Planned { operation: "enableWebhookEndpoint", user, input, version: None };
+        office.give(&planned, replica, Duration::from_secs(5)).await;
     }
     Ok(disabled.len())
 }

@@ -113,6 +113,7 @@ impl Replica {
             ("TENANCY_SECRETS__MASTER_KEY", format!("{}=", "A".repeat(43))),
             ("TENANCY_SECRETS__AUDIT_KEYS", format!("{}=", "A".repeat(43))),
             ("TENANCY_ACCESS__BUILTIN_ISSUER", "true".to_owned()),
+            ("TENANCY_ACCESS__APPROVAL_REQUIRED", "true".to_owned()),
             ("TENANCY_DATABASE__PARTITIONS", "4".to_owned()),
             ("TENANCY_DATABASE__CONNECTIONS_MAX", "24".to_owned()),
             ("TENANCY_ORGANIZATIONS__RESTORE_DAYS", "1".to_owned()),

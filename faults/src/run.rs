@@ -14,7 +14,6 @@ use crate::check::{self, Findings, Report, Surroundings};
 use crate::cli;
 use crate::clients::{Client, Office, Planned, User, World};
 use crate::cluster::Cluster;
-use crate::graphql;
 use crate::health::{self, FailedBatches};
 use crate::history::{History, Outcome};
 use crate::injector::{Injector, Kind};
@@ -28,7 +27,9 @@ use crate::volume::Volume;
 /// The number of partitions of the log: few, so that organizations share them.
 const PARTITIONS: i16 = 4;
 const USERS: usize = 10;
-const OPERATORS: usize = 2;
+/// Those of them who are erased now and then.
+const PASSERS_BY: usize = 4;
+const OPERATORS: usize = 3;
 const ORGANIZATIONS: usize = 5;
 /// How long it may take until all is well again.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -36,6 +37,8 @@ const RECOVERY: Duration = Duration::from_secs(60);
 const LEVEL: Duration = Duration::from_secs(60);
 /// How long nothing may happen before that is believed to be the end.
 const QUIET: Duration = Duration::from_secs(3);
+/// How long the first commands may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a run consists of.
 struct Stage {
@@ -197,26 +200,33 @@ fn people(replica: &Replica) -> Result<World, String> {
     let person =
         |email: String, operator: bool| replica.token(&email, operator).map(|token| User::new(email, token, operator));
     let users = (0..USERS).map(|number| person(format!("user-{number}@faults.test"), false));
+    let passers_by =
+        (0..PASSERS_BY).map(|number| person(format!("passer-by-{number}@faults.test"), false).map(User::passing_by));
     let operators = (0..OPERATORS).map(|number| person(format!("operator-{number}@faults.test"), true));
-    Ok(World::new(users.collect::<Result<_, _>>()?, operators.collect::<Result<_, _>>()?))
+    Ok(World::new(users.chain(passers_by).collect::<Result<_, _>>()?, operators.collect::<Result<_, _>>()?))
 }
 
-/// Makes everybody known, and the first organizations, each with two owners and verified, before anything goes wrong.
+/// Makes everybody known and let in, and the first organizations, each with two owners and verified, before anything goes
+/// wrong.
 async fn people_and_places(office: &Arc<Office>, receiver: u16) -> Result<(), String> {
     let world = &office.world;
-    for user in world.users.iter().chain(&world.operators) {
-        let body = json!({"query": "{ viewer { user { id } } }"});
-        let url = office.replicas[0].url("/graphql");
-        let answer = graphql::send(&office.http, &url, &user.token, None, &body, Duration::from_secs(20)).await?;
-        let id = answer.pointer("/data/viewer/user/id").and_then(Value::as_str);
-        user.known_as(id.ok_or_else(|| format!("a user cannot call: {answer}"))?);
+    let _ = world.receiver.set(receiver);
+    let operator = &world.operators[0];
+    for user in world.operators.iter().chain(&world.users) {
+        user.introduce(&office.http, &office.replicas[0], PATIENCE).await;
+        if user.id().is_empty() {
+            return Err(format!("{} cannot call", user.email));
+        }
+        if user.state() == "PENDING" {
+            let input = json!({"userId": user.id(), "reason": "a run of faults"});
+            first(office, "approveUser", operator, input).await?;
+        }
     }
     for number in 0..ORGANIZATIONS {
         let (owner, second) = (&world.users[number % USERS], &world.users[(number + 1) % USERS]);
         let slug = format!("slug-{number}");
         let created = first(office, "createOrganization", owner, json!({"name": slug, "slug": slug})).await?;
         let id = created["organization"]["id"].as_str().unwrap_or_default().to_owned();
-        let operator = &world.operators[0];
         let named = json!({"organizationId": id});
         let by_operator = json!({"organizationId": id, "reason": "a run of faults"});
         first(office, "submitOrganizationForVerification", owner, named).await?;
@@ -226,36 +236,19 @@ async fn people_and_places(office: &Arc<Office>, receiver: u16) -> Result<(), St
         first(office, "addMember", operator, member).await?;
         for ordering in ["PARALLEL", "PER_SUBJECT"] {
             let url = format!("http://127.0.0.1:{receiver}/{slug}/{ordering}");
-            endpoint(office, owner, json!({"organizationId": id, "url": url, "events": ["*"], "ordering": ordering}))
-                .await?;
+            let input = json!({"organizationId": id, "url": url, "events": ["*"], "ordering": ordering});
+            first(office, "createWebhookEndpoint", owner, input).await?;
         }
         world.add(&id);
     }
     Ok(())
 }
 
-async fn endpoint(office: &Office, owner: &User, input: Value) -> Result<(), String> {
-    let query =
-        "mutation($i: CreateWebhookEndpointInput!) { createWebhookEndpoint(input: $i) { secret errors { message } } }";
-    let body = json!({"query": query, "variables": {"i": input}});
-    let url = office.replicas[0].url("/graphql");
-    let answer = graphql::send(&office.http, &url, &owner.token, None, &body, Duration::from_secs(20)).await?;
-    match answer.pointer("/data/createWebhookEndpoint/secret") {
-        Some(Value::String(_)) => Ok(()),
-        _ => Err(format!("no webhook endpoint: {answer}")),
-    }
-}
-
 async fn first(office: &Office, operation: &'static str, user: &User, input: Value) -> Result<Value, String> {
     let planned = Planned { operation, user: user.clone(), input, version: None };
-    let mut command = office.command(&planned, false);
-    let answer = office.attempt(&mut command, user, 0, Duration::from_secs(20)).await;
-    let accepted = matches!(command.attempts[0].outcome, Outcome::Acknowledged { .. });
-    office.recorder.command(command);
-    if accepted {
-        Ok(answer["data"][operation].clone())
-    } else {
-        Err(format!("{operation} at the beginning: {answer}"))
+    match office.give(&planned, 0, PATIENCE).await {
+        (true, payload) => Ok(payload),
+        (false, answer) => Err(format!("{operation} at the beginning: {answer}")),
     }
 }
 

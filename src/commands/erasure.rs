@@ -334,7 +334,7 @@ impl UseCase for EndMembership {
         let after = work.record(&id, &before, events);
         let insider = Insider::Member(before);
         let standing = Standing { organization, id: self.organization.clone(), insider, operator: true };
-        ownership::end_void_offer(work, &standing, Some(&self.user), &after.state)?;
+        ownership::end_void_offer(work, &standing.id, &standing.organization, Some(&self.user), &after.state)?;
         let ended = Ended { by_member: Some("who invited was erased"), to_member: "the invited person was erased" };
         departures::revoke_invitations(work, &standing, Some(&self.user), ended).await?;
         departures::revoke_tokens(work, &standing, Some(&self.user), "who answers for it was erased").await

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Fault, UseCase, grants, later, sole};
+use super::{Fault, UseCase, grants, later, ownership, sole};
 use crate::log::{KeyRing, Loaded};
 
 /// How the token of an invitation begins, so that scanners can find leaked ones.
@@ -206,8 +206,8 @@ impl UseCase for AcceptInvitation {
             at: work.now,
         };
         let accepted = invitation.state.decide(command)?;
-        let joined = if accepted.is_empty() {
-            vec![]
+        let (joined, place) = if accepted.is_empty() {
+            (vec![], None)
         } else {
             let place = require(work, &organization, Capability::AcceptInvitations).await?;
             let roles = &place.state.roles;
@@ -222,7 +222,7 @@ impl UseCase for AcceptInvitation {
                 grants::inviter_must_still_give(work, &organization, &place.state, invited_by, promised, VOID).await?;
             must_be_newer(work, &id, &membership_id, &membership).await?;
             let joined = membership.state.decide(MembershipCommand::Join {
-                user: recipient.user,
+                user: recipient.user.clone(),
                 roles: invitation.state.roles.clone(),
                 source: MembershipSource::Invitation,
                 invitation: Some(id.clone()),
@@ -230,10 +230,14 @@ impl UseCase for AcceptInvitation {
                 reason: None,
                 at: work.now,
             })?;
-            sole::bind(work, &organization, &membership, joined).await?
+            (sole::bind(work, &organization, &membership, joined).await?, Some(place))
         };
         finish(work, id, &invitation, accepted);
         let after = work.record(&membership_id, &membership, joined);
+        if let Some(place) = place {
+            // Whoever becomes an owner by an invitation has no ownership to accept any more.
+            ownership::end_void_offer(work, &organization, &place, Some(&recipient.user), &after.state)?;
+        }
         work.entities.push(Entity::new(membership_id, after));
         Ok(())
     }

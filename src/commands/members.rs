@@ -138,7 +138,7 @@ impl UseCase for ChangeMember {
         if let (Change::Reinstate(_), Some(user)) = (&self.change, user) {
             sole::must_be_nowhere_else(work, &standing.id, user).await?;
         }
-        ownership::end_void_offer(work, &standing, user, &after)?;
+        ownership::end_void_offer(work, &standing.id, &standing.organization, user, &after)?;
         match &self.change {
             Change::Remove(_) => {
                 let ended = Ended {
@@ -189,7 +189,7 @@ impl UseCase for LeaveOrganization {
         let events = membership.state.decide(MembershipCommand::Leave { reason: self.reason.clone() })?;
         let after = finish(work, id, membership, events);
         let user = membership.state.user_id.as_ref();
-        ownership::end_void_offer(work, &standing, user, &after)?;
+        ownership::end_void_offer(work, &standing.id, &standing.organization, user, &after)?;
         let ended = Ended {
             by_member: Some("who invited left the organization"),
             to_member: "the invited person left the organization",

@@ -5,7 +5,7 @@ use aggregates::membership::{Grantor, MembershipCommand};
 use aggregates::organization::OrganizationCommand;
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
-use aggregates::{Membership, Refusal};
+use aggregates::{Membership, Organization, Refusal};
 use serde::Serialize;
 
 use super::standing::Standing;
@@ -156,15 +156,16 @@ impl UseCase for WithdrawOwnershipOffer {
 /// Ends the open offer where `user`, who stands like `after` from now on, makes it void.
 pub(super) fn end_void_offer(
     work: &mut Work<'_>,
-    standing: &Standing,
+    id: &OrganizationId,
+    organization: &Loaded<Organization>,
     user: Option<&UserId>,
     after: &Membership,
 ) -> Result<(), Refusal> {
-    let (Some(user), Some(offer)) = (user, &standing.organization.state.ownership_offer) else { return Ok(()) };
+    let (Some(user), Some(offer)) = (user, &organization.state.ownership_offer) else { return Ok(()) };
     if offer.ends_with(user, after) {
         let command = OrganizationCommand::WithdrawOwnershipOffer { reason: Some(VOID.to_owned()) };
-        let events = standing.organization.state.decide(command)?;
-        work.record(&standing.id, &standing.organization, events);
+        let events = organization.state.decide(command)?;
+        work.record(id, organization, events);
     }
     Ok(())
 }

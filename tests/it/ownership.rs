@@ -184,6 +184,24 @@ async fn an_offer_ends_when_one_of_both_cannot_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_offer_ends_when_its_recipient_becomes_an_owner_by_an_invitation() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, bea) = (server.user("ada@example.com"), server.user("bea@example.com"));
+    let id = server.verified("acme", &ada).await;
+    let bea_in = ada.bring_in(&id, &bea, "bea@example.com", &["member"]).await;
+    let invited = ada.invite(&id, "bea@example.com", &["owner"]).await;
+    assert!(offer(&ada, &bea_in).await.accepted());
+    let accepted = bea.accept(&invited.text("/token")).await;
+    assert_eq!(accepted.at("/membership/roles"), &json!(["owner", "member"]), "{accepted:?}");
+    assert!(accepted.actions().contains(&"ownership.offer_withdrawn"), "{accepted:?}");
+    // So it does not come back to somebody who was demoted.
+    assert!(ada.change_roles(&bea_in, &["member"]).await.accepted());
+    assert_eq!(accept(&bea, &id).await.refusal(), Some("INVALID_STATE"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_ending_of_an_offer_wins() {
     let database = Database::new().await;
     let (one, two) = (database.serve().await, database.serve().await);

@@ -1,7 +1,8 @@
 //! One PostgreSQL for the run, one database a test, services in this process.
 //!
 //! With `DATABASE_URL` the databases are made in that server, else in a private one that is started as the service
-//! starts its own, and stopped when the process ends.
+//! starts its own, and stopped when the process ends. With `KEEP_TEST_DATABASES` beside `DATABASE_URL` they stay there, each
+//! with its test's name as the comment, for `scripts/check-kept`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -72,6 +73,7 @@ extern "C" fn stop_cluster() {
 pub struct Database {
     pub url: String,
     name: String,
+    test: String,
     data_dir: tempfile::TempDir,
 }
 
@@ -92,7 +94,8 @@ impl Database {
         connection.close().await.unwrap();
         let (before, query) = cluster.url_base.split_once('?').unwrap_or((&cluster.url_base, ""));
         let server = before.rsplit_once('/').unwrap().0;
-        Self { url: format!("{server}/{name}?{query}"), name, data_dir: tempfile::tempdir().unwrap() }
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        Self { url: format!("{server}/{name}?{query}"), name, test, data_dir: tempfile::tempdir().unwrap() }
     }
 
     /// Another one with the same content and the same keys. Nobody may be connected to this one.
@@ -155,8 +158,53 @@ impl Database {
     }
 }
 
+/// How long a database that is kept may take to come to rest.
+const REST_WITHIN: Duration = Duration::from_secs(15);
+/// How long nothing may happen in it before that is believed.
+const QUIET: Duration = Duration::from_millis(800);
+
+impl Database {
+    /// Lets a service show in the read models what the test left last, and names the test. Where no service starts, the
+    /// test has seen to that, and the database stays as it is.
+    fn keep(&self) {
+        let (config, options) = (self.config(&[]), cluster().options.clone());
+        let named = format!("COMMENT ON DATABASE {} IS '{}'", self.name, self.test);
+        let (name, url) = (self.name.clone(), self.url.clone());
+        let kept = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                if let Ok(service) = Service::start(&config).await {
+                    wait_until_at_rest(&url).await;
+                    let _ = service.stop().await;
+                }
+                sqlx::query(&named).execute(&mut options.connect().await.unwrap()).await.unwrap();
+            });
+        });
+        if kept.join().is_err() {
+            eprintln!("the database {name} could not be kept");
+        }
+    }
+}
+
+/// Waits until read models show everything and nothing more is appended: what follows an erasure comes a moment later.
+async fn wait_until_at_rest(url: &str) {
+    let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let stand = r#"SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM checkpoints c WHERE NOT shadow AND "offset" <
+                   COALESCE((SELECT max("offset") FROM events e WHERE e.partition = c.partition), 0))"#;
+    let (began, mut since, mut before) = (Instant::now(), Instant::now(), 0);
+    while began.elapsed() < REST_WITHIN && since.elapsed() < QUIET {
+        let (events, behind): (i64, i64) = sqlx::query_as(stand).fetch_one(&mut connection).await.unwrap_or_default();
+        if behind > 0 || events != before {
+            (since, before) = (Instant::now(), events);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
+        if std::env::var_os("KEEP_TEST_DATABASES").is_some() && cluster().data_dir.is_none() {
+            return self.keep();
+        }
         let (options, name) = (cluster().options.clone(), self.name.clone());
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

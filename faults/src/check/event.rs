@@ -34,6 +34,8 @@ pub struct Event {
     pub actor: String,
     /// The request.
     pub request: Option<String>,
+    /// The event that it follows, in a process that goes on behind a command.
+    pub cause: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
     /// The database's own number of the transaction that wrote it. It is given out under the locks that order
@@ -47,6 +49,16 @@ impl Event {
         self.body[field].as_str().unwrap_or_default()
     }
 
+    /// A text of its body that may be missing.
+    pub fn optional(&self, field: &str) -> Option<String> {
+        self.body[field].as_str().map(str::to_owned)
+    }
+
+    /// A number of its body.
+    pub fn number(&self, field: &str) -> i64 {
+        self.body[field].as_i64().unwrap_or_default()
+    }
+
     /// A time of its body.
     pub fn time(&self, field: &str) -> Option<DateTime<Utc>> {
         self.body[field].as_str()?.parse().ok()
@@ -56,6 +68,23 @@ impl Event {
     pub fn texts(&self, field: &str) -> Vec<String> {
         let list = self.body[field].as_array().into_iter().flatten();
         list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Its action, as webhooks name it: the first word, a dot, and the others (`MemberRolesChanged`, `member.roles_changed`).
+    pub fn action(&self) -> String {
+        let mut action = String::new();
+        for letter in self.name.chars() {
+            if letter.is_ascii_uppercase() && !action.is_empty() {
+                action.push(if action.contains('.') { '_' } else { '.' });
+            }
+            action.push(letter.to_ascii_lowercase());
+        }
+        action
+    }
+
+    /// Whether its content was taken away, with the trail of its organization.
+    pub fn is_pruned(&self) -> bool {
+        self.name == "Pruned"
     }
 
     /// Where and what it is, for messages.
@@ -68,7 +97,7 @@ impl Event {
 pub async fn load(pool: &PgPool) -> Result<Vec<Event>, sqlx::Error> {
     let statement = r#"SELECT partition, "offset", aggregate_type, aggregate_id, sequence, event_type, payload::text,
                               organization_id, audit_sequence, event_id, command_id::text, actor, request_id,
-                              recorded_at, xmin::text::bigint
+                              recorded_at, xmin::text::bigint, causation_id
                        FROM events ORDER BY partition, "offset""#;
     let mut rows = sqlx::query(statement).fetch(pool);
     let mut events = vec![];
@@ -91,6 +120,7 @@ pub async fn load(pool: &PgPool) -> Result<Vec<Event>, sqlx::Error> {
             request: row.get(12),
             at: row.get(13),
             transaction: row.get(14),
+            cause: row.get(15),
         });
     }
     Ok(events)

@@ -14,7 +14,11 @@ pub fn check(events: &[Event], findings: &mut Findings) {
 
 fn partitions(events: &[Event], findings: &mut Findings) {
     let mut last: Option<&Event> = None;
+    let is_left = is_left(events);
     for event in events {
+        if event.is_pruned() && !event.organization.as_deref().is_some_and(&is_left) {
+            findings.add("only what the log calls pruned loses its content", || event.place());
+        }
         let before = last.filter(|last| last.partition == event.partition);
         let expected = before.map_or(1, |before| before.offset + 1);
         if event.offset != expected {
@@ -25,7 +29,8 @@ fn partitions(events: &[Event], findings: &mut Findings) {
                 let found = || format!("{} at {} follows {}", event.place(), event.at, before.at);
                 findings.add("recorded_at never goes back in a partition", found);
             }
-            if event.transaction < before.transaction {
+            // What was pruned was written anew.
+            if event.transaction < before.transaction && !event.is_pruned() && !before.is_pruned() {
                 let found =
                     || format!("{}: transaction {} follows {}", event.place(), event.transaction, before.transaction);
                 findings.add("a partition is written by one transaction after the other", found);
@@ -33,6 +38,13 @@ fn partitions(events: &[Event], findings: &mut Findings) {
         }
         last = Some(event);
     }
+}
+
+/// Whether nothing but places is left of an organization's trail, by what the log says.
+fn is_left(events: &[Event]) -> impl Fn(&str) -> bool {
+    let pruned: HashSet<&str> =
+        events.iter().filter(|event| event.name == "OrgPruned").map(|event| event.stream.as_str()).collect();
+    move |organization| pruned.contains(organization)
 }
 
 fn streams(events: &[Event], findings: &mut Findings) {
@@ -76,6 +88,10 @@ fn commands(events: &[Event], findings: &mut Findings) {
     let mut seen: HashSet<&str> = HashSet::new();
     for group in groups(events) {
         let [first, ..] = group else { continue };
+        // What was pruned says nothing of its command.
+        if first.is_pruned() {
+            continue;
+        }
         if !seen.insert(&first.command) {
             let found = || format!("command {}: again at {}", first.command, first.place());
             findings.add("a command's events are in one place, once", found);

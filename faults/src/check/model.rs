@@ -1,174 +1,67 @@
 //! The state of everything as the checker understands the events: written from the description of the domain, not
-//! from its code.
+//! from its code. Each kind of stream has its own state beside its rules, in [`super::kinds`]; here stands what several of them
+//! look at.
 
-use std::collections::{BTreeMap, HashMap};
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// What is counted of an organization.
+use super::event::Event;
+use super::kinds::organization::Organization;
+
+/// How much of something is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Used {
-    /// Active members and open invitations.
-    pub members: i64,
-    /// Live projects.
-    pub projects: i64,
-    /// Active owners.
-    pub owners: i64,
-    /// Webhook endpoints.
-    pub webhooks: i64,
-}
-
-/// A webhook endpoint.
-#[derive(Debug, Clone, Default)]
-pub struct Endpoint {
-    pub organization: String,
-    /// Where to, without the host.
-    pub path: String,
-    pub in_order: bool,
-    pub enabled: bool,
-    pub deleted: bool,
-    /// Its organization's audit sequence when it was created.
-    pub created: i64,
-    pub version: i64,
-}
-
-/// A limit of an organization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limit {
-    /// The maximum in force.
+pub struct Tally {
+    pub used: i64,
+    /// At most so much; none is no limit.
     pub maximum: Option<i64>,
-    /// Whether it stands in the log that it was reached, since there was last room.
+    /// At least so much.
+    pub floor: i64,
+    /// Whether it stands in the log that the maximum was reached, since there was last room.
     pub reached: bool,
 }
 
-/// An organization.
+/// Where a stream stands in the log.
 #[derive(Debug, Clone, Default)]
-pub struct Organization {
-    /// Created.
-    pub exists: bool,
-    /// Gone for good.
-    pub purged: bool,
-    pub name: String,
-    pub slug: String,
-    pub external_id: Option<String>,
-    pub verification: String,
-    pub verification_reason: Option<String>,
-    pub before_block: String,
-    pub once_verified: bool,
-    pub lifecycle: String,
-    pub before_deletion: String,
-    pub deleted_by_operator: bool,
-    pub purge_at: Option<DateTime<Utc>>,
-    pub plan: String,
-    pub plan_limits: BTreeMap<String, Option<i64>>,
-    pub overrides: BTreeMap<String, Option<i64>>,
-    pub settings: BTreeMap<String, (Value, i64)>,
-    pub members_limit: Limit,
-    pub projects_limit: Limit,
-    pub used: Used,
-    pub owners_floor: i64,
-    pub created_at: Option<DateTime<Utc>>,
-    pub version: i64,
+pub struct Place {
+    /// None of a user's.
+    pub organization: String,
     pub partition: i16,
-    /// The last event of anything in it.
+    pub version: i64,
+    /// Of its last event.
     pub offset: i64,
 }
 
-impl Organization {
-    /// The limit of this name.
-    pub fn limit(&self, name: &str) -> Option<&Limit> {
-        match name {
-            "members" => Some(&self.members_limit),
-            "projects" => Some(&self.projects_limit),
-            _ => None,
+impl Place {
+    /// Moves on to the next event of the stream.
+    pub fn move_to(&mut self, event: &Event) {
+        if self.version == 0 {
+            self.organization = event.organization.clone().unwrap_or_default();
+            self.partition = event.partition;
         }
+        (self.version, self.offset) = (event.version, event.offset);
     }
 
-    /// The same, to be changed.
-    pub fn limit_mut(&mut self, name: &str) -> Option<&mut Limit> {
-        match name {
-            "members" => Some(&mut self.members_limit),
-            "projects" => Some(&mut self.projects_limit),
-            _ => None,
+    /// Whether nothing happened to the stream so far.
+    pub fn is_new(&self) -> bool {
+        self.version == 0
+    }
+
+    /// A row of a read model: these columns, and those of the place.
+    pub fn row(&self, mut columns: Value) -> Value {
+        columns["partition"] = json!(self.partition);
+        columns["version"] = json!(self.version);
+        columns["offset"] = json!(self.offset);
+        if !self.organization.is_empty() {
+            columns["organization_id"] = json!(self.organization);
         }
+        columns
     }
 }
 
-/// A membership.
-#[derive(Debug, Clone, Default)]
-pub struct Member {
-    pub organization: String,
-    pub user: String,
-    pub roles: Vec<String>,
-    pub state: String,
-    pub source: String,
-    pub joined_at: Option<DateTime<Utc>>,
-    pub created_at: Option<DateTime<Utc>>,
-    /// The offset at which it ended last.
-    pub ended: Option<i64>,
-    pub version: i64,
-    pub partition: i16,
-    pub offset: i64,
-}
-
-impl Member {
-    /// Whether in.
-    pub fn is_active(&self) -> bool {
-        self.state == "ACTIVE"
-    }
-
-    /// Whether in, with one of these roles.
-    pub fn is_any(&self, roles: &[&str]) -> bool {
-        self.is_active() && self.roles.iter().any(|role| roles.contains(&role.as_str()))
-    }
-}
-
-/// An invitation.
-#[derive(Debug, Clone, Default)]
-pub struct Invitation {
-    pub organization: String,
-    pub address: String,
-    pub roles: Vec<String>,
-    pub state: String,
-    pub invited_by: String,
-    /// The offset at which it was made.
-    pub made: i64,
-    pub accepted_by: Option<String>,
-    pub expires_at: Option<DateTime<Utc>>,
-    pub created_at: Option<DateTime<Utc>>,
-    pub version: i64,
-    pub partition: i16,
-    pub offset: i64,
-}
-
-/// A project.
-#[derive(Debug, Clone, Default)]
-pub struct Project {
-    pub organization: String,
-    pub slug: String,
-    pub name: String,
-    pub metadata: Value,
-    pub state: String,
-    pub before_deletion: String,
-    pub purge_at: Option<DateTime<Utc>>,
-    pub purged: bool,
-    pub created_at: Option<DateTime<Utc>>,
-    pub version: i64,
-    pub partition: i16,
-    pub offset: i64,
-}
-
-/// A user.
-#[derive(Debug, Clone, Default)]
-pub struct User {
-    pub created_at: Option<DateTime<Utc>>,
-    pub version: i64,
-    pub partition: i16,
-    pub offset: i64,
-}
-
-/// A key that somebody holds.
+/// The holder of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub holder: String,
@@ -188,7 +81,7 @@ pub struct GlobalChange {
     pub key: String,
     /// The new claim; none is a release.
     pub claim: Option<Claim>,
-    /// Who claims or releases.
+    /// The stream that claims or releases.
     pub holder: String,
 }
 
@@ -200,21 +93,62 @@ pub struct Face {
 }
 
 /// Everything.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Model {
+    /// The states of streams by kind; each is a map by stream.
+    shelves: HashMap<TypeId, Box<dyn Any + Send>>,
     pub organizations: BTreeMap<String, Organization>,
-    pub members: BTreeMap<String, Member>,
-    pub invitations: BTreeMap<String, Invitation>,
-    pub projects: BTreeMap<String, Project>,
-    pub users: BTreeMap<String, User>,
-    pub endpoints: BTreeMap<String, Endpoint>,
     /// Claims by scope and key, as the database writes them.
     pub claims: BTreeMap<(String, String), Claim>,
     pub global_changes: Vec<GlobalChange>,
-    /// By organization and user.
+    /// Memberships by organization and user.
     pub membership_of: HashMap<(String, String), String>,
+    /// The organization of each stream.
+    pub homes: HashMap<String, String>,
     /// What was to be seen of each stream at each version, from 1.
     pub faces: HashMap<String, Vec<Face>>,
-    /// The last offset of each partition.
-    pub heads: BTreeMap<i16, i64>,
+    /// Organizations of which the log says that their trails are pruned: nothing is left of them to be folded.
+    pub pruned: BTreeSet<String>,
+    /// Those of them of which some content may still be there.
+    pub half_pruned: BTreeSet<String>,
+    /// Streams whose last event destroyed the key of their personal data.
+    pub keys_destroyed: HashSet<String>,
+}
+
+impl Model {
+    fn shelf<T: Send + 'static>(&self) -> Option<&BTreeMap<String, T>> {
+        self.shelves.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+
+    /// The states of one kind by stream.
+    pub fn all<T: Send + 'static>(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.shelf::<T>().into_iter().flatten()
+    }
+
+    /// The state of a stream.
+    pub fn get<T: Send + 'static>(&self, stream: &str) -> Option<&T> {
+        self.shelf::<T>()?.get(stream)
+    }
+
+    fn shelf_mut<T: Send + 'static>(&mut self) -> Option<&mut BTreeMap<String, T>> {
+        let shelf = self.shelves.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(BTreeMap::<String, T>::new()));
+        shelf.downcast_mut()
+    }
+
+    /// Takes the state of a stream; a new one where there is none.
+    pub fn take<T: Default + Send + 'static>(&mut self, stream: &str) -> T {
+        self.shelf_mut::<T>().and_then(|shelf| shelf.remove(stream)).unwrap_or_default()
+    }
+
+    /// Puts it back.
+    pub fn put<T: Send + 'static>(&mut self, stream: &str, state: T) {
+        if let Some(shelf) = self.shelf_mut::<T>() {
+            shelf.insert(stream.to_owned(), state);
+        }
+    }
+
+    /// Whether read models show what belongs to this organization: a purge leaves nothing.
+    pub fn shows(&self, organization: &str) -> bool {
+        self.organizations.get(organization).is_some_and(|organization| !organization.purged)
+    }
 }

@@ -45,14 +45,15 @@ impl<'a> Places<'a> {
         places
     }
 
-    /// What an attempt left, without a record that a limit was reached.
+    /// What an attempt left, without a record that a limit was reached, and without what followed in a process behind it.
     fn left(&self, attempt: &Attempt) -> Vec<&'a Event> {
         let all = self.by_request.get(attempt.request_id.as_str()).cloned().unwrap_or_default();
-        all.into_iter().filter(|event| event.name != "LimitReached").collect()
+        all.into_iter().filter(|event| event.name != "LimitReached" && event.cause.is_none()).collect()
     }
 
     fn limits(&self, attempt: &Attempt) -> usize {
-        self.by_request.get(attempt.request_id.as_str()).map_or(0, Vec::len) - self.left(attempt).len()
+        let all = self.by_request.get(attempt.request_id.as_str()).into_iter().flatten();
+        all.filter(|event| event.name == "LimitReached").count()
     }
 }
 
@@ -65,6 +66,9 @@ pub fn check_kept(events: &[Event], kept: &Kept, findings: &mut Findings) {
         let whole = commands
             .iter()
             .all(|command| places.by_command.get(command.as_str()).is_some_and(|all| all.len() == ids.len()));
+        if found.iter().any(|event| event.is_pruned()) {
+            continue;
+        }
         if found.len() != ids.len() || commands.len() > 1 || !whole {
             let said = || format!("{caller} {operation} {key}: {ids:?}, of which {} are in the log", found.len());
             findings.add("a kept outcome names the events of one whole command", said);
@@ -89,9 +93,7 @@ pub fn check(commands: &[Command], events: &[Event], kept: &Kept, findings: &mut
 pub fn check_origins(commands: &[Command], events: &[Event], findings: &mut Findings) {
     let requests = commands.iter().flat_map(|command| &command.attempts).map(|attempt| attempt.request_id.as_str());
     let known: HashSet<&str> = requests.collect();
-    // Endpoints of webhooks are made and enabled beside the clients.
-    let by_clients = events.iter().filter(|event| event.kind != "WebhookEndpoint");
-    for event in by_clients.filter(|event| event.request.as_deref().is_some_and(|id| !known.contains(id))) {
+    for event in events.iter().filter(|event| event.request.as_deref().is_some_and(|id| !known.contains(id))) {
         let found = || format!("{} of request {:?}", event.place(), event.request);
         findings.add("every event is of a request that was sent, or of the service itself", found);
     }
@@ -197,10 +199,11 @@ fn check_key(command: &Command, places: &Places<'_>, kept: &Kept, findings: &mut
     }
     let left: Vec<&str> = tries.iter().flatten().map(|event| event.id.as_str()).collect();
     let outcome = kept.get(&(command.caller.clone(), command.operation.clone(), key.clone()));
-    let mut acknowledged = false;
+    let (mut acknowledged, mut keeps) = (false, false);
     for attempt in &command.attempts {
-        let Outcome::Acknowledged { events, replayed, .. } = &attempt.outcome else {
-            let refused = matches!(attempt.outcome, Outcome::Refused { .. });
+        let Outcome::Acknowledged { events, replayed, position, .. } = &attempt.outcome else {
+            // Somebody who was shut out meanwhile is told nothing.
+            let refused = matches!(&attempt.outcome, Outcome::Refused { code } if code != "UNAUTHENTICATED");
             if refused && acknowledged {
                 findings.add("what was acknowledged by key is not refused later", || {
                     format!("{}: {:?}", said(), attempt.outcome)
@@ -208,21 +211,23 @@ fn check_key(command: &Command, places: &Places<'_>, kept: &Kept, findings: &mut
             }
             continue;
         };
-        if acknowledged && !replayed {
+        if keeps && !replayed {
             findings.add("a repetition by key is a replay", || format!("{} at {}", said(), attempt.request_id));
         }
-        // Who does not see the organization any more is told again only what is his own.
+        // Somebody who does not see the organization any more is told again only what is their own.
         let part = *replayed && events.iter().all(|id| left.contains(&id.as_str()));
         if *events != left && !part {
             findings.add("a key has one outcome", || format!("{}: told {events:?}, left {left:?}", said()));
         }
         acknowledged = true;
+        // A command that found nothing to do, in no organization, has no partition that could keep its outcome.
+        keeps |= !events.is_empty() || position.is_some();
     }
     match outcome {
         Some(ids) if *ids != left => {
             findings.add("a key has one outcome", || format!("{}: kept {ids:?}, left {left:?}", said()));
         }
-        None if acknowledged || !left.is_empty() => {
+        None if keeps || !left.is_empty() => {
             findings.add("an accepted command's outcome is kept by its key", || format!("{}: left {left:?}", said()));
         }
         _ => {}

@@ -1,5 +1,5 @@
-//! What is made from the log (claims, tallies, read models, checkpoints) against the fold of the log. Columns that
-//! hold personal data are left out: the checker has no key.
+//! What is made from the log (claims, tallies, read models, checkpoints, destroyed keys) against the fold of the log. Columns
+//! that hold personal data are left out: the checker has no key.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,68 @@ use serde_json::{Value, json};
 use sqlx::{PgPool, Row};
 
 use super::findings::Findings;
-use super::model::{Limit, Model, Organization};
+use super::kinds::KINDS;
+use super::model::{Claim, Model, Tally};
 
-/// A table as rows by key.
+/// Rows by key.
 pub type Rows = BTreeMap<String, Value>;
 
-/// The tables, how their rows are named, and what of them is compared.
-pub const TABLES: [(&str, &str); 8] = [
-    ("claims", "SELECT scope || ' ' || key, to_jsonb(t) FROM claims t"),
-    ("tallies", "SELECT organization_id || ' ' || name, to_jsonb(t) FROM tallies t"),
-    ("organizations", "SELECT id, to_jsonb(t) - 'contact_email' FROM organizations_1.organizations t"),
-    ("settings", "SELECT organization_id || ' ' || namespace, to_jsonb(t) FROM organizations_1.settings t"),
-    ("members", "SELECT id, to_jsonb(t) FROM members_1.members t"),
-    ("invitations", "SELECT id, to_jsonb(t) - 'email' FROM invitations_1.invitations t"),
-    ("projects", "SELECT id, to_jsonb(t) FROM projects_1.projects t"),
-    ("users", "SELECT id, to_jsonb(t) - 'email' - 'name' FROM users_1.users t"),
+/// A table that is made from the log.
+pub struct Table {
+    pub name: &'static str,
+    /// The check that compares it.
+    pub check: &'static str,
+    /// Its rows: how each is named, and what of it is compared.
+    pub statement: &'static str,
+    /// The rows that it should have.
+    pub rows: fn(&Model) -> Rows,
+}
+
+const ENFORCED: &[Table] = &[
+    Table {
+        name: "claims",
+        check: "claims equal a fold of the log",
+        statement: "SELECT scope || ' ' || key, to_jsonb(t) FROM claims t",
+        rows: claims,
+    },
+    Table {
+        name: "tallies",
+        check: "tallies equal a fold of the log",
+        statement: "SELECT organization_id || ' ' || name, to_jsonb(t) FROM tallies t",
+        rows: tallies,
+    },
 ];
 
+/// All tables.
+pub fn all() -> impl Iterator<Item = &'static Table> {
+    ENFORCED.iter().chain(KINDS.iter().flat_map(|kind| kind.tables))
+}
+
+/// What the database holds.
+#[derive(Default)]
+pub struct Found {
+    pub tables: BTreeMap<&'static str, Rows>,
+    /// Organizations of which nothing but the places of their events is left.
+    pub pruned: Vec<String>,
+    /// Streams whose keys are there, and those of which a tombstone says that theirs are not.
+    pub keys: Vec<String>,
+    pub tombstones: Vec<String>,
+}
+
 /// Reads the tables.
-pub async fn load(pool: &PgPool) -> Result<BTreeMap<&'static str, Rows>, sqlx::Error> {
+pub async fn load(pool: &PgPool) -> Result<Found, sqlx::Error> {
     let mut tables = BTreeMap::new();
-    for (name, statement) in TABLES {
-        let rows = sqlx::query(statement).fetch_all(pool).await?;
-        tables.insert(name, rows.iter().map(|row| (row.get::<String, _>(0), row.get::<Value, _>(1))).collect());
+    for table in all() {
+        let rows = sqlx::query(table.statement).fetch_all(pool).await?;
+        tables.insert(table.name, rows.iter().map(|row| (row.get::<String, _>(0), row.get::<Value, _>(1))).collect());
     }
-    Ok(tables)
+    let ids = |statement: &'static str| sqlx::query_scalar(statement).fetch_all(pool);
+    Ok(Found {
+        tables,
+        pruned: ids("SELECT organization_id FROM prunings WHERE pruned_at IS NOT NULL").await?,
+        keys: ids("SELECT subject_id FROM subject_keys WHERE wrapped IS NOT NULL").await?,
+        tombstones: ids("SELECT subject_id FROM tombstones").await?,
+    })
 }
 
 /// Projections that are not where the log ends, and streams that they leave out.
@@ -46,41 +83,38 @@ pub async fn behind(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(statement).fetch_all(pool).await
 }
 
-/// What the tables should hold, by table: the check that compares it, and the rows.
-pub fn expected(model: &Model) -> [(&'static str, &'static str, Rows); 8] {
-    [
-        ("claims", "claims equal a fold of the log", claims(model)),
-        ("tallies", "tallies equal a fold of the log", tallies(model)),
-        ("organizations", "the read model of organizations equals a fold of the log", organizations(model)),
-        ("settings", "the read model of settings equals a fold of the log", settings(model)),
-        ("members", "the read model of members equals a fold of the log", members(model)),
-        ("invitations", "the read model of invitations equals a fold of the log", invitations(model)),
-        ("projects", "the read model of projects equals a fold of the log", projects(model)),
-        ("users", "the read model of users equals a fold of the log", users(model)),
-    ]
-}
-
-/// Compares the tables with the model.
-pub fn check(model: &Model, tables: &BTreeMap<&'static str, Rows>, findings: &mut Findings) {
+/// Compares what the database holds with the model.
+pub fn check(model: &Model, found: &Found, findings: &mut Findings) {
     let none = Rows::new();
-    for (table, check, expected) in expected(model) {
-        compare(check, &expected, tables.get(table).unwrap_or(&none), findings);
+    for table in all() {
+        compare(model, table, found.tables.get(table.name).unwrap_or(&none), findings);
+    }
+    for stream in &model.keys_destroyed {
+        if found.keys.contains(stream) {
+            findings.add("an erasure destroys the person's key", || format!("the key of {stream} is there"));
+        }
+        if !found.tombstones.contains(stream) {
+            findings.add("an erasure leaves a tombstone", || format!("there is none of {stream}"));
+        }
     }
 }
 
-fn compare(check: &'static str, expected: &Rows, found: &Rows, findings: &mut Findings) {
-    for (key, row) in expected {
+fn compare(model: &Model, table: &Table, found: &Rows, findings: &mut Findings) {
+    let expected = (table.rows)(model);
+    for (key, row) in &expected {
         match found.get(key) {
-            None => findings.add(check, || format!("{key} is missing; the log says {row}")),
+            None => findings.add(table.check, || format!("{key} is missing; the log says {row}")),
             Some(found) => {
                 if let Some(difference) = difference(row, found) {
-                    findings.add(check, || format!("{key}: {difference}"));
+                    findings.add(table.check, || format!("{key}: {difference}"));
                 }
             }
         }
     }
-    for key in found.keys().filter(|key| !expected.contains_key(*key)) {
-        findings.add(check, || format!("{key} is there, and the log knows nothing of it"));
+    // What is still there of a trail that is about to be pruned says nothing.
+    let is_half_pruned = |row: &Value| row["organization_id"].as_str().is_some_and(|id| model.half_pruned.contains(id));
+    for (key, _) in found.iter().filter(|(key, row)| !expected.contains_key(*key) && !is_half_pruned(row)) {
+        findings.add(table.check, || format!("{key} is there, and the log knows nothing of it"));
     }
 }
 
@@ -91,14 +125,23 @@ fn difference(expected: &Value, found: &Value) -> Option<String> {
     wrong.map(|(name, value)| format!("{name} is {}, and the log says {value}", found[name.as_str()]))
 }
 
-/// Whether two values are the same; times may be written in different ways.
+/// Whether two values are the same; times may be written in different ways, and columns have them to the microsecond.
 fn same(one: &Value, other: &Value) -> bool {
-    let time = |value: &Value| value.as_str()?.parse::<DateTime<Utc>>().ok();
-    one == other || time(one).is_some_and(|at| Some(at) == time(other))
+    let time = |value: &Value| Some(value.as_str()?.parse::<DateTime<Utc>>().ok()?.timestamp_micros());
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let in_other = |(name, value)| other.get(name).is_some_and(|other| same(value, other));
+            one.len() == other.len() && one.iter().all(in_other)
+        }
+        _ => one == other || time(one).is_some_and(|at| Some(at) == time(other)),
+    }
 }
 
 fn claims(model: &Model) -> Rows {
-    let row = |claim: &super::model::Claim| {
+    let row = |claim: &Claim| {
         json!({"holder": claim.holder, "organization_id": claim.organization, "partition": claim.partition,
                "until": claim.until})
     };
@@ -108,93 +151,11 @@ fn claims(model: &Model) -> Rows {
 fn tallies(model: &Model) -> Rows {
     let mut rows = Rows::new();
     for (id, organization) in &model.organizations {
-        let Organization { used, members_limit, projects_limit, partition, owners_floor, .. } = organization;
-        let counts = [
-            ("members", used.members, *members_limit, 0),
-            ("projects", used.projects, *projects_limit, 0),
-            ("owners", used.owners, Limit::default(), *owners_floor),
-            // The clients make no API tokens and set no limit for them: there is room for a hundred, as from the beginning.
-            ("tokens", 0, Limit { maximum: Some(100), reached: false }, 0),
-            ("webhooks", used.webhooks, Limit { maximum: Some(100), reached: false }, 0),
-        ];
-        for (name, used, Limit { maximum, reached }, floor) in counts {
-            let row =
-                json!({"used": used, "maximum": maximum, "floor": floor, "reached": reached, "partition": partition});
+        for (name, Tally { used, maximum, floor, reached }) in &organization.tallies {
+            let row = json!({"used": used, "maximum": maximum, "floor": floor, "reached": reached,
+                             "partition": organization.place.partition});
             rows.insert(format!("{id} {name}"), row);
         }
     }
     rows
-}
-
-/// What a purged organization leaves in read models: nothing.
-fn shown(model: &Model, organization: &str) -> bool {
-    model.organizations.get(organization).is_some_and(|organization| !organization.purged)
-}
-
-fn organizations(model: &Model) -> Rows {
-    let row = |o: &Organization| {
-        json!({
-            "slug": o.slug, "name": o.name, "external_id": o.external_id, "verification": o.verification,
-            "verification_reason": o.verification_reason, "before_block": o.before_block,
-            "once_verified": o.once_verified, "lifecycle": o.lifecycle, "before_deletion": o.before_deletion,
-            "deleted_by_operator": o.deleted_by_operator, "purge_at": o.purge_at, "plan": o.plan,
-            "version": o.version, "created_at": o.created_at, "partition": o.partition, "offset": o.offset,
-        })
-    };
-    model.organizations.iter().filter(|(_, o)| !o.purged).map(|(id, o)| (id.clone(), row(o))).collect()
-}
-
-fn settings(model: &Model) -> Rows {
-    let mut rows = Rows::new();
-    for (id, organization) in model.organizations.iter().filter(|(_, organization)| !organization.purged) {
-        for (namespace, (value, offset)) in &organization.settings {
-            let row = json!({"value": value, "partition": organization.partition, "offset": offset});
-            rows.insert(format!("{id} {namespace}"), row);
-        }
-    }
-    rows
-}
-
-fn members(model: &Model) -> Rows {
-    let shown = model.members.iter().filter(|(_, m)| shown(model, &m.organization));
-    let rows = shown.map(|(id, m)| {
-        let row = json!({
-            "organization_id": m.organization, "user_id": m.user, "roles": m.roles, "state": m.state,
-            "source": m.source, "joined_at": m.joined_at, "version": m.version, "created_at": m.created_at,
-            "partition": m.partition, "offset": m.offset,
-        });
-        (id.clone(), row)
-    });
-    rows.collect()
-}
-
-fn invitations(model: &Model) -> Rows {
-    let shown = model.invitations.iter().filter(|(_, i)| shown(model, &i.organization));
-    let rows = shown.map(|(id, i)| {
-        let row = json!({
-            "organization_id": i.organization, "email_claim": i.address, "roles": i.roles, "state": i.state,
-            "invited_by": i.invited_by, "accepted_by": i.accepted_by, "expires_at": i.expires_at,
-            "version": i.version, "created_at": i.created_at, "partition": i.partition, "offset": i.offset,
-        });
-        (id.clone(), row)
-    });
-    rows.collect()
-}
-
-fn projects(model: &Model) -> Rows {
-    let shown = model.projects.iter().filter(|(_, p)| !p.purged && shown(model, &p.organization));
-    let rows = shown.map(|(id, p)| {
-        let row = json!({
-            "organization_id": p.organization, "slug": p.slug, "name": p.name, "metadata": p.metadata,
-            "state": p.state, "before_deletion": p.before_deletion, "purge_at": p.purge_at, "version": p.version,
-            "created_at": p.created_at, "partition": p.partition, "offset": p.offset,
-        });
-        (id.clone(), row)
-    });
-    rows.collect()
-}
-
-fn users(model: &Model) -> Rows {
-    let row = |user: &super::model::User| json!({"version": user.version, "created_at": user.created_at, "partition": user.partition, "offset": user.offset});
-    model.users.iter().map(|(id, user)| (id.clone(), row(user))).collect()
 }

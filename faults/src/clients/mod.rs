@@ -1,7 +1,7 @@
 //! Clients: each gives commands, one after the other, as fast as it gets answers; hangs up on some; repeats some;
 //! and writes down what it was told.
 
-mod plan;
+mod plans;
 mod world;
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::graphql;
 use crate::history::{Attempt, Command, Outcome, Read, Recorder, Shown};
 use crate::replica::Replica;
 
-pub use plan::{Planned, signature};
+pub use plans::Planned;
 pub use world::{User, World};
 
 /// How long a client that hangs up on nobody waits.
@@ -87,19 +87,12 @@ impl Office {
         if let Some(key) = &key {
             input["idempotencyKey"] = json!(key);
         }
-        Command {
-            id,
-            operation: planned.operation.to_owned(),
-            caller: planned.user.id().to_owned(),
-            key,
-            input,
-            attempts: vec![],
-        }
+        Command { id, operation: planned.operation.to_owned(), caller: planned.user.id(), key, input, attempts: vec![] }
     }
 
     /// Tries a command once, at this replica, and writes it down in the command. Gives the whole answer.
     pub async fn attempt(&self, command: &mut Command, user: &User, replica: usize, wait: Duration) -> Value {
-        let (input_type, select) = signature(&command.operation);
+        let (input_type, select) = plans::of(&command.operation).map_or(("", ""), |plan| (plan.input, plan.select));
         let query = format!(
             "mutation($input: {input_type}!) {{ {}(input: $input) {{ {select} position replayed events {{ id }}
              errors {{ code }} }} }}",
@@ -116,6 +109,16 @@ impl Office {
         };
         command.attempts.push(Attempt { request_id, replica, began_ms, ended_ms: self.now_ms(), outcome });
         answer.unwrap_or_default()
+    }
+
+    /// Gives a command beside the clients, once, at this replica; whether it was accepted, and the answer's payload.
+    pub async fn give(&self, planned: &Planned, replica: usize, wait: Duration) -> (bool, Value) {
+        let mut command = self.command(planned, false);
+        let mut answer = self.attempt(&mut command, &planned.user, replica, wait).await;
+        let accepted = is_acknowledged(&command);
+        self.recorder.command(command);
+        let payload = answer["data"][planned.operation].take();
+        (accepted, if payload.is_null() { answer } else { payload })
     }
 
     /// After the faults: tries what is unknown until it is known.
@@ -153,7 +156,7 @@ impl Client {
             if self.random.random_bool(RUSHES) {
                 self.rush(&stop).await;
             }
-            match plan::next(&self.office.world, &mut self.random) {
+            match plans::next(&self.office.world, &mut self.random) {
                 Some(planned) => self.carry_out(planned, &stop).await,
                 None => tokio::time::sleep(Duration::from_millis(5)).await,
             }
@@ -164,7 +167,7 @@ impl Client {
 
     /// Gives several commands at the same moment, of which most have to be refused.
     async fn rush(&mut self, stop: &AtomicBool) {
-        let planned = plan::rush(&self.office.world, &mut self.random);
+        let planned = plans::rush(&self.office.world, &mut self.random);
         let each = planned.into_iter().map(|planned| {
             let random = StdRng::seed_from_u64(self.random.random());
             let mut one = Self { office: self.office.clone(), random };
@@ -189,7 +192,7 @@ impl Client {
 
     async fn carry_out(&mut self, planned: Planned, stop: &AtomicBool) {
         let office = self.office.clone();
-        let keyed = self.random.random_bool(0.5);
+        let keyed = !planned.user.passes_by && self.random.random_bool(0.5);
         let mut command = office.command(&planned, keyed);
         if let Some(version) = planned.version.filter(|version| *version > 0 && self.random.random_bool(0.25)) {
             command.input["expectedVersion"] = json!(version);
@@ -221,12 +224,22 @@ impl Client {
     }
 
     fn learn(&self, command: &Command, answer: &Value) {
+        if command.caller.starts_with("tok_") && graphql::fault(answer) == Some("UNAUTHENTICATED") {
+            self.office.world.forget_api_token(&command.caller);
+        }
         let payload = &answer["data"][&command.operation];
         if let (Some(id), Some(token)) = (payload["invitation"]["id"].as_str(), payload["token"].as_str()) {
             self.office.world.add_token(id, token);
         }
         if let Some(id) = payload["organization"]["id"].as_str() {
             self.office.world.add(id);
+        }
+        let Some(organization) = command.input["organizationId"].as_str() else { return };
+        if let (Some(id), Some(secret)) = (payload["token"]["id"].as_str(), payload["secret"].as_str()) {
+            self.office.world.add_api_token(organization, id, secret);
+        }
+        if let Some(position) = payload["position"].as_str() {
+            self.office.world.add_position(organization, position);
         }
     }
 
@@ -259,12 +272,10 @@ impl Client {
         let office = &self.office;
         let operator = office.world.operators.first()?;
         let organization = organization_of(command, entity, &office.world)?;
-        let (list, fields) = match entity.split_once('_')?.0 {
-            "org" => ("", "id version verification lifecycle slug"),
-            "mem" => ("members", "id version state roles"),
-            "inv" => ("invitations", "id version state roles"),
-            _ => ("projects", "id version state slug"),
-        };
+        let prefix = entity.split_once('_')?.0;
+        let list = plans::LISTS.iter().copied().flatten().find(|list| list.prefix == prefix);
+        let (list, fields) =
+            list.map_or(("", "id version verification lifecycle slug"), |list| (list.name, list.fields));
         let page = "pageInfo { hasPreviousPage }";
         let query = if list.is_empty() {
             format!(

@@ -1,6 +1,7 @@
 //! What the clients know of the things that they quarrel over. It is learnt from the services and always a little
 //! old, as any client's knowledge is; nothing is checked against it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -9,35 +10,67 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 
+use super::plans::LISTS;
 use crate::graphql;
 use crate::replica::Replica;
 
-/// Somebody with a token.
+/// Somebody with a token: a user, or an API token itself.
 #[derive(Debug, Clone)]
 pub struct User {
-    id: Arc<OnceLock<String>>,
-    /// The address.
+    known: Arc<Mutex<Known>>,
+    /// The address; an API token has none.
     pub email: String,
     /// The token.
     pub token: String,
     /// Whether an operator.
     pub operator: bool,
+    /// Whether the user may be erased, and then comes back as somebody new.
+    pub passes_by: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    id: String,
+    state: String,
 }
 
 impl User {
     /// Somebody who has not called yet.
     pub fn new(email: String, token: String, operator: bool) -> Self {
-        Self { id: Arc::default(), email, token, operator }
+        Self { known: Arc::default(), email, token, operator, passes_by: false }
     }
 
-    /// Notes the id that the service gave at the first call.
-    pub fn known_as(&self, id: &str) {
-        let _ = self.id.set(id.to_owned());
+    /// The same, as somebody who may be erased.
+    pub fn passing_by(self) -> Self {
+        Self { passes_by: true, ..self }
     }
 
-    /// The user's id; empty until the first call.
-    pub fn id(&self) -> &str {
-        self.id.get().map_or("", String::as_str)
+    /// Notes the id that the service gave at the first call, and whether the user is let in.
+    pub fn known_as(&self, id: &str, state: &str) {
+        *self.known.lock().unwrap() = Known { id: id.to_owned(), state: state.to_owned() };
+    }
+
+    /// The id; empty until the first call.
+    pub fn id(&self) -> String {
+        self.known.lock().unwrap().id.clone()
+    }
+
+    /// Whether the user is let in, as far as it is known.
+    pub fn state(&self) -> String {
+        self.known.lock().unwrap().state.clone()
+    }
+
+    /// Asks the service who that is.
+    pub async fn introduce(&self, http: &reqwest::Client, replica: &Replica, wait: Duration) {
+        let body = json!({"query": "{ viewer { user { id state } } }"});
+        let answer = graphql::send(http, &replica.url("/graphql"), &self.token, None, &body, wait).await;
+        let Ok(answer) = answer else { return };
+        let user = &answer["data"]["viewer"]["user"];
+        match (user["id"].as_str(), graphql::fault(&answer)) {
+            (Some(id), _) => self.known_as(id, user["state"].as_str().unwrap_or("ACTIVE")),
+            (None, Some("UNAUTHENTICATED")) => self.known_as(&self.id(), "REVOKED"),
+            (None, _) => {}
+        }
     }
 }
 
@@ -56,7 +89,14 @@ pub struct Member {
     pub owner: bool,
 }
 
-/// An invitation or a project.
+impl Member {
+    /// Whether in, as an owner.
+    pub fn is_owner(&self) -> bool {
+        self.owner && self.state == "ACTIVE"
+    }
+}
+
+/// Something of a list.
 #[derive(Debug, Clone)]
 pub struct Thing {
     /// Its id.
@@ -65,47 +105,130 @@ pub struct Thing {
     pub version: i64,
     /// Where it stands.
     pub state: String,
-    /// The address or the slug.
-    pub name: String,
+    /// All that the list shows.
+    pub node: Value,
 }
 
-/// An organization.
+impl Thing {
+    /// A text of it.
+    pub fn text(&self, field: &str) -> &str {
+        self.node[field].as_str().unwrap_or_default()
+    }
+}
+
+/// An organization, as the services showed it.
 #[derive(Debug, Clone, Default)]
 pub struct Organization {
     /// Its id.
     pub id: String,
-    /// Its version.
-    pub version: i64,
-    /// Where it stands.
-    pub verification: String,
-    /// Whether it is in use.
-    pub lifecycle: String,
+    node: Value,
+    own_roles: Vec<String>,
+}
+
+impl Organization {
+    /// Its version; 0 before it was learnt.
+    pub fn version(&self) -> i64 {
+        self.node["version"].as_i64().unwrap_or_default()
+    }
+
+    pub fn lifecycle(&self) -> &str {
+        self.node["lifecycle"].as_str().unwrap_or_default()
+    }
+
+    pub fn verification(&self) -> &str {
+        self.node["verification"].as_str().unwrap_or_default()
+    }
+
+    pub fn is_held(&self) -> bool {
+        !self.node["legalHold"].is_null()
+    }
+
+    /// The membership to which ownership is offered.
+    pub fn offered_to(&self) -> Option<String> {
+        self.node["ownershipOffer"]["membershipId"].as_str().map(str::to_owned)
+    }
+
+    /// The roles of its own.
+    pub fn roles(&self) -> Vec<String> {
+        self.own_roles.clone()
+    }
+
+    /// What a list shows, in all its parts that were learnt.
+    pub fn things(&self, list: &str) -> Vec<Thing> {
+        let parts = (0..).map_while(|part| self.node.get(format!("{list}{part}")));
+        let nodes = parts.flat_map(|part| part["nodes"].as_array().into_iter().flatten());
+        let thing = |node: &Value| Thing {
+            id: text(&node["id"]),
+            version: node["version"].as_i64().unwrap_or_default(),
+            state: text(&node["state"]),
+            node: node.clone(),
+        };
+        nodes.map(thing).collect()
+    }
+
     /// Its members, but not those who are out.
-    pub members: Vec<Member>,
-    /// Its last invitations.
-    pub invitations: Vec<Thing>,
-    /// Its projects, some deleted ones too.
-    pub projects: Vec<Thing>,
+    pub fn members(&self) -> Vec<Member> {
+        let member = |thing: Thing| Member {
+            user: text(&thing.node["user"]["id"]),
+            owner: thing.node["roles"].as_array().is_some_and(|roles| roles.contains(&json!("owner"))),
+            id: thing.id,
+            version: thing.version,
+            state: thing.state,
+        };
+        self.things("members").into_iter().map(member).collect()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// What all clients share.
 pub struct World {
     /// Everybody.
     pub users: Vec<User>,
-    /// Operators.
+    /// Operators. The first one is never shut out.
     pub operators: Vec<User>,
+    /// Where webhooks are received.
+    pub receiver: OnceLock<u16>,
     organizations: Mutex<Vec<Organization>>,
     /// Tokens of invitations, by invitation.
     tokens: Mutex<Vec<(String, String)>>,
+    /// API tokens, by organization.
+    api_tokens: Mutex<Vec<(String, User)>>,
+    /// Positions that commands were answered with, by organization.
+    positions: Mutex<BTreeMap<String, Vec<String>>>,
 }
 
-/// The most tokens of invitations that are remembered.
+/// The most tokens of invitations, and API tokens, that are remembered.
 const TOKENS_MAX: usize = 64;
+/// The most positions of an organization.
+const POSITIONS_MAX: usize = 8;
+
+fn remember<T>(list: &mut Vec<T>, one: T, max: usize) {
+    if list.len() >= max {
+        list.remove(0);
+    }
+    list.push(one);
+}
 
 impl World {
     /// Over these people.
     pub fn new(users: Vec<User>, operators: Vec<User>) -> Self {
-        Self { users, operators, organizations: Mutex::default(), tokens: Mutex::default() }
+        Self {
+            users,
+            operators,
+            receiver: OnceLock::new(),
+            organizations: Mutex::default(),
+            tokens: Mutex::default(),
+            api_tokens: Mutex::default(),
+            positions: Mutex::default(),
+        }
+    }
+
+    /// The port at which webhooks are received.
+    pub fn receiver_port(&self) -> u16 {
+        self.receiver.get().copied().unwrap_or_default()
     }
 
     /// Takes note of an organization.
@@ -118,16 +241,42 @@ impl World {
 
     /// Takes note of an invitation's token.
     pub fn add_token(&self, invitation: &str, token: &str) {
-        let mut tokens = self.tokens.lock().unwrap();
-        if tokens.len() >= TOKENS_MAX {
-            tokens.remove(0);
-        }
-        tokens.push((invitation.to_owned(), token.to_owned()));
+        remember(&mut self.tokens.lock().unwrap(), (invitation.to_owned(), token.to_owned()), TOKENS_MAX);
+    }
+
+    /// Takes note of an API token.
+    pub fn add_api_token(&self, organization: &str, id: &str, secret: &str) {
+        let token = User::new(String::new(), secret.to_owned(), false);
+        token.known_as(id, "ACTIVE");
+        remember(&mut self.api_tokens.lock().unwrap(), (organization.to_owned(), token), TOKENS_MAX);
+    }
+
+    /// Forgets an API token that has ended.
+    pub fn forget_api_token(&self, id: &str) {
+        self.api_tokens.lock().unwrap().retain(|(_, token)| token.id() != id);
+    }
+
+    /// Takes note of where an organization was.
+    pub fn add_position(&self, organization: &str, position: &str) {
+        let mut positions = self.positions.lock().unwrap();
+        remember(positions.entry(organization.to_owned()).or_default(), position.to_owned(), POSITIONS_MAX);
     }
 
     /// The token of an invitation, if anybody has it.
     pub fn token(&self, invitation: &str) -> Option<String> {
         self.tokens.lock().unwrap().iter().rev().find(|(id, _)| id == invitation).map(|(_, token)| token.clone())
+    }
+
+    /// One of an organization's API tokens, which may have ended.
+    pub fn any_token(&self, organization: &str, random: &mut StdRng) -> Option<User> {
+        let tokens = self.api_tokens.lock().unwrap();
+        let own: Vec<&User> = tokens.iter().filter(|(of, _)| of == organization).map(|(_, token)| token).collect();
+        own.choose(random).copied().cloned()
+    }
+
+    /// Where an organization was once.
+    pub fn any_position(&self, organization: &str, random: &mut StdRng) -> Option<String> {
+        self.positions.lock().unwrap().get(organization)?.choose(random).cloned()
     }
 
     /// The ids of all organizations.
@@ -143,9 +292,9 @@ impl World {
     /// The organization that something belongs to, as far as it is known.
     pub fn home_of(&self, thing: &str) -> Option<String> {
         let organizations = self.organizations.lock().unwrap();
+        let lists = || LISTS.iter().copied().flatten();
         let holds = |organization: &&Organization| {
-            let things = organization.invitations.iter().chain(&organization.projects).map(|thing| &thing.id);
-            things.chain(organization.members.iter().map(|member| &member.id)).any(|id| id == thing)
+            lists().any(|list| organization.things(list.name).iter().any(|known| known.id == thing))
         };
         organizations.iter().find(holds).map(|organization| organization.id.clone())
     }
@@ -155,21 +304,23 @@ impl World {
         self.users.iter().chain(&self.operators).find(|user| user.id() == id)
     }
 
-    /// Learns again and again how all organizations stand, until told to stop.
+    /// Learns again and again how all organizations and users stand, until told to stop.
     pub async fn keep_learning(&self, http: reqwest::Client, replicas: Vec<Arc<Replica>>, mut random: StdRng) {
+        let learn = query();
         loop {
             for id in self.ids() {
-                let (Some(replica), Some(operator)) =
-                    (replicas.choose(&mut random), self.operators.choose(&mut random))
-                else {
+                let (Some(replica), Some(operator)) = (replicas.choose(&mut random), self.operators.first()) else {
                     return;
                 };
-                let body = json!({"query": LEARN, "variables": {"id": id}});
+                let body = json!({"query": learn, "variables": {"id": id}});
                 let wait = Duration::from_secs(3);
                 let answer = graphql::send(&http, &replica.url("/graphql"), &operator.token, None, &body, wait).await;
-                if let Some(fresh) = answer.ok().and_then(|answer| read(&answer["data"]["organization"])) {
+                if let Some(fresh) = answer.ok().and_then(|answer| read(&answer["data"])) {
                     let mut organizations = self.organizations.lock().unwrap();
                     organizations.iter_mut().filter(|known| known.id == id).for_each(|known| *known = fresh.clone());
+                }
+                if let Some(user) = self.users.iter().chain(&self.operators).collect::<Vec<_>>().choose(&mut random) {
+                    user.introduce(&http, replica, wait).await;
                 }
                 tokio::time::sleep(Duration::from_millis(random.random_range(20..120))).await;
             }
@@ -178,35 +329,22 @@ impl World {
     }
 }
 
-const LEARN: &str = "query($id: ID!) { organization(by: {id: $id}) { id version verification lifecycle
-    members(last: 60) { nodes { id version state roles user { id } } }
-    invitations(last: 20) { nodes { id version state email } }
-    projects(last: 40) { nodes { id version state slug } }
-    deleted: projects(last: 10, state: DELETED) { nodes { id version state slug } } } }";
+/// Asks for an organization with all lists, and its roles.
+fn query() -> String {
+    let lists = LISTS.iter().copied().flatten().flat_map(|list| {
+        let parts = list.parts.iter().enumerate();
+        parts.map(|(part, of)| format!("{0}{part}: {0}{of} {{ nodes {{ {1} }} }}", list.name, list.fields))
+    });
+    format!(
+        "query($id: ID!) {{ organization(by: {{id: $id}}) {{ id version verification lifecycle legalHold {{ __typename }}
+         ownershipOffer {{ membershipId }} {} }} roles(organizationId: $id) {{ name builtIn }} }}",
+        lists.collect::<Vec<_>>().join(" ")
+    )
+}
 
-fn read(value: &Value) -> Option<Organization> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let thing = |node: &Value, name: &str| Thing {
-        id: text(&node["id"]),
-        version: node["version"].as_i64().unwrap_or_default(),
-        state: text(&node["state"]),
-        name: text(&node[name]),
-    };
-    let nodes = |list: &str| value[list]["nodes"].as_array().cloned().unwrap_or_default();
-    let member = |node: &Value| Member {
-        id: text(&node["id"]),
-        user: text(&node["user"]["id"]),
-        version: node["version"].as_i64().unwrap_or_default(),
-        state: text(&node["state"]),
-        owner: node["roles"].as_array().is_some_and(|roles| roles.contains(&json!("owner"))),
-    };
-    Some(Organization {
-        id: value["id"].as_str()?.to_owned(),
-        version: value["version"].as_i64()?,
-        verification: text(&value["verification"]),
-        lifecycle: text(&value["lifecycle"]),
-        members: nodes("members").iter().map(member).collect(),
-        invitations: nodes("invitations").iter().map(|node| thing(node, "email")).collect(),
-        projects: nodes("projects").iter().chain(&nodes("deleted")).map(|node| thing(node, "slug")).collect(),
-    })
+fn read(data: &Value) -> Option<Organization> {
+    let node = data["organization"].clone();
+    let own = data["roles"].as_array().into_iter().flatten().filter(|role| role["builtIn"] == json!(false));
+    let own_roles = own.map(|role| text(&role["name"])).collect();
+    Some(Organization { id: node["id"].as_str()?.to_owned(), node, own_roles })
 }
