@@ -17,7 +17,7 @@ read_model! {
         expires_at: Option<DateTime<Utc>>,
         revoked_at: Option<DateTime<Utc>>,
     }
-    personal []
+    personal [name]
 }
 
 projection_of_rows!();

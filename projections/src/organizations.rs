@@ -30,7 +30,7 @@ read_model! {
         purge_at: Option<DateTime<Utc>>,
         plan: String,
     }
-    personal [contact_email, verification_reason]
+    personal [name, contact_email, verification_reason]
 }
 
 /// Whether lists are read from it.

@@ -16,7 +16,7 @@ read_model! {
         before_deletion: Named<ProjectState>,
         purge_at: Option<DateTime<Utc>>,
     }
-    personal []
+    personal [name]
 }
 
 projection_of_rows!();
