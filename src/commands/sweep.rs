@@ -10,7 +10,7 @@ use aggregates::organization::OrganizationCommand;
 use aggregates::project::ProjectCommand;
 use aggregates::{Actor, ApiToken, Event, Invitation, Membership, Organization, Project, Scope, StreamId};
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{Commands, Fault, home, system_origin};
 use crate::log::{Draft, LogError, Outcome};
@@ -29,12 +29,12 @@ const RUNNING_OUT: [Scope; 2] = [Scope::OpenInvitation, Scope::ApiToken];
 
 impl Commands {
     /// Sweeps until `stop` says so. On several replicas at once it does no harm: the log decides each thing once.
-    pub async fn run_sweeper(&self, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow_and_update() {
+    pub async fn run_sweeper(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
             if let Err(error) = self.sweep().await {
                 tracing::warn!(%error, "sweeping failed; it will be tried again");
             }
-            let _ = tokio::time::timeout(EVERY, stop.changed()).await;
+            stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
         }
     }
 
