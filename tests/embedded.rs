@@ -2,6 +2,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod server_programs;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,6 +17,12 @@ use nix::unistd::Pid;
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection};
 use tenancy::database::embedded::{Embedded, Error, Purpose, Settings};
+
+use server_programs::server_programs;
+
+fn settings(data_dir: impl Into<PathBuf>) -> Settings {
+    Settings { bin_dir: Some(server_programs().to_path_buf()), ..Settings::new(data_dir) }
+}
 
 /// A data directory whose server is killed at the end, whatever the test did.
 struct Home {
@@ -37,7 +45,7 @@ impl Home {
     }
 
     fn settings(&self) -> Settings {
-        Settings::new(&self.data_dir)
+        settings(&self.data_dir)
     }
 
     async fn open(&self, purpose: Purpose) -> Embedded {
@@ -63,6 +71,7 @@ impl Home {
             .args(["--exact", "holds_the_server_for_another_test", "--ignored", "--nocapture"])
             .env("EMBEDDED_TEST_DATA_DIR", &self.data_dir)
             .env("EMBEDDED_TEST_PURPOSE", purpose)
+            .env("TENANCY_DATABASE__POSTGRES_BIN_DIR", server_programs())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -156,7 +165,7 @@ async fn holds_the_server_for_another_test() {
         Ok("serve") => Purpose::Serve,
         _ => Purpose::Command,
     };
-    let settings = Settings::new(data_dir);
+    let settings = settings(data_dir);
     match Embedded::open(&settings, purpose).await {
         Ok(embedded) => {
             println!("answer: ready");

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::checkpoints::{self, Lease, Role};
 use crate::fold::{self, Outbox, Parking, apply_apart, apply_together, blames_events, cursor_after};
@@ -107,14 +108,14 @@ impl<S: Source> Runtime<S> {
 
     /// Helps out while there is a backlog, until `stop` says so: on a machine with cores to spare, a second loop has
     /// the other half of the partitions.
-    pub async fn help(&self, mut stop: watch::Receiver<bool>) {
+    pub async fn help(&self, stop: CancellationToken) {
         let mut backlog = self.backlog.subscribe();
-        while !*stop.borrow_and_update() {
+        while !stop.is_cancelled() {
             if *backlog.borrow_and_update() && self.step().await.is_ok_and(|step| step != Step::Idle) {
                 continue;
             }
             tokio::select! {
-                _ = stop.changed() => {}
+                () = stop.cancelled() => {}
                 _ = backlog.changed() => {}
                 () = tokio::time::sleep(POLL) => {}
             }
@@ -122,22 +123,19 @@ impl<S: Source> Runtime<S> {
     }
 
     /// Tries parked streams again when their time has come, until `stop` says so.
-    pub async fn run_retries(&self, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow_and_update() {
+    pub async fn run_retries(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
             if let Err(error) = self.retry_due().await {
                 tracing::warn!(%error, "parked streams could not be tried again");
             }
-            tokio::select! {
-                _ = stop.changed() => {}
-                () = tokio::time::sleep(LOOK_FOR_PARKED) => {}
-            }
+            stop.run_until_cancelled(tokio::time::sleep(LOOK_FOR_PARKED)).await;
         }
     }
 
     /// Runs until `stop` says so. `wake` changes whenever there may be something new. Several may run beside each
     /// other, in this process and in others.
-    pub async fn run<W: Clone + Send + Sync>(&self, mut wake: watch::Receiver<W>, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow_and_update() {
+    pub async fn run<W: Clone + Send + Sync>(&self, mut wake: watch::Receiver<W>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
             wake.mark_unchanged();
             let pause = match self.step().await {
                 Ok(Step::More) => continue,
@@ -148,7 +146,7 @@ impl<S: Source> Runtime<S> {
                 }
             };
             tokio::select! {
-                _ = stop.changed() => {}
+                () = stop.cancelled() => {}
                 changed = wake.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
                 () = tokio::time::sleep(pause) => {}
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aggregates::ids::ApiTokenId;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How many tokens are kept in memory.
 const NOTED_MAX: usize = 10_000;
@@ -44,9 +44,9 @@ impl TokenUses {
     }
 
     /// Writes until `stop` says so; what is left then is for [`Self::finish`].
-    pub async fn run(&self, pool: &PgPool, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow_and_update() {
-            let _ = tokio::time::timeout(EVERY, stop.changed()).await;
+    pub async fn run(&self, pool: &PgPool, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
             if let Err(error) = self.write(pool).await {
                 tracing::debug!(%error, "the uses of API tokens could not be written; they wait");
             }

@@ -21,7 +21,7 @@ use aggregates::Actor;
 use aggregates::ids::OrganizationId;
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::log::{Log, LogError};
@@ -200,10 +200,10 @@ impl Trail {
     }
 
     /// Writes until `stop` says so; what is left then is for [`Self::finish`].
-    pub async fn run(&self, log: &Log, mut stop: watch::Receiver<bool>) {
+    pub async fn run(&self, log: &Log, stop: CancellationToken) {
         let mut failing = false;
-        while !*stop.borrow_and_update() {
-            let _ = tokio::time::timeout(EVERY, stop.changed()).await;
+        while !stop.is_cancelled() {
+            stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
             match self.write(log, false).await {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash};
@@ -102,10 +102,10 @@ impl Sealer {
     }
 
     /// Seals what is appended, until the service stops.
-    pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
+    pub async fn run(&self, stopping: CancellationToken) {
         let mut heads = self.log.heads();
         let mut prepared = false;
-        while !*stopping.borrow_and_update() {
+        while !stopping.is_cancelled() {
             let sealed = async {
                 if !prepared {
                     self.prepare().await?;
@@ -123,10 +123,7 @@ impl Sealer {
                 }
                 tokio::time::sleep(GATHER).await;
             };
-            tokio::select! {
-                _ = stopping.changed() => {}
-                () = woken => {}
-            }
+            stopping.run_until_cancelled(woken).await;
         }
     }
 

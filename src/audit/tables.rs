@@ -120,7 +120,31 @@ pub fn ocsf(row: &StoredEvent, read: Option<&Recorded>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The cells of the only record that a reader of this separator finds.
+    fn read(line: &str, separator: u8) -> Vec<String> {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).delimiter(separator).from_reader(line.as_bytes());
+        let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap_or_default();
+        assert!(records.len() <= 1, "{line}");
+        records.iter().flatten().map(str::to_owned).collect()
+    }
+
+    proptest! {
+        /// Cells of what separates, quotes and begins formulas.
+        #[test]
+        fn a_reader_finds_the_cells_and_no_formula(texts in prop::collection::vec(r#"[=+\-@;,\t|\r\n "a]{0,12}"#, 2..5)) {
+            let line = texts.iter().map(|text| cell(text)).collect::<Vec<_>>().join(",") + "\r\n";
+            let cells = read(&line, b',');
+            prop_assert_eq!(cells.len(), texts.len());
+            for (cell, text) in cells.iter().zip(&texts) {
+                prop_assert_eq!(cell.replace('\'', ""), text.as_str());
+                prop_assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']), "{}", cell);
+            }
+        }
+    }
 
     #[test]
     fn cells_are_quoted_and_no_formulas() {

@@ -7,7 +7,7 @@ use aggregates::ids::{ApiTokenId, MembershipId, OrganizationId, UserId};
 use aggregates::membership::MembershipState;
 use aggregates::{Actor, ApiToken, Event, Membership, Organization, StreamId};
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{Commands, Fault, home, system_origin};
 use crate::log::{Draft, LogError, Outcome};
@@ -23,12 +23,12 @@ const OUTCOMES_KEPT_DAYS: i32 = 7;
 
 impl Commands {
     /// Sweeps until `stop` says so. On several replicas at once it does no harm: the log decides each thing once.
-    pub async fn run_sweeper(&self, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow_and_update() {
+    pub async fn run_sweeper(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
             if let Err(error) = self.sweep().await {
                 tracing::warn!(%error, "sweeping failed; it will be tried again");
             }
-            let _ = tokio::time::timeout(EVERY, stop.changed()).await;
+            stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
         }
     }
 

@@ -169,6 +169,8 @@ impl Database {
             None => {
                 let private = Private::open(private_settings(config), purpose).await?;
                 let owner = private.options();
+                // Here and not with the migrations: a service announces itself by this login before it writes anything.
+                roles::make_login(&owner, EMBEDDED_LOGIN).await?;
                 (Some(private), owner.clone().username(EMBEDDED_LOGIN), Some(owner))
             }
         };
@@ -238,9 +240,6 @@ impl Database {
             Some(owner) => {
                 let before = migrations(&owner).await?;
                 MIGRATIONS.run(&owner).await?;
-                if self.private.is_some() {
-                    roles::make_login(&owner, EMBEDDED_LOGIN).await?;
-                }
                 roles::prepare(&owner, self.options.get_username()).await?;
                 owner.close().await;
                 missing(&before)

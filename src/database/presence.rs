@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How often a service looks whether its lock is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -47,11 +47,8 @@ impl Presence {
     }
 
     /// Keeps the lock until `stopping`, on another connection where this one is lost.
-    pub async fn keep(self, mut stopping: watch::Receiver<bool>) {
-        tokio::select! {
-            _ = stopping.changed() => {}
-            () = self.hold() => {}
-        }
+    pub async fn keep(self, stopping: CancellationToken) {
+        stopping.run_until_cancelled(self.hold()).await;
     }
 
     async fn hold(mut self) {

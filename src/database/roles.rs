@@ -111,10 +111,11 @@ fn made_elsewhere(error: &sqlx::Error) -> bool {
 }
 
 /// Makes the login of the service in the private database, where whoever reaches the socket is who he says he is.
-pub(super) async fn make_login(owner: &PgPool, login: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn make_login(owner: &PgConnectOptions, login: &str) -> Result<(), sqlx::Error> {
+    let mut owner = owner.connect().await?;
     let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
         .bind(login)
-        .fetch_one(owner)
+        .fetch_one(&mut owner)
         .await?;
     if known {
         return Ok(());

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use aggregates::ids::{OrganizationId, UserId};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Commands, Fault, Principal};
 use crate::log::{Heads, LogError, StoredEvent};
@@ -49,7 +50,7 @@ pub struct Feeds {
     commands: Arc<Commands>,
     sizes: Sizes,
     heartbeat: Duration,
-    stopping: watch::Receiver<bool>,
+    stopping: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -86,7 +87,7 @@ impl State {
 
 impl Feeds {
     /// Nothing is read before there is a feed. A feed says that it is there at least every `heartbeat`.
-    pub fn new(commands: Arc<Commands>, sizes: Sizes, heartbeat: Duration, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(commands: Arc<Commands>, sizes: Sizes, heartbeat: Duration, stopping: CancellationToken) -> Self {
         Self { commands, sizes, heartbeat, stopping, state: Mutex::default() }
     }
 
@@ -95,9 +96,9 @@ impl Feeds {
         self.heartbeat
     }
 
-    /// Whether the service is stopping, and a change when it does.
-    pub fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.clone()
+    /// Cancelled when the service stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     /// A seat for a caller at the partition of an organization. When it is there, he was let in, and everything that is
@@ -148,8 +149,8 @@ impl Feeds {
     }
 
     /// Follows the log until `stop` says so.
-    pub async fn run(&self, mut woken: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow_and_update() {
+    pub async fn run(&self, mut woken: watch::Receiver<()>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
             let pause = match self.round().await {
                 Ok(true) => continue,
                 Ok(false) => PACE,
@@ -160,7 +161,7 @@ impl Feeds {
             };
             tokio::time::sleep(pause).await;
             tokio::select! {
-                _ = stop.changed() => {}
+                () = stop.cancelled() => {}
                 Ok(()) = woken.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }

@@ -123,7 +123,6 @@ struct Feed<'a> {
     judged: i64,
     heads: watch::Receiver<i64>,
     epochs: watch::Receiver<i64>,
-    stopping: watch::Receiver<bool>,
     expires: Instant,
     heartbeat: Instant,
     note_at: Instant,
@@ -178,7 +177,6 @@ impl<'a> Feed<'a> {
             judged: seat.head,
             heads: seat.ring.heads(),
             epochs: session.log().epochs(),
-            stopping: session.feeds().stopping(),
             // Far enough for whoever is valid for ever.
             expires: now + left.min(Duration::from_secs(10 * 365 * 24 * 3600)),
             heartbeat: now + session.feeds().heartbeat(),
@@ -232,11 +230,11 @@ impl<'a> Feed<'a> {
 
     /// Waits for something; whether it is time to say that the feed is there.
     async fn wait(&mut self) -> bool {
-        let (shut_out, stopping) = (&mut self.seat.shut_out, &mut self.stopping);
+        let (shut_out, stopping) = (&mut self.seat.shut_out, self.session.feeds().stopping());
         tokio::select! {
             _ = self.heads.changed() => false,
             _ = shut_out.changed() => false,
-            _ = stopping.changed() => false,
+            () = stopping.cancelled() => false,
             _ = self.epochs.changed() => false,
             () = sleep_until(self.expires) => false,
             () = sleep_until(self.heartbeat) => true,
@@ -316,7 +314,7 @@ impl<'a> Feed<'a> {
             let message = "the token has expired: get a new one, and go on at this position";
             return Err(self.at_its_place(coded("UNAUTHENTICATED", message)));
         }
-        if *self.stopping.borrow() || self.stopping.has_changed().is_err() {
+        if self.session.feeds().stopping().is_cancelled() {
             let message = "the service is stopping: go on at this position, with another replica";
             return Err(self.at_its_place(coded("UNAVAILABLE", message)));
         }

@@ -29,9 +29,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::access::rate_limits::network;
@@ -69,20 +70,13 @@ pub struct ConnectionLimits {
 }
 
 /// Accepts connections and answers their requests until `stopping`, then finishes what has begun.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: ConnectionLimits,
-    mut stopping: watch::Receiver<bool>,
-) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, stopping: CancellationToken) {
     let places = Arc::new(Places { limits, held: Mutex::default(), next: AtomicUsize::new(0) });
+    // A set and no tracker: where this is aborted, so are they.
     let mut connections = JoinSet::new();
-    while !*stopping.borrow() {
+    loop {
         let accepted = tokio::select! {
-            changed = stopping.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => break,
-            },
+            () = stopping.cancelled() => break,
             // Otherwise what has ended would be kept.
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
@@ -104,7 +98,6 @@ pub async fn serve(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// Whether the error is of the one connection that was to be accepted.
@@ -114,13 +107,7 @@ fn is_of_connection(error: &io::Error) -> bool {
 }
 
 /// Answers the requests of one connection.
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Arc<Place>,
-    router: Router,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn converse(stream: TcpStream, peer: SocketAddr, place: Arc<Place>, router: Router, stopping: CancellationToken) {
     let mut builder = Builder::new(TokioExecutor::new());
     // How long anything may take is this module's to say: see `Place::ends_at`.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX);
@@ -138,7 +125,7 @@ async fn converse(
     });
     let io = TokioIo::new(Held { stream, upgraded: false, _place: place.clone() });
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-    let mut stops = *stopping.borrow();
+    let mut stops = stopping.is_cancelled();
     if stops {
         connection.as_mut().graceful_shutdown();
     }
@@ -152,11 +139,9 @@ async fn converse(
             () = place.close.notified() => if place.gives_way() {
                 return;
             },
-            changed = stopping.changed(), if !stops => {
+            () = stopping.cancelled(), if !stops => {
                 stops = true;
-                if changed.is_ok() {
-                    connection.as_mut().graceful_shutdown();
-                }
+                connection.as_mut().graceful_shutdown();
             }
             () = place.settled.notified(), if stops => {}
             () = sleep_until(wake) => if place.ends_at(stops) <= Instant::now() {

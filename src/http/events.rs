@@ -127,12 +127,12 @@ async fn answer(
         if place.is_none() {
             place = Some(Place::for_caller(shared, &principal.actor(false))?);
         }
-        let (mut shut_out, mut stopping) = (follower.seat.shut_out.clone(), shared.app.feeds.stopping());
+        let mut shut_out = follower.seat.shut_out.clone();
         tokio::select! {
             _ = heads.changed() => {}
             _ = shut_out.changed() => {}
             // An answer without events: whoever asks again is answered by another replica.
-            _ = stopping.changed() => return Ok(follower.respond(&page)),
+            () = shared.app.feeds.stopping().cancelled() => return Ok(follower.respond(&page)),
             () = tokio::time::sleep_until(deadline) => {}
         }
         if *follower.seat.shut_out.borrow() {

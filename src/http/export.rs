@@ -237,7 +237,7 @@ async fn begin(
     let export = Export::begin(&log, &organization, wanted).await.map_err(no_proof)?.ok_or_else(not_found)?;
     let name = format!("attachment; filename=\"{organization}-{}.{}\"", export.to(), format.name());
     let (to, failure) = (export.to(), export.failure().map(HeaderValue::try_from));
-    let in_flight = shared.in_flight.clone();
+    let in_flight = shared.in_flight.token();
     let lines = futures_util::stream::try_unfold((export, reader), move |(mut export, reader)| {
         let in_flight = in_flight.clone();
         async move {

@@ -23,6 +23,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get};
+use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -67,8 +68,8 @@ pub struct Shared {
     pub trusted_proxies: usize,
     /// How the service is.
     pub health: Health,
-    /// Held by whatever must be finished before the service stops.
-    pub in_flight: tokio::sync::mpsc::Sender<()>,
+    /// Everything that must be finished before the service stops holds a token of it.
+    pub in_flight: TaskTracker,
 }
 
 /// All routes.
@@ -211,7 +212,7 @@ async fn execute(
     caller: Option<Caller>,
 ) -> GraphqlResponse {
     // Held until this is done: a stopping service finishes what it accepted, also when the client has gone.
-    let _in_flight = shared.in_flight.clone();
+    let _in_flight = shared.in_flight.token();
     if let Some((meter, caller)) = caller.as_ref().and_then(|caller| Some((caller.meter.as_ref()?, caller))) {
         let actor = caller.actor(false);
         let counted = match graphql::mutations(&mut request) {

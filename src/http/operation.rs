@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use sqlx::PgPool;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::webhooks;
@@ -23,7 +24,7 @@ pub struct Health {
     /// The database.
     pub pool: PgPool,
     /// Whether the service is stopping.
-    pub stopping: watch::Receiver<bool>,
+    pub stopping: CancellationToken,
     /// Whether the read models have shown once what the log held when the service started.
     pub filled: watch::Receiver<bool>,
     /// Where metrics are collected; none where somebody else collects them.
@@ -55,7 +56,7 @@ pub async fn live() -> Json<Ready> {
 pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let mut reasons = vec![];
     let mut status = StatusCode::OK;
-    if *shared.health.stopping.borrow() {
+    if shared.health.stopping.is_cancelled() {
         status = StatusCode::SERVICE_UNAVAILABLE;
         reasons.push("the service is stopping".to_owned());
     }

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use projections::{lock_endpoints, make_due};
 use sqlx::{Acquire, PgConnection, PgPool};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::commands::Commands;
 use crate::log::{Log, LogError};
@@ -30,13 +31,8 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 const PUT_OFF_SECONDS: f64 = 2.0;
 
 /// Works on backfills until `stop` says so; `woken` changes when there may be a new one.
-pub async fn run(
-    pool: PgPool,
-    commands: Arc<Commands>,
-    mut woken: watch::Receiver<()>,
-    mut stop: watch::Receiver<bool>,
-) {
-    while !*stop.borrow_and_update() {
+pub async fn run(pool: PgPool, commands: Arc<Commands>, mut woken: watch::Receiver<()>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
         woken.mark_unchanged();
         let pause = match step(&pool, &commands).await {
             Ok(true) => continue,
@@ -47,7 +43,7 @@ pub async fn run(
             }
         };
         tokio::select! {
-            _ = stop.changed() => {}
+            () = stop.cancelled() => {}
             Ok(()) = woken.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }

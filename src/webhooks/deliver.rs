@@ -17,6 +17,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::message::Message;
 use super::queue::{Attempt, Done, Outcome, Room, Taken, finish_free, finish_in_order, take};
@@ -84,11 +85,11 @@ impl Deliverer {
     }
 
     /// Delivers until `stop` says so; `written` changes whenever there may be something new.
-    pub async fn run(self: Arc<Self>, mut written: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self: Arc<Self>, mut written: watch::Receiver<()>, stop: CancellationToken) {
         let (done, finished) = mpsc::unbounded_channel();
         let recorder = tokio::spawn(self.clone().record(finished));
         let mut letters = JoinSet::new();
-        while !*stop.borrow_and_update() {
+        while !stop.is_cancelled() {
             written.mark_unchanged();
             while letters.try_join_next().is_some() {}
             let pause = match self.round(&mut letters, &done).await {
@@ -101,7 +102,7 @@ impl Deliverer {
                 }
             };
             tokio::select! {
-                _ = stop.changed() => {}
+                () = stop.cancelled() => {}
                 Ok(()) = written.changed() => {}
                 () = self.through.notified() => {}
                 () = tokio::time::sleep(pause) => {}

@@ -8,7 +8,7 @@ use aggregates::ids::{Id, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::{Organization, WebhookEndpoint};
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::commands::{Commands, Fault};
@@ -37,17 +37,14 @@ pub struct Terms {
 }
 
 /// Sweeps until `stop` says so. On several replicas at once it does no harm.
-pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, mut stop: watch::Receiver<bool>) {
+pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, stop: CancellationToken) {
     let mut walk = Walk::default();
-    while !*stop.borrow_and_update() {
-        let swept = tokio::select! {
-            swept = sweep(&pool, &commands, terms, &mut walk) => swept,
-            _ = stop.changed() => return,
-        };
+    while !stop.is_cancelled() {
+        let Some(swept) = stop.run_until_cancelled(sweep(&pool, &commands, terms, &mut walk)).await else { return };
         if let Err(error) = swept {
             tracing::warn!(%error, "webhooks could not be swept; it will be tried again");
         }
-        let _ = tokio::time::timeout(EVERY, stop.changed()).await;
+        stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
     }
 }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod schema;
+#[path = "../server_programs/mod.rs"]
+mod server_programs;
 mod support;
 
 mod access;

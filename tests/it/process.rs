@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::server_programs::server_programs;
 use crate::support::Client;
 
 struct Home {
@@ -30,6 +31,7 @@ impl Home {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenancy"));
         command.args(arguments).env("TENANCY_DATA_DIR", &self.data_dir).env_remove("DATABASE_URL").stdin(Stdio::null());
+        command.env("TENANCY_DATABASE__POSTGRES_BIN_DIR", server_programs());
         command
     }
 

@@ -17,7 +17,7 @@ async fn hold(operator: &Client, mutation: &str, organization: &str) -> Answer {
     operator.run(mutation, "LegalHoldInput", input, "__typename").await
 }
 
-async fn level(server: &Server) {
+pub async fn level(server: &Server) {
     eventually("the read models are level", || async {
         let answer = server.operator().query("{ projections { lagEvents } }", json!({})).await;
         answer.at("/projections").as_array().unwrap().iter().all(|projection| projection["lagEvents"] == 0)

@@ -22,6 +22,8 @@ use tenancy::config::{Config, Flags, Surroundings, load_from};
 use tenancy::database::embedded::{Embedded, Purpose, Settings};
 use tenancy::service::Service;
 
+use crate::server_programs::server_programs;
+
 struct Cluster {
     url_base: String,
     options: PgConnectOptions,
@@ -51,7 +53,8 @@ async fn open_cluster() -> Cluster {
     unsafe {
         libc::atexit(stop_cluster);
     }
-    let settings = Settings::new(&data_dir);
+    let bin_dir = Some(server_programs().to_path_buf());
+    let settings = Settings { bin_dir, ..Settings::new(&data_dir) };
     let embedded = Embedded::open(&settings, Purpose::Command).await.unwrap();
     let options = embedded.connect_options();
     let socket = options.get_socket().unwrap().display().to_string();

@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::fetch::Source;
 use self::keys::{Keys, Missing};
@@ -108,11 +109,8 @@ impl Provider {
     }
 
     /// Keeps the keys fresh until the service stops.
-    pub async fn run(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        tokio::select! {
-            _ = stopping.changed() => {}
-            () = self.keep_fresh() => {}
-        }
+    pub async fn run(self: Arc<Self>, stopping: CancellationToken) {
+        stopping.run_until_cancelled(self.keep_fresh()).await;
     }
 
     async fn keep_fresh(self: &Arc<Self>) {

@@ -415,8 +415,7 @@ async fn a_provider_that_is_down_at_the_start_is_found_when_it_comes_up() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let pace = Pace { gap: Duration::from_millis(50), ..PACE };
     let provider = provider(settings(&issuer(address)), pace);
-    let (_stop, stopping) = watch::channel(false);
-    tokio::spawn(provider.clone().run(stopping));
+    tokio::spawn(provider.clone().run(CancellationToken::new()));
     let token = signer.token(claims(&issuer(address)));
     assert!(is_away(provider.verify(&token).await));
     let mock = Mock::start_at(address, &[&signer]).await;
@@ -504,8 +503,8 @@ async fn keys_are_fetched_again_before_their_time_is_over() {
     let mock = Mock::start(&[&old]).await;
     let brief = Duration::from_millis(100);
     let provider = provider(mock.settings(), Pace { gap: brief / 10, fresh: (brief, brief), ..PACE });
-    let (stop, stopping) = watch::channel(false);
-    let running = tokio::spawn(provider.clone().run(stopping));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(provider.clone().run(stop.clone()));
     mock.publish(&[&new]);
     let knows_new = || provider.held().is_some_and(|held| held.keys.find(Some("new"), Algorithm::EdDSA).is_ok());
     while !knows_new() {
@@ -514,7 +513,7 @@ async fn keys_are_fetched_again_before_their_time_is_over() {
     // Each time well within the time of the last; never without a pause.
     tokio::time::sleep(brief * 10).await;
     assert!((3..=20).contains(&mock.asked()), "{}", mock.asked());
-    stop.send_replace(true);
+    stop.cancel();
     running.await.unwrap();
 }
 

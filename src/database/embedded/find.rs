@@ -50,6 +50,10 @@ pub(super) struct Programs {
 }
 
 impl Programs {
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn path(&self, program: &str) -> PathBuf {
         self.dir.join(program)
     }

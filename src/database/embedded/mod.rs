@@ -124,11 +124,11 @@ impl Embedded {
         let users = Users::open(&site.data_dir)?;
         let server = match enter(&site, &users).await {
             // Others wait for a start as long as a start may take, and fetching takes longer: so it comes between.
-            Err(missing) if missing.lacks_programs() && site.bin_dir.is_none() => {
-                fetch::fetch(&site, missing.made_by()).await.map_err(|why| missing.although_fetching(why))?;
+            Err(missing) => {
+                fetch_missing(&site, missing).await?;
                 enter(&site, &users).await?
             }
-            result => result?,
+            Ok(server) => server,
         };
         let (socket_dir, version) = (server.socket_dir.clone(), server.version.clone());
         let server = match purpose {
@@ -180,6 +180,31 @@ impl Embedded {
         }
         Ok(())
     }
+}
+
+/// The directory of the programs that would run on the data directory. Fetches them if need be, and starts nothing.
+///
+/// # Errors
+///
+/// As [`Embedded::open`].
+pub async fn programs(settings: &Settings) -> Result<PathBuf, Error> {
+    let site = Site::prepare(settings)?;
+    let found = match find::find(&site).await {
+        Err(missing) => {
+            fetch_missing(&site, missing).await?;
+            find::find(&site).await?
+        }
+        Ok(found) => found,
+    };
+    Ok(found.dir().to_path_buf())
+}
+
+/// Fetches the programs, if that is what is missing.
+async fn fetch_missing(site: &Site, missing: Error) -> Result<(), Error> {
+    if !missing.lacks_programs() || site.bin_dir.is_some() {
+        return Err(missing);
+    }
+    fetch::fetch(site, missing.made_by()).await.map_err(|why| missing.although_fetching(why))
 }
 
 /// Stops the server on the data directory if nobody uses it. For a start that was given up on the way.

@@ -91,7 +91,7 @@ fn last_event_id(headers: &HeaderMap) -> Option<String> {
 
 /// Sends until the feed ends, or the client goes or does not take what it is sent.
 async fn send(shared: Arc<Shared>, place: Place, mut told: BoxStream<'static, Told>, sender: mpsc::Sender<Bytes>) {
-    let _in_flight = shared.in_flight.clone();
+    let _in_flight = shared.in_flight.token();
     let limit = shared.feeds.send_timeout;
     let mut text = COMMENT.to_owned();
     loop {

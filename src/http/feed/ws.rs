@@ -152,7 +152,7 @@ impl Connection {
 
     /// Serves it to its end. Everything that it started ends with it.
     async fn run(mut self, mut socket: WebSocket) {
-        let _in_flight = self.shared.in_flight.clone();
+        let _in_flight = self.shared.in_flight.token();
         let limit = self.shared.feeds.send_timeout;
         let Some(Close(code, reason)) = self.serve(&mut socket).await else { return };
         self.tasks.abort_all();
@@ -173,12 +173,12 @@ impl Connection {
     /// Reads and writes until there is a reason to close; without one, where nobody is there any more to hear it.
     async fn serve(&mut self, socket: &mut WebSocket) -> Option<Close> {
         let (heartbeat, limit) = (self.shared.app.feeds.heartbeat(), self.shared.feeds.send_timeout);
-        let mut stopping = self.shared.app.feeds.stopping();
+        let stopping = self.shared.app.feeds.stopping().clone();
         let mut stopped = false;
         let mut look = Instant::now() + heartbeat;
         let mut heard = Instant::now();
         loop {
-            if !stopped && *stopping.borrow_and_update() {
+            if !stopped && stopping.is_cancelled() {
                 stopped = true;
                 self.deadline = Some((Instant::now() + LAST_WORDS, 1001, "The service is stopping"));
             }
@@ -199,7 +199,7 @@ impl Connection {
                 Some(out) = self.outgoing.recv() => self.pass(out).map(Message::from),
                 Some(_) = self.tasks.join_next() => None,
                 () = sleep_until(deadline) => return Some(Close(code, reason.to_owned())),
-                Ok(()) = stopping.changed(), if !stopped => None,
+                () = stopping.cancelled(), if !stopped => None,
                 () = sleep_until(look) => {
                     look = Instant::now() + heartbeat;
                     if heard.elapsed() > heartbeat * 3 {
