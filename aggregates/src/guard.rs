@@ -5,6 +5,8 @@
 //! rebuilt from the log and checked against it.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 
@@ -14,15 +16,42 @@ use crate::resource::Limit;
 /// Among what a claimed key is unique. Aggregates declare theirs, and list them by [`Resource::CLAIMS`].
 ///
 /// [`Resource::CLAIMS`]: crate::resource::Resource::CLAIMS
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 pub struct Scope {
     name: &'static str,
     global: bool,
     taken: Taken,
 }
 
+// The name is the scope: the writer compares and hashes it for each claim.
+impl PartialEq for Scope {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Scope {}
+
+impl Hash for Scope {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl PartialOrd for Scope {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scope {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(other.name)
+    }
+}
+
 /// How a key that somebody else holds is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 pub enum Taken {
     /// What this field of the input names exists already, with a message.
     Exists(&'static str, &'static str),

@@ -1,8 +1,9 @@
 //! Handing ownership over: an owner offers it to a member, who accepts it; at most one offer is open.
 //!
 //! The offer stands in the organization's stream, so that of all that can become of it exactly one wins. It ends with
-//! what makes it void (whoever gives or gets is removed, leaves, is suspended or loses his ownership), by an event in
-//! the same append: what is shown as open is open, and nothing that ended comes back. Accepting looks once more.
+//! what makes it void, by an event in the same append: the giver or the recipient is removed, leaves or is suspended, the
+//! giver loses ownership, or the recipient becomes an owner otherwise. What is shown as open is open, and nothing that ended
+//! comes back. Accepting looks once more.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

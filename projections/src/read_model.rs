@@ -207,7 +207,8 @@ async fn show<M: ReadModel>(connection: &mut PgConnection, events: &[&Recorded])
         rows.insert(row.id().to_owned(), row);
     }
     for recorded in own {
-        if let Some(event) = M::Of::event(&recorded.event) {
+        let is_lost = M::OWNER != "id" && recorded.organization.is_none();
+        if let Some(event) = M::Of::event(&recorded.event).filter(|_| !is_lost) {
             let row = rows.entry(recorded.stream.id().to_owned()).or_default();
             if row.offset() < recorded.offset {
                 row.follow(recorded);
@@ -330,7 +331,12 @@ pub(crate) struct Named<T>(pub T);
 impl<T: Serialize + 'static> Column for Named<T> {
     const ELEMENT: &'static str = "text";
     fn bind<'q, R>(rows: &'q [R], get: impl Fn(&'q R) -> &'q Self, query: Statement<'q>) -> Statement<'q> {
-        query.bind(rows.iter().map(|row| aggregates::event::shown(&get(row).0)).collect::<Vec<_>>())
+        let name = |row| {
+            let name = aggregates::event::shown(&get(row).0);
+            debug_assert!(!name.is_empty(), "a state is stored by a name");
+            name
+        };
+        query.bind(rows.iter().map(name).collect::<Vec<_>>())
     }
 }
 

@@ -88,10 +88,9 @@ struct Found {
 impl Found {
     /// Whether the organization still holds it: a moment ago it did.
     fn is(&self, organization: &Organization) -> bool {
-        match self.scope {
-            Organization::EXTERNAL_ID => organization.external_id.as_ref() == Some(&self.key),
-            _ => self.scope == Organization::SLUG && organization.slug == self.key,
-        }
+        let own =
+            if self.scope == Organization::SLUG { Some(&organization.slug) } else { organization.external_id.as_ref() };
+        own == Some(&self.key)
     }
 }
 

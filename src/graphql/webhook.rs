@@ -14,7 +14,7 @@ use sqlx::{Postgres, QueryBuilder};
 use super::audit::AuditEvent;
 use super::connection::{Created, Opaque, PageArguments, cost};
 use super::delivery::{DeliveryList, DeliveryState, WebhookDelivery};
-use super::errors::{UserError, bad_input, coded};
+use super::errors::{UserError, bad_input, coded, not_found};
 use super::lists::{List, list, row};
 use super::node::{Seeing, Shown};
 use super::organization::Profile;
@@ -162,7 +162,11 @@ impl WebhookEndpoint {
         let deliveries = DeliveryList { endpoint: self.id.clone(), state };
         let page = PageArguments { first, after, last, before };
         let organization = self.organization_id.parse().unwrap_or_else(|_| nowhere(&self.id));
-        Some(list(ctx, &organization, &self.id, deliveries, page).await)
+        Some(match Session::of(ctx).see(&organization).await {
+            Ok(Some(_)) => list(ctx, &organization, &self.id, deliveries, page).await,
+            Ok(None) => Err(not_found()),
+            Err(error) => Err(error),
+        })
     }
 }
 

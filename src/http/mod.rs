@@ -194,7 +194,13 @@ async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Res
     let response = graphql::answer(
         request,
         &limits,
-        move |request, operation| execute(shared, request, operation, caller).instrument(tracing::Span::current()),
+        // Counted from here on, not from its first step: a stopping service finishes what it accepted, also when the client
+        // has gone.
+        move |request, operation| {
+            let requests = shared.in_flight.clone();
+            let execution = execute(shared, request, operation, caller).instrument(tracing::Span::current());
+            requests.track_future(execution)
+        },
         move |call| feed::stream(feeds, sender, counted, call),
     )
     .await;
@@ -211,8 +217,6 @@ async fn execute(
     operation: OperationType,
     caller: Option<Caller>,
 ) -> GraphqlResponse {
-    // Held until this is done: a stopping service finishes what it accepted, also when the client has gone.
-    let _in_flight = shared.in_flight.token();
     if let Some((meter, caller)) = caller.as_ref().and_then(|caller| Some((caller.meter.as_ref()?, caller))) {
         let actor = caller.actor(false);
         let counted = match graphql::mutations(&mut request) {

@@ -65,13 +65,21 @@ pub async fn websocket(State(shared): State<Arc<Shared>>, request: Request) -> R
         Err(error) => return graphql::refuse(&headers, error),
     };
     let message_max = shared.limits.body_bytes_max;
+    let requests = shared.in_flight.clone();
     upgrade
         .protocols([PROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_message_size(message_max)
         .max_frame_size(message_max)
-        .on_upgrade(move |socket| async move { Connection::new(shared, threshold, headers, peer).run(socket).await })
+        // Counted from here on, so that a stopping service says goodbye to it.
+        .on_upgrade({
+            let counted = requests.token();
+            async move |socket| {
+                let _counted = counted;
+                Connection::new(shared, threshold, headers, peer).run(socket).await;
+            }
+        })
 }
 
 /// A message to the client.
@@ -152,7 +160,6 @@ impl Connection {
 
     /// Serves it to its end. Everything that it started ends with it.
     async fn run(mut self, mut socket: WebSocket) {
-        let _in_flight = self.shared.in_flight.token();
         let limit = self.shared.feeds.send_timeout;
         let Some(Close(code, reason)) = self.serve(&mut socket).await else { return };
         self.tasks.abort_all();
