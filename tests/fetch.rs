@@ -20,7 +20,8 @@ use nix::unistd::{Pid, User, geteuid};
 use sha2::{Digest, Sha256};
 use sqlx::{ConnectOptions, Connection};
 use tar::{Builder, EntryType, Header};
-use tenancy::database::embedded::{Embedded, Error, Purpose, RELEASES, Settings, programs};
+use tenancy::config::POSTGRES_RELEASES;
+use tenancy::database::embedded::{Embedded, Error, Purpose, Settings, programs};
 
 /// What a new database is made with.
 const FRESH: &str = "17.11.0";
@@ -656,5 +657,5 @@ async fn tells_of_its_progress_on_standard_error() {
 fn fetches_from_where_the_builds_are_published_unless_told_otherwise() {
     let config = tenancy::config::Config::default();
     assert!(config.database.postgres_fetch && config.database.postgres_installed);
-    assert_eq!(config.database.postgres_fetch_url.as_str(), RELEASES);
+    assert_eq!(config.database.postgres_fetch_url.as_str(), POSTGRES_RELEASES);
 }

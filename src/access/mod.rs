@@ -1,15 +1,13 @@
 //! Who is calling.
 //!
 //! A bearer token is verified by the [`Verifier`] of the issuer that it names, and by no other; the user behind it is
-//! (issuer, subject), registered at the first call. An organization's own API token is known by its secret. What a user may do in an organization is no matter of tokens:
-//! that is decided by the membership as the log has it (see [`crate::commands::Standing`]).
+//! (issuer, subject), registered at the first call. An organization's own API token is known by its secret. Tokens do not
+//! decide what a user may do in an organization: the membership does, as the log has it (see
+//! [`crate::commands::Standing`]).
 
 mod claims;
 pub mod issuer;
 pub mod openid;
-pub mod rate_limits;
-pub mod token_uses;
-pub mod trail;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

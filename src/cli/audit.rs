@@ -9,7 +9,6 @@ use aggregates::Actor;
 use aggregates::ids::OrganizationId;
 
 use super::{Failure, failed, print, progress_bar, progress_lines};
-use crate::access::trail::{Kind, Occurrence};
 use crate::audit::bundle::{LINE_BYTES_MAX, Line};
 use crate::audit::export::{Export, Format, Request, sequence_at};
 use crate::audit::merkle::Hash;
@@ -19,6 +18,7 @@ use crate::audit::verify::{older, verify as verify_bundle};
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::log::Position;
+use crate::requests::trail::{Kind, Occurrence};
 use crate::service::{self, Core, audit_signers};
 
 /// The verifier keys, a line each.

@@ -7,7 +7,7 @@ use aggregates::ids::{ApiTokenId, UserId};
 use uuid::Uuid;
 
 use super::Fault;
-use crate::access::rate_limits::Meter;
+use crate::requests::rate_limits::Meter;
 
 /// Who has shown who he is.
 #[derive(Debug, Clone, PartialEq, Eq)]

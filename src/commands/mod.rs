@@ -40,11 +40,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::access::rate_limits::RateLimited;
-use crate::access::token_uses::TokenUses;
-use crate::access::trail::{Kind, Occurrence, Trail};
 use crate::erased::ErasedList;
 use crate::log::{Append, Draft, Idempotency, Loaded, Log, LogError, Outcome, Position, StoredOutcome};
+use crate::requests::rate_limits::RateLimited;
+use crate::requests::token_uses::TokenUses;
+use crate::requests::trail::{Kind, Occurrence, Trail};
 
 pub use caller::{Caller, NamedOrganization, Person, Principal};
 pub use standing::{Insider, Rights, Standing, nowhere, sees};
@@ -88,7 +88,7 @@ pub struct Rules {
     /// The plan of new organizations.
     pub default_plan: String,
     /// Where webhooks may be sent to.
-    pub webhook_targets: Arc<crate::webhooks::Targets>,
+    pub webhook_targets: Arc<crate::endpoints::Targets>,
     /// For how many days the access trail is kept.
     pub access_trail_days: i32,
     /// Plans and their limits.

@@ -9,8 +9,8 @@ use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
 use super::{Caller, Commands, Conditions, Fault, Person, Principal, Rejection};
-use crate::access::rate_limits::RateLimited;
 use crate::log::{Cached, Loaded, Log, LogError};
+use crate::requests::rate_limits::RateLimited;
 
 /// Why a use case ends early.
 #[derive(Debug)]

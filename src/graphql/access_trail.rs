@@ -19,8 +19,8 @@ use super::lists::{List, connection};
 use super::scalars::{Time, int};
 use super::session::Session;
 use super::user::Actor;
-use crate::access::trail::{Kind, PREFIX, SealedAddress, open};
 use crate::log::Log;
+use crate::requests::trail::{Kind, PREFIX, SealedAddress, open};
 
 /// What kind of access is on record.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq)]

@@ -5,9 +5,9 @@ use aggregates::event::shown;
 use async_graphql::{Enum, Error, ErrorExtensions, ID, Interface, SimpleObject};
 
 use super::scalars::{Long, OrganizationCapability, OrganizationLifecycle, OrganizationVerification, int};
-use crate::access::rate_limits::RateLimited;
 use crate::commands::{Fault, Rejection};
 use crate::log::LogError;
+use crate::requests::rate_limits::RateLimited;
 
 /// Why a command was refused.
 #[derive(Debug, Enum, Copy, Clone, Eq, PartialEq)]

@@ -17,9 +17,9 @@ use super::errors::{database_fault, log_fault};
 use super::lists::{Established, Lists};
 use super::session::App;
 use super::user::UserRow;
-use crate::access::trail::SealedAddress;
 use crate::commands::{Insider, Principal};
 use crate::log::{Loaded, Log, NamedTally, scope};
+use crate::requests::trail::SealedAddress;
 
 /// All loaders of a request.
 pub struct Loaders {

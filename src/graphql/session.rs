@@ -13,12 +13,12 @@ use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_lim
 use super::lists::Established;
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
-use crate::access::trail::{Kind, Occurrence};
 use crate::audit::as_of::Folds;
 use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase, nowhere};
 use crate::feed::Feeds;
 use crate::log::{Log, Position};
+use crate::requests::trail::{Kind, Occurrence};
 use aggregates::ids::{Id, OrganizationId, UserId};
 use aggregates::roles::Permission;
 

@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use super::export::{Reader, Refusal, admit, not_found};
 use super::feed::Place;
 use super::{Shared, sender, unreadable};
-use crate::access::trail::Kind;
 use crate::commands::Principal;
 use crate::feed::{Next, Seat};
 use crate::log::Position;
+use crate::requests::trail::Kind;
 use crate::webhooks::catalog;
 use crate::webhooks::message::Message;
 

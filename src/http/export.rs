@@ -15,13 +15,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Sender, Shared, caller, graphql::code, sender, unreadable};
-use crate::access::rate_limits::Meter;
-use crate::access::trail::Kind;
 use crate::audit::export::{Export, Format, Request as Wanted, sequence_at};
 use crate::audit::proofs::NoProof;
 use crate::commands::{Caller, Principal};
 use crate::graphql::Session;
 use crate::log::AuditFilter;
+use crate::requests::rate_limits::Meter;
+use crate::requests::trail::Kind;
 
 /// Up to which audit sequence an export goes: whoever was cut off passes it back as `to`.
 /// The headers of an export's own, which pages of other origins may read too.

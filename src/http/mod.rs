@@ -28,10 +28,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::access::rate_limits::{Meter, RateLimited, RateLimits};
 use crate::access::{Access, Denied};
 use crate::commands::{Caller, Fault};
 use crate::graphql::{App, Session, TenancySchema};
+use crate::requests::rate_limits::{Meter, RateLimited, RateLimits};
 
 pub use connections::{ConnectionLimits, serve};
 pub use feed::FeedLimits;

@@ -23,9 +23,9 @@ use super::message::Message;
 use super::queue::{Attempt, Done, Outcome, Room, Taken, finish_free, finish_in_order, take};
 use super::schedule::Schedule;
 use super::sender::{Answer, Letter, Sender};
-use super::signature::{Secret, key_name};
 use crate::audit::proofs;
 use crate::commands::Commands;
+use crate::endpoints::signature::{Secret, key_name};
 use crate::log::Keys;
 
 /// How often is looked without having been woken.

@@ -15,7 +15,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::sync::Semaphore;
 
 use super::schedule::retry_after;
-use super::targets::Targets;
+use crate::endpoints::Targets;
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4_096;

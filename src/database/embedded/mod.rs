@@ -38,7 +38,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep};
 
 pub use error::{Error, NotFetched};
-pub use fetch::RELEASES;
 
 use cluster::{NAME, Site};
 use locks::{Held, Users};
@@ -61,7 +60,7 @@ pub struct Settings {
     pub bin_dir: Option<PathBuf>,
     /// Whether to search this machine for them; if not, only what was fetched counts.
     pub installed: bool,
-    /// Where they are fetched from if they are not found: [`RELEASES`] or a mirror of it, without a slash at the
+    /// Where they are fetched from if they are not found: [`crate::config::POSTGRES_RELEASES`] or a mirror of it, without a slash at the
     /// end. Not at all if not given.
     pub fetch_from: Option<String>,
 }

@@ -22,10 +22,10 @@ use futures_util::{StreamExt, stream};
 
 use super::graphql::{self, Call, code, coded};
 use super::{Shared, bearer, caller, rate_limited};
-use crate::access::rate_limits::Meter;
 use crate::commands::Caller;
 use crate::config;
 use crate::graphql::{Session, Terms, fault};
+use crate::requests::rate_limits::Meter;
 
 pub use sse::{LAST_EVENT_ID, sse, stream};
 pub use ws::websocket;

@@ -23,7 +23,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use super::super::{Shared, address, graphql, rate_limited};
 use super::graphql::{code, coded};
 use super::{Admitted, Place, Threshold, admit, count, cut_off, execute, peer};
-use crate::access::rate_limits::{Meter, network};
+use crate::requests::rate_limits::{Meter, network};
 
 const PROTOCOL: &str = "graphql-transport-ws";
 /// The close code for a service that is full (registry of RFC 6455).

@@ -586,7 +586,7 @@ async fn an_endpoint_that_is_deleted_takes_what_is_left_along() {
     };
     let coming: aggregates::ids::WebhookEndpointId = aggregates::ids::Id::random();
     let keys = world.server.service().core().commands.log().clone();
-    tenancy::webhooks::signature::make(keys.keys(), &coming, 1).await.unwrap().unwrap();
+    tenancy::endpoints::signature::make(keys.keys(), &coming, 1).await.unwrap().unwrap();
     tenancy::webhooks::sweep::sweep(&pool, &commands, TERMS, &mut Default::default()).await.unwrap();
     assert_eq!(secrets().await, [format!("{coming}#1")]);
     // Unless that command was refused: then nothing comes of it.

@@ -354,7 +354,7 @@ async fn insert(log: &Log, rows: &[Row]) -> Result<(), LogError> {
         let maybe = |column: fn(&Row) -> Option<String>| first.iter().map(|row| column(row)).collect::<Vec<_>>();
         let ips: Vec<Option<String>> = first.iter().map(|row| sealed(row)).collect();
         sqlx::query_file!(
-            "src/access/trail.sql",
+            "src/requests/trail.sql",
             &text(|row| row.id.clone()),
             &first.iter().map(|row| row.at).collect::<Vec<_>>(),
             &text(|row| row.key.kind.as_str().to_owned()),
