@@ -360,10 +360,18 @@ impl Row {
 
     /// Whether nothing is known of its receiver after this event: another one, or the same after a rest.
     fn is_stranger_after(&self, event: &WebhookEndpointEvent) -> bool {
+        use WebhookEndpointEvent as E;
         match event {
-            WebhookEndpointEvent::WebhookEnabled { .. } => true,
-            WebhookEndpointEvent::WebhookChanged { url, .. } => *url != self.url,
-            _ => false,
+            E::WebhookEnabled { .. } => true,
+            E::WebhookChanged { url, .. } => *url != self.url,
+            E::WebhookCreated { .. }
+            | E::WebhookSecretRotated { .. }
+            | E::WebhookDisabled { .. }
+            | E::WebhookFailing { .. }
+            | E::WebhookTested { .. }
+            | E::WebhookReplayed { .. }
+            | E::WebhookRedelivered { .. }
+            | E::WebhookDeleted { .. } => false,
         }
     }
 

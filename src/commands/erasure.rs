@@ -94,7 +94,7 @@ async fn erase_user(work: &mut Work<'_>, id: &UserId, reason: &str) -> Result<()
     if before.state.state != UserState::Erased {
         if *id == operator {
             // His reason would go with his key, and nobody could say why.
-            return Err(Refusal::InvalidState("nobody erases himself: ask another operator".into()).into());
+            return Err(Refusal::InvalidState("nobody erases their own user: ask another operator".into()).into());
         }
         let known = known_of(work.log().history(&id.clone().into()).await?, before.version);
         let email_claims = claims_of(work.log().keys(), &known.addresses);

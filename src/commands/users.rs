@@ -59,7 +59,7 @@ impl UseCase for ReviewUser {
             Act::Approve => UserCommand::Approve { reason },
             // Nobody could undo it for him who has done it to himself.
             Act::Revoke if work.caller.principal.user() == Some(&self.user) => {
-                return Err(Refusal::InvalidState("nobody revokes himself: ask another operator".into()).into());
+                return Err(Refusal::InvalidState("nobody revokes their own user: ask another operator".into()).into());
             }
             Act::Revoke => UserCommand::Revoke { reason },
             Act::Reinstate => UserCommand::Reinstate { reason },
