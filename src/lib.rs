@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod database;
+pub mod endpoints;
 pub mod erased;
 pub mod feed;
 pub mod graphql;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod import;
 pub mod log;
 pub mod private_file;
+pub mod requests;
 pub mod service;
 pub mod webhooks;
 

@@ -21,7 +21,6 @@ pub use self::error::{Error, failure};
 pub use self::keys::{audit_signers, builtin_issuer};
 use crate::access::issuer::BuiltinIssuer;
 use crate::access::openid::Provider;
-use crate::access::rate_limits::RateLimits;
 use crate::access::{Access, Verifier, Verifiers};
 use crate::audit;
 use crate::config::Config;
@@ -31,6 +30,7 @@ use crate::database::{self, Database};
 use crate::feed::Feeds;
 use crate::graphql::{App, schema};
 use crate::http::{self, Health, Shared};
+use crate::requests::rate_limits::RateLimits;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;

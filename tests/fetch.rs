@@ -20,7 +20,8 @@ use nix::unistd::{Pid, User, geteuid};
 use sha2::{Digest, Sha256};
 use sqlx::{ConnectOptions, Connection};
 use tar::{Builder, EntryType, Header};
-use tenancy::database::embedded::{Embedded, Error, Purpose, RELEASES, Settings, programs};
+use tenancy::config::POSTGRES_RELEASES;
+use tenancy::database::embedded::{Embedded, Error, Purpose, Settings, programs};
 
 /// What a new database is made with.
 const FRESH: &str = "17.11.0";
@@ -202,7 +203,7 @@ fn answer(mut stream: TcpStream, answers: &HashMap<String, Answer>, log: &Mutex<
         Some(Answer::Sized(length)) => (sized(length), Vec::new()),
         Some(Answer::Unsized) => (open, Vec::new()),
     };
-    // Who has heard enough hangs up.
+    // A client that has heard enough hangs up.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     match answers.get(&path) {
         Some(Answer::Unsized) => {
@@ -616,7 +617,7 @@ async fn does_not_fetch_past_a_configured_directory() {
     assert_eq!(mirror.asked(), Vec::<String>::new());
 }
 
-/// Who owns the directory could lead what root writes there elsewhere.
+/// The owner of the directory could lead what root writes there elsewhere.
 #[tokio::test]
 async fn as_root_fetches_nothing_into_the_directory_of_another() {
     if !geteuid().is_root() {
@@ -656,5 +657,5 @@ async fn tells_of_its_progress_on_standard_error() {
 fn fetches_from_where_the_builds_are_published_unless_told_otherwise() {
     let config = tenancy::config::Config::default();
     assert!(config.database.postgres_fetch && config.database.postgres_installed);
-    assert_eq!(config.database.postgres_fetch_url.as_str(), RELEASES);
+    assert_eq!(config.database.postgres_fetch_url.as_str(), POSTGRES_RELEASES);
 }

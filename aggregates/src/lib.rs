@@ -7,7 +7,8 @@
 //! What is always so:
 //! - an event's stored name and the meaning of its fields never change; a new shape gets a new version and an
 //!   entry in [`upcasters`];
-//! - matches over events have no wildcard, so the compiler finds the places that a new event touches;
+//! - matches that give each event its effect (here and in projections) have no wildcard, so the compiler finds the places
+//!   that a new event touches; only a look for one kind of event may leave the others out;
 //! - whatever can be read of a person is [`Personal`].
 
 pub mod actor;

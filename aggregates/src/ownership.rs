@@ -27,7 +27,7 @@ pub struct OwnershipOffer {
     pub membership_id: MembershipId,
     /// The recipient.
     pub user_id: UserId,
-    /// Who offers. What a user offers is his own ownership; an operator offers it beside those who have it.
+    /// The actor who offers. A user offers their own ownership; an operator offers it beside those who have it.
     pub offered_by: Actor,
     /// Since when.
     pub offered_at: DateTime<Utc>,

@@ -11,7 +11,7 @@ use crate::event::{Field, Kind};
 use crate::guard::{Effect, Scope};
 use crate::ids::EventId;
 use crate::resource::{Limit, Place, Resource};
-use crate::{aggregate, stream, text};
+use crate::{aggregate, descriptors_of_organizations, stream, text};
 
 /// Webhook endpoints.
 pub const WEBHOOKS: Limit = Limit { name: "webhooks", maximum_min: 0, maximum_default: Some(100) };
@@ -347,6 +347,17 @@ pub fn wants(patterns: &[String], action: &str) -> bool {
         Some(beginning) => action.starts_with(beginning),
         None => pattern == action,
     })
+}
+
+/// The stored names of the events that an endpoint wants and, where there are narrower patterns, that those name too.
+/// Tests of endpoints are never among them.
+pub fn types_wanted(wanted: &[String], narrower: Option<&[String]>) -> Vec<&'static str> {
+    let named = descriptors_of_organizations().filter(|event| {
+        let action = event.action();
+        let both = wants(wanted, &action) && narrower.is_none_or(|patterns| wants(patterns, &action));
+        both && event.name != "WebhookTested"
+    });
+    named.map(|event| event.name).collect()
 }
 
 impl WebhookEndpoint {

@@ -5,7 +5,7 @@
 //! tables without schema: the connection's search path decides ([`search_path`]).
 //!
 //! What is always so:
-//! - no command reads a read model;
+//! - no command decides by a row of a read model: rows propose candidates, and each is loaded from the log;
 //! - a row carries the offset of the last event that it shows, and an event is not applied to a row that shows it;
 //! - a batch may be split anywhere, and applied again, without a difference;
 //! - an event that cannot be applied keeps back its own stream and nothing else.

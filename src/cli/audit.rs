@@ -9,7 +9,6 @@ use aggregates::Actor;
 use aggregates::ids::OrganizationId;
 
 use super::{Failure, failed, print, progress_bar, progress_lines};
-use crate::access::trail::{Kind, Occurrence};
 use crate::audit::bundle::{LINE_BYTES_MAX, Line};
 use crate::audit::export::{Export, Format, Request, sequence_at};
 use crate::audit::merkle::Hash;
@@ -19,6 +18,7 @@ use crate::audit::verify::{older, verify as verify_bundle};
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::log::Position;
+use crate::requests::trail::{Kind, Occurrence};
 use crate::service::{self, Core, audit_signers};
 
 /// The verifier keys, a line each.
@@ -35,11 +35,12 @@ pub(super) struct Wanted {
     pub since: Option<Position>,
 }
 
-/// Writes an export. What was cut off goes on where it stopped, and the file has its name only when it is whole.
+/// Writes an export. An export that was cut off goes on where it stopped, and the file has its name only when it is
+/// whole.
 pub(super) async fn export(config: &Config, wanted: Wanted) -> Result<ExitCode, Failure> {
     let core = Core::open(config, Purpose::Command).await?;
     let written = async {
-        // Without a running service nobody else does. Who has no key of it leaves it to whoever has.
+        // Without a running service nobody else does. A process without its key leaves it to one that has it.
         if let Ok(sealer) = core.sealer(config).await {
             sealer.seal_all().await.map_err(service::Error::from)?;
         }

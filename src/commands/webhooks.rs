@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aggregates::ids::{EventId, Id, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
 use aggregates::roles::Permission;
 use aggregates::status::Capability;
-use aggregates::webhook::{Changes, Terms, WebhookEndpointCommand as Command, WebhookEndpointEvent};
+use aggregates::webhook::{Changes, Terms, WebhookEndpointCommand as Command, WebhookEndpointEvent, types_wanted};
 use aggregates::{Organization, Refusal, WebhookEndpoint};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -14,11 +14,13 @@ use serde::Serialize;
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
 use super::{Commands, Fault, UseCase, home};
-use crate::log::{Loaded, LogError, Position};
-use crate::webhooks::{backfill, signature};
+use crate::endpoints::signature;
+use crate::log::{Loaded, Log, LogError, Position};
 
 /// How often it is tried to record what the service itself decides of an endpoint.
 const SETTLE_TRIES: usize = 5;
+/// How many replays of an endpoint may be under way.
+const REPLAYS_MAX: i64 = 10;
 
 /// What of an endpoint its owner chooses; what is `None` is as usual, or stays.
 #[derive(Debug, Default, Serialize)]
@@ -134,7 +136,7 @@ impl UseCase for ActOnWebhookEndpoint {
         let (standing, before) = find(work, &self.endpoint).await?;
         let reason = self.reason.as_deref();
         let capability = match &self.act {
-            // What has leaked must be stopped in whatever state the organization is.
+            // A leak must be stopped in whatever state the organization is.
             Act::Disable | Act::Delete => Capability::RemoveMembers,
             Act::Change(_) | Act::RotateSecret | Act::Enable | Act::Test | Act::Replay { .. } => {
                 Capability::ChangeResources
@@ -170,7 +172,7 @@ impl UseCase for ActOnWebhookEndpoint {
         }
         // Before it is on record: then what failed is on its way already.
         if let Some(event) = events.first() {
-            let count = backfill::count(work.log(), &standing.id, &self.endpoint, event).await?;
+            let count = deliveries_of_replay(work.log(), &standing.id, &self.endpoint, event).await?;
             self.scheduled.store(count, Ordering::Relaxed);
         }
         let after = finish(work, self.endpoint.clone(), &before, events);
@@ -215,7 +217,7 @@ impl UseCase for RedeliverWebhook {
     }
 }
 
-/// An endpoint that the caller may see, and how he stands in its organization.
+/// An endpoint that the caller may see, and how they stand in its organization.
 async fn find(work: &mut Work<'_>, id: &WebhookEndpointId) -> Result<(Standing, Loaded<WebhookEndpoint>), Stop> {
     let endpoint = work.load::<WebhookEndpoint>(id).await?;
     let owner = endpoint.organization.as_ref().filter(|_| endpoint.state.is_present());
@@ -226,7 +228,7 @@ async fn find(work: &mut Work<'_>, id: &WebhookEndpointId) -> Result<(Standing, 
     Ok((standing, endpoint))
 }
 
-/// What an endpoint is sent can be read by whoever has it, so nobody has it sent who may not read it himself.
+/// The owner of an endpoint can read everything it is sent, so only a caller who may read that may have it sent.
 fn require_reading(standing: &Standing, work: &mut Work<'_>, reason: Option<&str>) -> Result<(), Stop> {
     standing.require(work, None, Permission::AuditRead, reason).map(|_| ())
 }
@@ -240,11 +242,58 @@ async fn require_few_replays(work: &Work<'_>, endpoint: &WebhookEndpointId) -> R
     .fetch_one(work.log().pool())
     .await
     .map_err(LogError::from)?;
-    if under_way < backfill::REPLAYS_MAX {
+    if under_way < REPLAYS_MAX {
         return Ok(());
     }
     let message = format!("{under_way} replays of this endpoint are under way: wait until one of them is done");
     Err(Refusal::InvalidState(message).into())
+}
+
+/// How many deliveries a replay makes, by the event that asks for it.
+async fn deliveries_of_replay(
+    log: &Log,
+    organization: &OrganizationId,
+    endpoint: &WebhookEndpointId,
+    event: &WebhookEndpointEvent,
+) -> Result<u64, LogError> {
+    let WebhookEndpointEvent::WebhookReplayed { replayed_after, replayed_until, event_patterns, failed_only, .. } =
+        event
+    else {
+        return Ok(0);
+    };
+    let state = log.load::<WebhookEndpoint>(endpoint).await?.state;
+    let types = types_wanted(&state.terms.patterns, Some(event_patterns));
+    let (after, until) = (replayed_after.cast_signed(), replayed_until.cast_signed());
+    let count = match failed_only {
+        false => {
+            sqlx::query_scalar!(
+                r#"SELECT count(*) AS "count!" FROM events
+                   WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3 AND event_type = ANY($4)
+                     AND aggregate_id <> $5"#,
+                organization.as_ref(),
+                after,
+                until,
+                &types as &[&str],
+                endpoint.as_ref()
+            )
+            .fetch_one(log.pool())
+            .await?
+        }
+        true => {
+            sqlx::query_scalar!(
+                r#"SELECT count(*) AS "count!" FROM webhook_deliveries
+                   WHERE endpoint_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3 AND event_type = ANY($4)
+                     AND state = 'FAILED'"#,
+                endpoint.as_ref(),
+                after,
+                until,
+                &types as &[&str]
+            )
+            .fetch_one(log.pool())
+            .await?
+        }
+    };
+    Ok(count.unsigned_abs())
 }
 
 fn url(work: &Work<'_>, text: &str) -> Result<String, Refusal> {

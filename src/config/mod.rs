@@ -28,7 +28,9 @@ pub(crate) use providers::{is_loopback as is_loopback_url, web_address};
 pub use reference::reference;
 pub use settings::{Access, Config, Database, Feed, Http, Limits, Organizations, RateLimits, Secrets, Webhooks};
 pub use sources::{Error, Flags, Source, Surroundings};
-pub use values::{DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, Plan, PlanName, Ports};
+pub use values::{
+    DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, POSTGRES_RELEASES, Plan, PlanName, Ports,
+};
 
 use sources::Layers;
 

@@ -17,10 +17,11 @@ use url::Url;
 
 use super::providers::WrongPart;
 use super::settings::Shown;
-use crate::database::embedded::RELEASES;
 
 /// The largest number that GraphQL's `Long` carries: JSON readers lose digits beyond it.
 pub(super) const LONG_MAX: u64 = (1 << 53) - 1;
+/// Where builds of PostgreSQL are published. A mirror has the same files at the same paths below it.
+pub const POSTGRES_RELEASES: &str = "https://github.com/theseus-rs/postgresql-binaries/releases/download";
 
 /// Smallest and largest, where a key has limits.
 pub(super) type Range = Option<(u64, u64)>;
@@ -194,7 +195,7 @@ impl Setting for LogFormat {
 pub enum Home {
     /// Nothing.
     Nothing,
-    /// An organization of his own.
+    /// An organization of the user's own.
     Own,
     /// To be a member of one that is configured.
     Default,
@@ -293,7 +294,7 @@ impl FetchUrl {
 
 impl Default for FetchUrl {
     fn default() -> Self {
-        Self(RELEASES.to_owned())
+        Self(POSTGRES_RELEASES.to_owned())
     }
 }
 

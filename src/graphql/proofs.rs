@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::errors::{bad_input, log_fault};
 use super::scalars::{Long, Time};
 use super::session::{Session, id};
-use crate::access::trail::Kind;
 use crate::audit::merkle::Hash;
 use crate::audit::proofs::{self, Head, NoProof};
+use crate::requests::trail::Kind;
 
 /// A signed head of an organization's tree: a C2SP tlog-checkpoint.
 #[derive(Debug, SimpleObject)]

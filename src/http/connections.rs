@@ -35,7 +35,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::access::rate_limits::network;
+use crate::requests::rate_limits::network;
 
 /// Connections beyond the bound that are answered about health.
 const HEALTH_ONLY_MAX: usize = 16;

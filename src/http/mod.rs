@@ -28,10 +28,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::access::rate_limits::{Meter, RateLimited, RateLimits};
 use crate::access::{Access, Denied};
 use crate::commands::{Caller, Fault};
 use crate::graphql::{App, Session, TenancySchema};
+use crate::requests::rate_limits::{Meter, RateLimited, RateLimits};
 
 pub use connections::{ConnectionLimits, serve};
 pub use feed::FeedLimits;
@@ -172,7 +172,7 @@ async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     response
 }
 
-/// Lets the caller in before the body is read, so that strangers cost little, and counts the request for him.
+/// Lets the caller in before the body is read, so that strangers cost little, and counts the request for them.
 async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Response {
     let (headers, peer) = sender(&request);
     let limits = shared.limits.clone();
@@ -269,7 +269,7 @@ fn sender(request: &Request) -> Sender {
     (request.headers().clone(), peer)
 }
 
-/// Who calls, by the request's token; `None` without one. Without a valid one the call counts against its address.
+/// The caller, by the request's token; `None` without one. Without a valid one the call counts against its address.
 async fn caller(
     shared: &Shared,
     headers: &HeaderMap,

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 
 use super::export::{Refusal, admit};
 use super::{Shared, sender};
-use crate::access::trail::Kind;
 use crate::audit::proofs;
 use crate::audit::seal::TILE;
+use crate::requests::trail::Kind;
 
 /// The highest level that a tree of 2^64 leaves has.
 const LEVEL_MAX: i16 = 7;

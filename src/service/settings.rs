@@ -9,10 +9,10 @@ use crate::access::openid::Provider;
 use crate::commands::Rules;
 use crate::commands::home::Home;
 use crate::config::{self, Config};
+use crate::endpoints::Targets;
 use crate::feed;
 use crate::graphql::Introspection;
 use crate::http::{self, ConnectionLimits};
-use crate::webhooks::Targets;
 
 /// The OpenID providers of the configuration. None of them is asked yet, so none has to be there.
 pub(super) fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregates::ids::{EventId, OrganizationId, WebhookDeliveryId, WebhookEndpointId};
-use aggregates::webhook::{WebhookEndpointEvent, wants};
-use aggregates::{WebhookEndpoint, descriptors_of_organizations};
+use aggregates::descriptors_of_organizations;
+use aggregates::ids::{EventId, WebhookDeliveryId, WebhookEndpointId};
+use aggregates::webhook::types_wanted;
 use chrono::{DateTime, Utc};
 use projections::{lock_endpoints, make_due};
 use sqlx::{Acquire, PgConnection, PgPool};
@@ -15,14 +15,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Commands;
-use crate::log::{Log, LogError};
+use crate::log::LogError;
 
 /// How many events, deliveries or subjects are looked at in one transaction.
 const PAGE: i64 = 1_000;
 /// How many deliveries of an endpoint are open before a backfill waits for them.
 const OPEN_MAX: i64 = 5_000;
-/// How many replays of an endpoint may be under way.
-pub const REPLAYS_MAX: i64 = 10;
 /// How often is looked without having been woken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait for a database that is away.
@@ -98,7 +96,7 @@ async fn step(pool: &PgPool, commands: &Commands) -> Result<bool, LogError> {
 /// another when rows were written.
 async fn carry_on(connection: &mut PgConnection, commands: &Commands, backfill: &Backfill) -> Result<(), LogError> {
     let Some(wanted) = &backfill.wanted else {
-        // What a read model does not show may be shown again; the log knows.
+        // An endpoint that a read model does not show may be shown again; the log knows.
         return match super::sweep::is_gone(commands, &backfill.endpoint_id).await? {
             true => Ok(end(connection, backfill.id).await?),
             false => Ok(put_off(connection, backfill.id).await?),
@@ -152,7 +150,7 @@ async fn has_room(connection: &mut PgConnection, backfill: &Backfill) -> Result<
     Ok(open.fetch_one(connection).await? < OPEN_MAX)
 }
 
-/// What failed before the endpoint was enabled is tried now, and as if for the first time.
+/// Deliveries that failed before the endpoint was enabled are tried now, and as if for the first time.
 async fn forget(connection: &mut PgConnection, backfill: &Backfill) -> Result<(), sqlx::Error> {
     let forgotten = sqlx::query!(
         "UPDATE webhook_deliveries SET tries = 0, due_at = LEAST(due_at, clock_timestamp()) WHERE id IN (
@@ -258,66 +256,9 @@ async fn page(
     }
     let full = events.len() as i64 >= PAGE;
     let next = events.last().map(|last| last.audit_sequence).filter(|last| full && *last < backfill.until);
-    let types = types(wanted, backfill.patterns.as_deref());
+    let types = types_wanted(wanted, backfill.patterns.as_deref());
     events.retain(|event| event.aggregate_id != backfill.endpoint_id && types.contains(&event.event_type.as_str()));
     Ok(Some(Page { events, next }))
-}
-
-/// The stored names of the events that all of these patterns name; of tests only who asked for one hears.
-pub fn types(wanted: &[String], patterns: Option<&[String]>) -> Vec<&'static str> {
-    let named = descriptors_of_organizations().filter(|event| {
-        let action = event.action();
-        let both = wants(wanted, &action) && patterns.is_none_or(|patterns| wants(patterns, &action));
-        both && event.name != "WebhookTested"
-    });
-    named.map(|event| event.name).collect()
-}
-
-/// How many deliveries a replay makes, by the event that asks for it.
-pub async fn count(
-    log: &Log,
-    organization: &OrganizationId,
-    endpoint: &WebhookEndpointId,
-    event: &WebhookEndpointEvent,
-) -> Result<u64, LogError> {
-    let WebhookEndpointEvent::WebhookReplayed { replayed_after, replayed_until, event_patterns, failed_only, .. } =
-        event
-    else {
-        return Ok(0);
-    };
-    let state = log.load::<WebhookEndpoint>(endpoint).await?.state;
-    let types = types(&state.terms.patterns, Some(event_patterns));
-    let (after, until) = (replayed_after.cast_signed(), replayed_until.cast_signed());
-    let count = match failed_only {
-        false => {
-            sqlx::query_scalar!(
-                r#"SELECT count(*) AS "count!" FROM events
-                   WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3 AND event_type = ANY($4)
-                     AND aggregate_id <> $5"#,
-                organization.as_ref(),
-                after,
-                until,
-                &types as &[&str],
-                endpoint.as_ref()
-            )
-            .fetch_one(log.pool())
-            .await?
-        }
-        true => {
-            sqlx::query_scalar!(
-                r#"SELECT count(*) AS "count!" FROM webhook_deliveries
-                   WHERE endpoint_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3 AND event_type = ANY($4)
-                     AND state = 'FAILED'"#,
-                endpoint.as_ref(),
-                after,
-                until,
-                &types as &[&str]
-            )
-            .fetch_one(log.pool())
-            .await?
-        }
-    };
-    Ok(count.unsigned_abs())
 }
 
 /// Writes the deliveries of a page, or makes those due again that are there. Of one subject the first becomes due, the

@@ -11,7 +11,6 @@
 //!   what a receiver itself answered;
 //! - of one subject's events, where an endpoint wants them in order, only one is due at a time.
 
-mod addresses;
 pub mod backfill;
 pub mod catalog;
 mod deliver;
@@ -19,12 +18,9 @@ pub mod message;
 mod queue;
 mod schedule;
 mod sender;
-pub mod signature;
 pub mod sweep;
-mod targets;
 
 pub use deliver::{Deliverer, Terms};
 pub use queue::{Attempt, standing};
 pub use schedule::Schedule;
 pub use sender::{Letter, Sender};
-pub use targets::Targets;

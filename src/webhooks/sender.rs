@@ -15,7 +15,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::sync::Semaphore;
 
 use super::schedule::retry_after;
-use super::targets::Targets;
+use crate::endpoints::Targets;
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4_096;
@@ -103,7 +103,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (targets, turns) = (self.targets.clone(), self.turns(name.as_str()));
         Box::pin(async move {
-            // Whoever gives up leaves a thread behind, so the turn goes with the look-up and not with who waits for it.
+            // A sender that gives up leaves a thread behind, so the turn goes with the look-up and not with its waiter.
             let turn = turns.acquire_owned().await?;
             let lookup = tokio::spawn(async move {
                 let found = tokio::net::lookup_host((name.as_str(), 0)).await.map(Iterator::collect::<Vec<SocketAddr>>);

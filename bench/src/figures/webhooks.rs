@@ -24,8 +24,9 @@ use tenancy::commands::webhooks::{CreateWebhookEndpoint, Wishes};
 use tenancy::commands::{Caller, Commands};
 use tenancy::config::{Config, Network, Ports};
 use tenancy::database::embedded::Purpose;
+use tenancy::endpoints::Targets;
 use tenancy::service::{Core, Service};
-use tenancy::webhooks::{Letter, Sender, Targets};
+use tenancy::webhooks::{Letter, Sender};
 use tokio::task::JoinSet;
 
 use super::commands::slug;

@@ -27,9 +27,7 @@ use super::error::{NotFetched, io};
 use super::find;
 use super::locks::{self, Held};
 use super::unpack::Workshop;
-
-/// Where the builds are published. A mirror has the same files at the same paths below it.
-pub const RELEASES: &str = "https://github.com/theseus-rs/postgresql-binaries/releases/download";
+use crate::config::POSTGRES_RELEASES;
 
 /// What a new database is made with: supported until November 2029, and known by checksum for every usual machine.
 const MAJOR_FRESH: u32 = 17;
@@ -122,7 +120,7 @@ async fn bring(site: &Site, source: Source, build: &Build, lock: Held, dir: &Pat
     let unpacking = tokio::task::spawn_blocking(move || workshop.unpack(&name).map(|()| (workshop, name)));
     let unpacked = unpacking.await.map_err(|error| io("unpack PostgreSQL")(error.into()))?;
     let (workshop, name) = unpacked.map_err(refused)?;
-    // What does not run here may run when a library has been installed, so it stays. Another version never fits.
+    // A build that does not run here may run once a library is installed, so it stays. Another version never fits.
     match find::try_out(&workshop.unpacked(&name).join("bin"), &site.account).await {
         Ok(major) if major != build.major => return Err(refused(format!("it holds PostgreSQL {major}"))),
         _ => workshop.finish(&name, dir)?,
@@ -131,10 +129,10 @@ async fn bring(site: &Site, source: Source, build: &Build, lock: Held, dir: &Pat
     Ok(())
 }
 
-/// The checksum that this program knows. Who names another place vouches for what lies there, which may also be
-/// builds of their own.
+/// The checksum that this program knows. An operator who names another place vouches for what lies there, which may
+/// also be builds of their own.
 fn known(build: &Build, machine: &str, from: &str) -> Option<&'static str> {
-    let known = build.known.iter().find(|(target, _)| *target == machine && from == RELEASES);
+    let known = build.known.iter().find(|(target, _)| *target == machine && from == POSTGRES_RELEASES);
     known.map(|(_, sha256)| *sha256)
 }
 
@@ -157,7 +155,7 @@ fn client(url: &str) -> reqwest::Result<Client> {
         .connect_timeout(CONNECT_TIME_MAX)
         .read_timeout(STALL_TIME_MAX)
         .timeout(FETCH_TIME_MAX)
-        // Who asks for a secured connection is not sent on to one that is not.
+        // A request for a secured connection is not sent on to one that is not.
         .https_only(url.starts_with("https:"))
         .user_agent(concat!("tenancy/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -273,7 +271,7 @@ impl Drop for Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUILDS, MAJOR_FRESH, RELEASES, known};
+    use super::{BUILDS, MAJOR_FRESH, POSTGRES_RELEASES, known};
 
     #[test]
     fn knows_a_build_of_every_major_by_a_whole_version() {
@@ -288,8 +286,8 @@ mod tests {
     fn believes_its_own_checksums_where_the_builds_are_published() {
         let build = BUILDS.iter().find(|build| build.major == MAJOR_FRESH).unwrap();
         let target = "x86_64-unknown-linux-gnu";
-        assert!(known(build, target, RELEASES).is_some());
+        assert!(known(build, target, POSTGRES_RELEASES).is_some());
         assert_eq!(known(build, target, "https://mirror.example.com"), None);
-        assert_eq!(known(build, "x86_64-unknown-linux-musl", RELEASES), None);
+        assert_eq!(known(build, "x86_64-unknown-linux-musl", POSTGRES_RELEASES), None);
     }
 }

@@ -6,14 +6,14 @@
 //!
 //! * The server is a process of its own, not part of ours. It survives us, and
 //!   whoever comes next adopts it. What it is doing stands in its `postmaster.pid`.
-//! * Who uses it is told by file locks, which die with their holders (`locks`).
+//! * File locks, which die with their holders, tell which processes use it (`locks`).
 //!   The last one to leave stops the server.
 //! * What is made, is made under another name and renamed (`cluster`).
 //!
 //! In the data directory lie `postgres/` (the cluster), `postgres.log`, the lock
 //! files, for an ordinary user `socket/` and, where the machine has no PostgreSQL,
-//! `postgresql/` (its programs, which were fetched; `fetch`). There is no TCP. Whoever
-//! can enter the socket's directory is let in, and that is the account of the
+//! `postgresql/` (its programs, which were fetched; `fetch`). There is no TCP. Everybody
+//! who can enter the socket's directory is let in, and that is the account of the
 //! server and root (`socket`, `account`).
 
 mod account;
@@ -38,7 +38,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep};
 
 pub use error::{Error, NotFetched};
-pub use fetch::RELEASES;
 
 use cluster::{NAME, Site};
 use locks::{Held, Users};
@@ -61,7 +60,7 @@ pub struct Settings {
     pub bin_dir: Option<PathBuf>,
     /// Whether to search this machine for them; if not, only what was fetched counts.
     pub installed: bool,
-    /// Where they are fetched from if they are not found: [`RELEASES`] or a mirror of it, without a slash at the
+    /// Where they are fetched from if they are not found: [`crate::config::POSTGRES_RELEASES`] or a mirror of it, without a slash at the
     /// end. Not at all if not given.
     pub fetch_from: Option<String>,
 }
@@ -96,7 +95,7 @@ pub struct Embedded {
     _serve: Option<Held>,
 }
 
-/// Who has the server's process.
+/// The holder of the server's process.
 #[derive(Debug)]
 enum Keeper {
     /// Nobody looks after it: a command is short.

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::super::graphql::{self, Call};
 use super::super::{Sender, Shared, sender};
 use super::{Admitted, Place, Told, admit, count, cut_off, execute};
-use crate::access::rate_limits::Meter;
+use crate::requests::rate_limits::Meter;
 
 /// By which a client says where it was cut off.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

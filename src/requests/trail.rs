@@ -78,7 +78,7 @@ impl Kind {
 pub struct Occurrence {
     /// What kind.
     pub kind: Kind,
-    /// Who.
+    /// The caller.
     pub actor: Actor,
     /// By which operation.
     pub operation: String,
@@ -161,8 +161,8 @@ impl Trail {
         self.note_at(occurrence, Utc::now().trunc_subsecs(6), 1);
     }
 
-    /// Notes, for the organizations that `actor` is in, that he gave an id of nothing or of another tenant. Whoever calls
-    /// this does not say which, and must not know.
+    /// Notes, for the organizations that `actor` is in, that it gave an id of nothing or of another tenant. The code
+    /// that calls this does not say which, and must not know.
     pub fn note_reach(&self, actor: Actor, operation: &str, target: &str, ip: Option<String>) {
         let at = Utc::now().trunc_subsecs(6);
         let reach = Reach { at, target: target.to_owned(), ip, times: 1 };
@@ -354,7 +354,7 @@ async fn insert(log: &Log, rows: &[Row]) -> Result<(), LogError> {
         let maybe = |column: fn(&Row) -> Option<String>| first.iter().map(|row| column(row)).collect::<Vec<_>>();
         let ips: Vec<Option<String>> = first.iter().map(|row| sealed(row)).collect();
         sqlx::query_file!(
-            "src/access/trail.sql",
+            "src/requests/trail.sql",
             &text(|row| row.id.clone()),
             &first.iter().map(|row| row.at).collect::<Vec<_>>(),
             &text(|row| row.key.kind.as_str().to_owned()),
