@@ -729,7 +729,7 @@ impl Ledger {
                     }
                 }
                 // An event that ends a membership does not know whether it bound its user.
-                Effect::Release { scope: Membership::ONLY_ONE, key } => {
+                Effect::Release { scope, key } if scope == Membership::ONLY_ONE => {
                     let key = (Membership::ONLY_ONE, key);
                     self.claims
                         .remove(&key)

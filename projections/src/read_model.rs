@@ -2,7 +2,6 @@
 //! changes is for [`ReadModel::apply`] to say.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use aggregates::organization::OrganizationEvent;
 use aggregates::{Aggregate, Event, Recorded, Registered};
@@ -23,8 +22,8 @@ pub(crate) trait ReadModel: Default + Serialize + DeserializeOwned + Unpin + Sen
     const TABLE: &'static str;
     /// The column that names the organization, or the aggregate itself where it belongs to none.
     const OWNER: &'static str;
-    /// The columns: name, type of an array's elements in the statement, and cast to the column's type.
-    const COLUMNS: &'static [(&'static str, &'static str, &'static str)];
+    /// The columns.
+    const COLUMNS: &'static [Described];
 
     /// The id; empty before the row begins.
     fn id(&self) -> &str;
@@ -81,7 +80,7 @@ macro_rules! read_model {
             type Of = aggregates::$kind;
             const TABLE: &'static str = stringify!($table);
             const OWNER: &'static str = [$(stringify!($organization),)? "id"][0];
-            const COLUMNS: &'static [(&'static str, &'static str, &'static str)] = &[
+            const COLUMNS: &'static [$crate::read_model::Described] = &[
                 $crate::read_model::column::<String>("id"),
                 $($crate::read_model::column::<String>(stringify!($organization)),)?
                 $($crate::read_model::column::<$type>(stringify!($column)),)*
@@ -193,7 +192,7 @@ pub(crate) async fn forget<M: ReadModel>(connection: &mut PgConnection, owners: 
 
 /// The table, if what was deleted waits there to be purged.
 pub(crate) fn purged_from<M: ReadModel>() -> Option<&'static str> {
-    M::COLUMNS.iter().any(|(name, ..)| *name == "purge_at").then_some(M::TABLE)
+    M::COLUMNS.iter().any(|column| column.name == "purge_at").then_some(M::TABLE)
 }
 
 async fn show<M: ReadModel>(connection: &mut PgConnection, events: &[&Recorded]) -> Result<(), sqlx::Error> {
@@ -265,21 +264,19 @@ pub(crate) async fn save<M: ReadModel>(connection: &mut PgConnection, rows: &[M]
 
 /// Columns as arrays for `unnest`: several times cheaper for the database than rows as JSON.
 fn upsert<M: ReadModel>() -> String {
-    let list = |part: &dyn Fn(usize, &(&str, &str, &str)) -> String| {
-        M::COLUMNS.iter().enumerate().map(|(n, column)| part(n, column)).collect::<Vec<_>>().join(", ")
+    let list = |part: fn((usize, &Described)) -> String| {
+        M::COLUMNS.iter().enumerate().map(part).collect::<Vec<_>>().join(", ")
     };
-    let names = list(&|_, (name, ..)| format!("\"{name}\""));
-    let values = list(&|_, (name, _, cast)| format!("r.\"{name}\"{cast}"));
-    let arrays = list(&|n, (_, element, _)| format!("${}::{element}[]", n + 1));
-    let mut statement = format!(
-        "INSERT INTO {table} ({names}) SELECT {values} FROM unnest({arrays}) AS r({names}) ON CONFLICT (id) DO UPDATE SET ",
+    let names = list(|(_, column)| format!("\"{}\"", column.name));
+    let values = list(|(_, column)| format!("r.\"{}\"{}", column.name, column.cast));
+    let arrays = list(|(n, column)| format!("${}::{}[]", n + 1, column.element));
+    // The id is the key, and changes nothing.
+    let changes = list(|(_, column)| format!("\"{0}\" = EXCLUDED.\"{0}\"", column.name));
+    format!(
+        "INSERT INTO {table} ({names}) SELECT {values} FROM unnest({arrays}) AS r({names})
+         ON CONFLICT (id) DO UPDATE SET {changes} WHERE {table}.\"offset\" < EXCLUDED.\"offset\"",
         table = M::TABLE
-    );
-    let changes = M::COLUMNS.iter().filter(|(name, ..)| *name != "id");
-    let changes: Vec<String> = changes.map(|(name, ..)| format!("\"{name}\" = EXCLUDED.\"{name}\"")).collect();
-    statement.push_str(&changes.join(", "));
-    let _ = write!(statement, " WHERE {table}.\"offset\" < EXCLUDED.\"offset\"", table = M::TABLE);
-    statement
+    )
 }
 
 /// A type that a column can have.
@@ -293,8 +290,17 @@ pub(crate) trait Column: Sized + 'static {
 }
 
 /// A column of a read model.
-pub(crate) const fn column<C: Column>(name: &'static str) -> (&'static str, &'static str, &'static str) {
-    (name, C::ELEMENT, C::CAST)
+pub(crate) struct Described {
+    name: &'static str,
+    /// The type of the elements of an array of it.
+    element: &'static str,
+    /// The cast from that to the type of the column.
+    cast: &'static str,
+}
+
+/// Describes a column of this type.
+pub(crate) const fn column<C: Column>(name: &'static str) -> Described {
+    Described { name, element: C::ELEMENT, cast: C::CAST }
 }
 
 macro_rules! columns {
