@@ -239,7 +239,7 @@ enum Audit {
         #[arg(long, value_name = "CHECKPOINT_FILE")]
         since: Option<PathBuf>,
     },
-    /// Print what changed in an organization between two of its events. What is personal is not printed.
+    /// Print what changed in an organization between two of its events. Personal values are not printed.
     #[command(after_help = "Example:\n  tenancy audit diff --organization org_… --from 3 --to 120")]
     Diff {
         /// Which.
@@ -439,7 +439,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
         _ = terminated.recv() => None,
     };
     let Some(service) = service else {
-        // What was begun is given up, and may have started a server on the way.
+        // The start is given up, and may have started a server on the way.
         database::stop_unused(config).await.map_err(service::Error::from)?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -460,7 +460,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
     tracing::info!("stopping: finishing what was accepted");
     tokio::select! {
         stopped = service.stop() => stopped?,
-        // Who asks twice means it.
+        // A second interrupt is meant.
         _ = interrupted.recv() => {
             complain("stopped at once, on the second signal", Some("the next start recovers by itself"));
             // Dropping the service here would wait for its database to stop; the process ends instead.

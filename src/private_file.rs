@@ -32,7 +32,7 @@ pub enum Error {
     },
 }
 
-/// Reads a private file, or makes it with mode 0600. Whoever starts at the same time ends with the same content,
+/// Reads a private file, or makes it with mode 0600. Processes that start at the same time end with the same content,
 /// and a process that is killed leaves a whole file or none.
 pub fn read_or_create(path: &Path, make: impl FnOnce() -> Result<Vec<u8>, String>) -> Result<Vec<u8>, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };

@@ -203,7 +203,7 @@ fn answer(mut stream: TcpStream, answers: &HashMap<String, Answer>, log: &Mutex<
         Some(Answer::Sized(length)) => (sized(length), Vec::new()),
         Some(Answer::Unsized) => (open, Vec::new()),
     };
-    // Who has heard enough hangs up.
+    // A client that has heard enough hangs up.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     match answers.get(&path) {
         Some(Answer::Unsized) => {
@@ -617,7 +617,7 @@ async fn does_not_fetch_past_a_configured_directory() {
     assert_eq!(mirror.asked(), Vec::<String>::new());
 }
 
-/// Who owns the directory could lead what root writes there elsewhere.
+/// The owner of the directory could lead what root writes there elsewhere.
 #[tokio::test]
 async fn as_root_fetches_nothing_into_the_directory_of_another() {
     if !geteuid().is_root() {

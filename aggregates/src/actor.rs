@@ -1,4 +1,4 @@
-//! Who acts.
+//! Actors.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::event::{Field, Kind};
 use crate::ids::{ApiTokenId, Id, UserId};
 
-/// Who does something. Its text is `user:usr_…`, `operator:usr_…`, `token:tok_…` or `system`.
+/// A principal who does something, or the service. Its text is `user:usr_…`, `operator:usr_…`, `token:tok_…` or
+/// `system`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Actor {
-    /// A user, for himself.
+    /// A user, in their own name.
     User(UserId),
     /// A user who runs the service, as an operator.
     Operator(UserId),

@@ -44,9 +44,9 @@ crate::events! {
             secret_digest: Digest,
             /// What it permits.
             permissions: Vec<String>,
-            /// Who created it.
+            /// The actor who created it.
             created_by: Actor,
-            /// Who answers for it: who created it, or of one that was created by a token, who answers for that.
+            /// The user who answers for it: its creator or, where a token created it, the user who answers for that.
             responsible: Actor,
             /// Until when it can be used; none is for ever.
             token_expires_at: Option<DateTime<Utc>>,
@@ -102,9 +102,9 @@ pub struct ApiToken {
     pub secret_digest: Option<Digest>,
     /// What it permits, by name.
     pub permissions: Vec<String>,
-    /// Who created it.
+    /// The actor who created it.
     pub created_by: Actor,
-    /// Who answers for it.
+    /// The user who answers for it.
     pub responsible: Actor,
     /// Where it stands, as recorded; see [`ApiToken::state_at`].
     pub state: ApiTokenState,
@@ -116,16 +116,16 @@ pub struct ApiToken {
     pub created_at: DateTime<Utc>,
 }
 
-/// Who creates a token, and within which bounds: a grant never exceeds what the grantor has, in time neither.
+/// The creator of a token, and the bounds: a grant never exceeds what the grantor has, in time neither.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Creator {
-    /// Who.
+    /// The creator.
     pub actor: Actor,
-    /// Who answers for it.
+    /// The user who answers for it.
     pub responsible: Actor,
-    /// What he may do himself.
+    /// What the creator may do.
     pub permissions: Permissions,
-    /// Until when he may do so, where that is known: of a token, its end.
+    /// Until when they may do so, where that is known: of a token, its end.
     pub until: Option<DateTime<Utc>>,
 }
 

@@ -47,7 +47,7 @@ crate::events! {
             /// Where they hold; none is the whole organization.
             #[serde(default, skip_serializing_if = "RoleScope::is_organization")]
             scope: RoleScope,
-            /// Who invited.
+            /// The actor who invited.
             invited_by: Actor,
             /// Until when it can be accepted.
             expires_at: DateTime<Utc>,
@@ -85,7 +85,7 @@ crate::events! {
         InvitationAccepted "1.0" {
             /// The address as a keyed hash.
             email_claim: Digest,
-            /// Who accepted.
+            /// The user who accepted.
             user_id: UserId,
             /// The membership that came of it.
             membership_id: MembershipId,
@@ -96,7 +96,7 @@ crate::events! {
         InvitationDeclined "1.0" {
             /// The address as a keyed hash.
             email_claim: Digest,
-            /// Who declined.
+            /// The user who declined.
             user_id: UserId,
         }
         /// The invitation was taken back.
@@ -117,7 +117,7 @@ crate::events! {
         InviteeErased "1.0" {
             /// The address as a keyed hash.
             email_claim: Digest,
-            /// Why, where an operator named this invitation. It is the operator's text and under his key.
+            /// Why, where an operator named this invitation. It is the operator's text and under the operator's key.
             reason: Option<Personal>,
         }
     }
@@ -161,11 +161,11 @@ pub struct Invitation {
     pub token_digest: Option<Digest>,
     /// The roles that the person will have.
     pub roles: Vec<String>,
-    /// Who invited.
+    /// The actor who invited.
     pub invited_by: Actor,
     /// Where it stands, as recorded; see [`Invitation::state_at`].
     pub state: InvitationState,
-    /// Who accepted.
+    /// The user who accepted.
     pub accepted_by: Option<UserId>,
     /// Whether the invited person was erased.
     pub erased: bool,
@@ -175,14 +175,14 @@ pub struct Invitation {
     pub created_at: DateTime<Utc>,
 }
 
-/// By what somebody shows that the invitation is his.
+/// By what somebody shows that the invitation is theirs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipient {
     /// The user.
     pub user: UserId,
-    /// His verified address, as a keyed hash.
+    /// Their verified address, as a keyed hash.
     pub email_claim: Option<Digest>,
-    /// The token, as a keyed hash, where he came by it.
+    /// The token, as a keyed hash, where they came by it.
     pub token: Option<Digest>,
 }
 
@@ -201,7 +201,7 @@ pub enum InvitationCommand {
         token: Digest,
         /// The roles that the person will have.
         roles: Vec<String>,
-        /// Who invites.
+        /// The actor who invites.
         invited_by: Actor,
         /// What the inviting person may grant.
         by: Grantor,
@@ -247,7 +247,7 @@ pub enum InvitationCommand {
     },
     /// Join.
     Accept {
-        /// Who.
+        /// The recipient.
         recipient: Recipient,
         /// The membership that comes of it.
         membership: MembershipId,
@@ -258,7 +258,7 @@ pub enum InvitationCommand {
     },
     /// Turn it down.
     Decline {
-        /// Who.
+        /// The recipient.
         recipient: Recipient,
         /// Now.
         at: DateTime<Utc>,
@@ -270,7 +270,7 @@ pub enum InvitationCommand {
     },
     /// Erase the invited person; an open invitation ends with that.
     Erase {
-        /// The operator, and why, where he named this invitation.
+        /// The operator, and why, where they named this invitation.
         because: Option<(UserId, String)>,
         /// Now.
         at: DateTime<Utc>,
@@ -398,7 +398,7 @@ impl Invitation {
         }
     }
 
-    /// A dead token reads as one that never was; a living one in other hands says only that it is not his.
+    /// A dead token reads as one that never was; a living one in other hands says only that it is not theirs.
     fn must_be_for(&self, recipient: &Recipient) -> Result<(), Refusal> {
         if let (Some(given), Some(living)) = (&recipient.token, &self.token_digest)
             && !given.matches(living)

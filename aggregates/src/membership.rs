@@ -37,7 +37,7 @@ pub enum MembershipSource {
     Founder,
     /// Accepted an invitation.
     Invitation,
-    /// Was added by somebody who could see him.
+    /// Was added by somebody who could see them.
     #[default]
     Direct,
     /// Was imported by an operator.
@@ -56,7 +56,7 @@ crate::events! {
     pub enum MembershipEvent {
         /// A user is a member from here on, for the first time or again.
         MemberJoined "1.0" {
-            /// Who.
+            /// The user.
             user_id: UserId,
             /// With which roles.
             roles: Vec<String>,
@@ -74,12 +74,12 @@ crate::events! {
         }
         /// The member joins no other organization while this membership lasts: the deployment allows one a user.
         MemberBound "1.0" {
-            /// Who.
+            /// The user.
             user_id: UserId,
         }
         /// The member has other roles.
         MemberRolesChanged "1.0" {
-            /// Who.
+            /// The user.
             user_id: UserId,
             /// The roles from now on.
             roles: Vec<String>,
@@ -93,7 +93,7 @@ crate::events! {
         }
         /// The member is kept out for a while; the seat is free.
         MemberSuspended "1.0" {
-            /// Who.
+            /// The user.
             user_id: UserId,
             /// The roles that rest meanwhile.
             roles: Vec<String>,
@@ -102,7 +102,7 @@ crate::events! {
         }
         /// The suspended member is in again.
         MemberReinstated "1.0" {
-            /// Who.
+            /// The user.
             user_id: UserId,
             /// The roles that hold again.
             roles: Vec<String>,
@@ -111,7 +111,7 @@ crate::events! {
         }
         /// The member was removed.
         MemberRemoved "1.0" {
-            /// Who.
+            /// The user.
             user_id: UserId,
             /// The roles that ended.
             roles: Vec<String>,
@@ -122,7 +122,7 @@ crate::events! {
         }
         /// The member left.
         MemberLeft "1.0" {
-            /// Who.
+            /// The user.
             user_id: UserId,
             /// The roles that ended.
             roles: Vec<String>,
@@ -196,14 +196,14 @@ pub struct Membership {
     pub barred: bool,
 }
 
-/// Whoever gives roles, and what he has himself: a grant never exceeds it.
+/// The rights of the principal who gives roles: a grant never exceeds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grantor {
-    /// What he may do himself.
+    /// What the grantor may do.
     pub permissions: Permissions,
-    /// Whether he may touch owners.
+    /// Whether the grantor may touch owners.
     pub owner: bool,
-    /// The organization's own roles: with the built-in ones, what he can name.
+    /// The organization's own roles: with the built-in ones, what the grantor can name.
     pub own_roles: OwnRoles,
 }
 
@@ -224,7 +224,7 @@ impl Grantor {
         Self { permissions, owner: roles::is_owner(roles), own_roles: own_roles.clone() }
     }
 
-    /// Refuses what he does not have himself.
+    /// Refuses what the grantor does not have.
     pub fn may_grant(&self, roles: &[String]) -> Result<(), Refusal> {
         for name in roles {
             if name == OWNER && !self.owner {
@@ -245,7 +245,7 @@ impl Grantor {
 pub enum MembershipCommand {
     /// Come in; also unites the roles of a member who is in already, when an invitation says so.
     Join {
-        /// Who.
+        /// The user.
         user: UserId,
         /// With which roles.
         roles: Vec<String>,

@@ -1,7 +1,7 @@
 //! Handing ownership over: an owner offers it to a member, who accepts it; at most one offer is open.
 //!
 //! The offer stands in the organization's stream, so that of all that can become of it exactly one wins. It ends with
-//! what makes it void (whoever gives or gets is removed, leaves, is suspended or loses his ownership), by an event in
+//! what makes it void (the giver or the recipient is removed, leaves, is suspended or loses ownership), by an event in
 //! the same append: what is shown as open is open, and nothing that ended comes back. Accepting looks once more.
 
 use chrono::{DateTime, Utc};
@@ -26,7 +26,7 @@ pub struct OwnershipOffer {
     pub membership_id: MembershipId,
     /// The recipient.
     pub user_id: UserId,
-    /// Who offers. What a user offers is his own ownership; an operator offers it beside those who have it.
+    /// The actor who offers. A user offers their own ownership; an operator offers it beside those who have it.
     pub offered_by: Actor,
     /// Since when.
     pub offered_at: DateTime<Utc>,

@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 /// A datum about somebody: readable, sealed (as it is stored) or erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Personal {
-    /// Whose it is: a `usr_…`, an `inv_…` (an invitee until he is a user) or an `org_…` (a contact address, unless it is
-    /// the own one of whoever set it).
+    /// Whose it is: a `usr_…`, an `inv_…` (an invitee who is no user yet) or an `org_…` (a contact address, unless it
+    /// is the own one of the user who set it).
     of: String,
     #[serde(flatten)]
     content: Content,

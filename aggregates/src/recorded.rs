@@ -38,7 +38,7 @@ pub struct Recorded {
 pub struct Origin {
     /// The command that made it.
     pub command_id: Uuid,
-    /// Who acted.
+    /// The actor.
     pub actor: Actor,
     /// For whom, where that is somebody else.
     pub on_behalf_of: Option<Actor>,

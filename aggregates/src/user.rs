@@ -35,7 +35,7 @@ crate::events! {
     pub enum UserEvent {
         /// A user called for the first time, or was imported.
         UserRegistered "1.0" {
-            /// Who vouches for the user.
+            /// The issuer that vouches for the user.
             issuer: String,
             /// The user's id at the issuer.
             subject: Personal,
@@ -93,9 +93,9 @@ crate::events! {
             previous_user_state: UserState,
             /// Issuer and subject as a keyed hash; free from now on.
             identity_claim: Digest,
-            /// The addresses that the person had, as keyed hashes: by them the invitations to him are found.
+            /// The addresses that the person had, as keyed hashes: by them the invitations to them are found.
             email_claims: Vec<Digest>,
-            /// Why. It is the operator's text and under his key: under the person's own nobody would ever read it.
+            /// Why. It is the operator's text and under the operator's key: the person's own is destroyed.
             reason: Option<Personal>,
         }
     }
@@ -148,11 +148,11 @@ pub struct Profile {
 /// What can be asked of a user.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UserCommand {
-    /// Know him from now on.
+    /// Know the user from now on.
     Register {
         /// The user's id.
         id: UserId,
-        /// Who vouches for the user.
+        /// The issuer that vouches for the user.
         issuer: String,
         /// The user's id at the issuer.
         subject: String,
@@ -212,7 +212,7 @@ impl User {
             }
             UserCommand::FollowProfile { profile } => {
                 let Some(id) = &self.id else { return Err(Refusal::NotFound) };
-                // Whoever is shut out does not write.
+                // A user who is shut out does not write.
                 if matches!(self.state, UserState::Revoked | UserState::Erased) {
                     return Ok(vec![]);
                 }

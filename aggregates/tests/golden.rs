@@ -827,11 +827,11 @@ fn keyed_hashes_and_nothing_else_are_hidden() {
 fn personal_data_belong_to_the_person_that_the_event_is_about() {
     for (stream, mut event) in samples() {
         let owner = match &stream {
-            // Why somebody was erased outlives him.
+            // Why somebody was erased outlives the person.
             StreamId::User(_) if event.destroys_key() => user("bob").to_string(),
             StreamId::Invitation(_) if event.destroys_key() => user("bob").to_string(),
             StreamId::Membership(_) | StreamId::User(_) => user("ada").to_string(),
-            // Who gets the ownership.
+            // The one who gets the ownership.
             StreamId::Organization(_) if event.descriptor().name.starts_with("Ownership") => user("ada").to_string(),
             StreamId::Organization(_)
             | StreamId::Invitation(_)

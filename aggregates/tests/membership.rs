@@ -299,7 +299,7 @@ fn an_invitation_to_what_somebody_is_already_emits_nothing() {
 
 // ---------------------------------------------------------------- granting
 
-/// Who may grant what: a row for each grantor's role, a column for each role of the table, in its order.
+/// The roles that each may grant: a row for each grantor's role, a column for each role of the table, in its order.
 const GRANTABLE: [(&str, &str); 6] = [
     ("owner", "yyyyyy"),
     ("admin", "-yyyyy"),

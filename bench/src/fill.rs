@@ -156,7 +156,7 @@ impl Filler {
         Filled { id, owner, email, events: place.audit, members }
     }
 
-    /// A user, known by his first call.
+    /// A user, known by a first call.
     async fn user(&mut self) -> (UserId, String) {
         let id = UserId::random();
         let email = format!("{}@example.com", id.as_ref().trim_start_matches("usr_"));

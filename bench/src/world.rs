@@ -72,7 +72,7 @@ pub async fn accept<U: UseCase>(commands: &Commands, caller: &Caller, case: &U) 
     receipt
 }
 
-/// A user of the built-in issuer, by address, as a token would make him known.
+/// A user of the built-in issuer, by address, as a token would make them known.
 pub async fn user(core: &Core, database: &Database, email: &str) -> Caller {
     let issuer = database.config().access.issuer;
     let profile = Profile { email: Some(email.to_owned()), display_name: Some(format!("Name of {email}")) };
@@ -81,7 +81,7 @@ pub async fn user(core: &Core, database: &Database, email: &str) -> Caller {
     caller(person)
 }
 
-/// Who calls as this user.
+/// A caller who is this user.
 pub fn caller(person: Person) -> Caller {
     Caller {
         principal: Principal::User(person),

@@ -97,7 +97,7 @@ pub struct Shown {
 /// What somebody followed live.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Followed {
-    /// Who, for messages.
+    /// The client, for messages.
     pub who: String,
     /// The partition, for a reader of the table.
     pub partition: Option<i16>,

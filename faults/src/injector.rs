@@ -147,7 +147,7 @@ impl Injector {
     }
 
     async fn kill_backend(&mut self) {
-        // Who kills one process makes the server end them all; who ends a session ends it alone.
+        // Killing one process makes the server end them all; ending a session ends it alone.
         let hard = self.random.random_bool(0.35);
         let Ok(mut connection) = self.cluster.connect().await else { return };
         let own = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tenancy%' ORDER BY pid";

@@ -31,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Whoever is interrupted still takes down what he has started.
+    // An interrupted run still takes down what it has started.
     let held = tokio::select! {
         held = work(cli::Cli::parse()) => held,
         () = interrupted() => Err("interrupted".to_owned()),

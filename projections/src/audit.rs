@@ -21,7 +21,7 @@ pub enum Term<'a> {
         /// The stored name.
         event_type: &'a str,
     },
-    /// Who acted, by the id behind it, within an organization.
+    /// The actor, by the id behind it, within an organization.
     Actor {
         /// The organization.
         organization: &'a str,

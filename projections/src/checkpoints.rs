@@ -50,7 +50,8 @@ pub(crate) async fn make(
 }
 
 /// Takes the checkpoints of these partitions that are behind the log and that nobody else works on. They stay this
-/// transaction's until it ends, and so does the work: that lock is the lease. Who has nothing to do locks nothing.
+/// transaction's until it ends, and so does the work: that lock is the lease. A replica that has nothing to do locks
+/// nothing.
 pub(crate) async fn lease(
     connection: &mut PgConnection,
     projections: &[Projection],

@@ -166,7 +166,7 @@ impl Row {
             | E::OwnershipOffered { .. }
             | E::OwnershipAccepted { .. }
             | E::OwnershipOfferWithdrawn { .. }
-            // Who looks at a hold asks the log.
+            // Holds are looked up in the log.
             | E::OrgLegalHoldSet { .. }
             | E::OrgLegalHoldReleased { .. }
             | E::LimitReached { .. } => {}

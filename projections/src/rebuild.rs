@@ -178,7 +178,7 @@ async fn prepare(connection: &mut PgConnection, projection: Projection, partitio
         sqlx::query(&format!("DROP SCHEMA IF EXISTS {next} CASCADE")).execute(&mut *transaction).await?;
         sqlx::query(&format!("CREATE SCHEMA {next}")).execute(&mut *transaction).await?;
         copy_layout(&mut transaction, &serving, &next).await?;
-        // Who may read what, as of the old ones: these are not copied with a table.
+        // The rights to read, as of the old ones: these are not copied with a table.
         sqlx::query("SELECT protect_read_model($1)").bind(&next).execute(&mut *transaction).await?;
         for table in ["checkpoints", "parked"] {
             sqlx::query(&format!("DELETE FROM {table} WHERE projection = $1 AND version = $2 AND shadow"))
@@ -381,8 +381,8 @@ impl<S: Source> Work<S> {
         }
         // Once more: it may have come to that since.
         self.allow(&mut transaction, projection).await?;
-        // Whoever has leased the new checkpoints by the time that the names are others waits for this lock, and hears of
-        // the new names before it is given. Readers do not wait.
+        // A replica that has leased the new checkpoints by the time that the names are others waits for this lock, and
+        // hears of the new names before it is given. Readers do not wait.
         for table in tables(&mut transaction, &serving).await? {
             let statement = format!("LOCK TABLE {serving}.{} IN SHARE ROW EXCLUSIVE MODE", table.name);
             sqlx::query(&statement).execute(&mut *transaction).await?;
@@ -465,7 +465,7 @@ impl<S: Source> Work<S> {
     }
 }
 
-/// Removes the old tables. Who still reads them is waited for a moment; else the next rebuild removes them.
+/// Removes the old tables. Readers are waited for a moment; else the next rebuild removes them.
 async fn drop_old(connection: &mut PgConnection, projection: Projection) {
     let (_, _, old) = schemas(projection);
     let dropped = async {

@@ -24,8 +24,8 @@ use crate::read_model::{self, Document, Named, ReadModel, list, read_model};
 
 /// The first half of the advisory lock of an endpoint that wants events in order; the second is the hash of its id.
 ///
-/// Whoever writes or finishes one of its deliveries holds it, so that one of the two sees the other: the one behind
-/// becomes due when the one before it is done.
+/// A transaction that writes or finishes one of its deliveries holds it, so that one of the two sees the other: the one
+/// behind becomes due when the one before it is done.
 const ENDPOINT_LOCKS: i32 = 0x7eb0;
 
 /// Takes the locks of endpoints that want events in order, for the transaction.

@@ -19,7 +19,7 @@ const SHOWN_CHARS_MAX: usize = 120;
 /// What a token has to say.
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
-    /// Who vouches.
+    /// The issuer.
     pub issuer: String,
     /// Whom it is made for: one of these.
     pub audiences: Vec<String>,
@@ -64,7 +64,7 @@ pub(super) enum Unread {
     Refused(Refused),
 }
 
-/// Who vouches for a token by its own word, which only says whose keys to try.
+/// The issuer that a token names by its own word, which only says whose keys to try.
 pub(super) fn unproven_issuer(token: &str) -> Result<String, Refused> {
     #[derive(Deserialize)]
     struct Issued {

@@ -1,4 +1,4 @@
-//! Who is calling.
+//! Callers.
 //!
 //! A bearer token is verified by the [`Verifier`] of the issuer that it names, and by no other; the user behind it is
 //! (issuer, subject), registered at the first call. An organization's own API token is known by its secret. Tokens do not
@@ -32,7 +32,7 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Who vouches.
+    /// The issuer.
     pub issuer: String,
     /// The user's id there.
     pub subject: String,
@@ -117,14 +117,14 @@ pub enum Denied {
     Fault(#[from] Fault),
 }
 
-/// Who operates the service, by configuration.
+/// An operator of the service, by configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operator {
     /// By verified address, in the form in which addresses compare.
     Email(String),
     /// By identity.
     Subject {
-        /// Who vouches.
+        /// The issuer.
         issuer: String,
         /// The user's id there.
         subject: String,
@@ -199,7 +199,7 @@ impl Access {
         Ok(Principal::User(person))
     }
 
-    /// The API token of this secret. What cannot be one is refused without asking the database.
+    /// The API token of this secret. A text that cannot be one is refused without asking the database.
     async fn api_token(&self, secret: &str, hash: [u8; 32], epoch: i64) -> Result<ApiTokenId, Denied> {
         if let Some((id, _)) = self.tokens.get(&hash).filter(|(_, known)| *known == epoch) {
             return Ok(id);
@@ -234,7 +234,7 @@ impl Access {
         Ok(Person { user, email: identity.email.clone(), operator, organization: identity.organization.clone() })
     }
 
-    /// Whether the principal has yet to be approved, as the log has it now; a fault where he is shut out.
+    /// Whether the principal has yet to be approved, as the log has it now; a fault where it is shut out.
     pub async fn is_pending(&self, principal: &Principal) -> Result<bool, Fault> {
         match self.commands.admit_now(principal).await {
             Ok(()) => Ok(false),

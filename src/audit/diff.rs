@@ -25,7 +25,7 @@ fn name(state: impl Serialize) -> String {
     }
 }
 
-/// What is personal is not printed, but that it is another one is.
+/// Personal values are not printed, but their changes are.
 fn sealed(personal: &Personal) -> String {
     let hash = Sha256::digest(serde_json::to_string(personal).unwrap_or_default());
     let short: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

@@ -1,8 +1,8 @@
 //! Exports an organization's audit trail, block by block: as a bundle that anybody can verify, for spreadsheets, or as
 //! OCSF for systems that watch.
 //!
-//! What is exported is what is sealed. The same request gives the same lines again (but for what was erased
-//! meanwhile), so whoever was cut off asks for what follows the last event that he has.
+//! Only sealed events are exported. The same request gives the same lines again (but for what was erased
+//! meanwhile), so a client that was cut off asks for what follows its last event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -111,7 +111,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, KeyError> {
         }
     }
     names.sort_unstable();
-    // Whoever took the first key away has others that follow it.
+    // The first key may have been taken away while others follow it.
     let first = directory.join(KEY_FILE);
     let first = Some(first).filter(|first| names.is_empty() || first.exists());
     Ok(first.into_iter().chain(names.into_iter().map(|name| directory.join(name))).collect())

@@ -63,7 +63,7 @@ leaf! {
     event_id,
     /// The command that recorded it.
     command_id,
-    /// Who acted: `user:…`, `operator:…`, `token:…` or `system`.
+    /// The actor: `user:…`, `operator:…`, `token:…` or `system`.
     actor,
     /// For whom.
     on_behalf_of,

@@ -129,7 +129,7 @@ pub fn consistency_ranges(old: u64, new: u64) -> Option<Vec<Range>> {
             first = middle;
         }
     }
-    // Whoever verifies has the old root; another subtree that ends there he has to be told.
+    // A verifier has the old root; another subtree that ends there has to be given.
     if first > 0 {
         ranges.push((first, end));
     }

@@ -101,7 +101,7 @@ fn bytes(value: &Value) -> Vec<u8> {
     STANDARD.decode(value.as_str().unwrap_or_default()).unwrap()
 }
 
-/// What has another length than a hash is the same as itself, and nothing else.
+/// Bytes of another length than a hash are the same as themselves, and nothing else.
 fn hash(value: &Value) -> Hash {
     bytes(value).try_into().unwrap_or_else(|other: Vec<u8>| leaf_hash(&other))
 }

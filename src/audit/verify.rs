@@ -99,7 +99,7 @@ pub fn verify(bundle: impl BufRead, keys: &[VerifierKey], older: Option<&Checkpo
             break;
         }
         match line {
-            // What cannot be read may have been anything; without the beginning nothing makes sense.
+            // An unreadable line may have been anything; without the beginning nothing makes sense.
             Err(reason) => {
                 verification.report.found(format!("line {number} is altered: {reason}"));
                 if number <= 2 {

@@ -35,11 +35,12 @@ pub(super) struct Wanted {
     pub since: Option<Position>,
 }
 
-/// Writes an export. What was cut off goes on where it stopped, and the file has its name only when it is whole.
+/// Writes an export. An export that was cut off goes on where it stopped, and the file has its name only when it is
+/// whole.
 pub(super) async fn export(config: &Config, wanted: Wanted) -> Result<ExitCode, Failure> {
     let core = Core::open(config, Purpose::Command).await?;
     let written = async {
-        // Without a running service nobody else does. Who has no key of it leaves it to whoever has.
+        // Without a running service nobody else does. A process without its key leaves it to one that has it.
         if let Ok(sealer) = core.sealer(config).await {
             sealer.seal_all().await.map_err(service::Error::from)?;
         }

@@ -185,7 +185,7 @@ async fn rebuild_with(core: &Core, projections: Vec<Projection>) -> Result<Strin
         if !left.iter().any(|projection| projections.contains(projection)) {
             break;
         }
-        // Whoever was at it may have been killed.
+        // The process that was at it may have been killed.
         rebuilt = core.rebuilder().run(projections.clone(), stage.clone()).await;
     }
     lines.iter().for_each(tokio::task::JoinHandle::abort);

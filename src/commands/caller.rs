@@ -1,4 +1,4 @@
-//! Who calls, and by which request.
+//! The caller, and the request that they make.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Fault;
 use crate::requests::rate_limits::Meter;
 
-/// Who has shown who he is.
+/// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
     /// A user.
@@ -18,7 +18,7 @@ pub enum Principal {
     Token(ApiTokenId),
 }
 
-/// A user who has shown who he is.
+/// An authenticated user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// The user.
@@ -91,10 +91,10 @@ impl Principal {
     }
 }
 
-/// Who calls, and by which request.
+/// The caller, and the request that they make.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who.
+    /// The principal.
     pub principal: Principal,
     /// From which address.
     pub ip: Option<String>,
@@ -114,7 +114,7 @@ impl Caller {
         self.meter.as_deref().filter(|_| !self.principal.is_operator())
     }
 
-    /// The caller as an actor, in what he does as an operator or for himself.
+    /// The caller as an actor, in what they do as an operator or in their own name.
     pub fn actor(&self, as_operator: bool) -> Actor {
         self.principal.actor(as_operator)
     }

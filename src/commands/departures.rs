@@ -151,7 +151,7 @@ pub(super) async fn open_invitation_to(
     Ok(holder.and_then(|holder| holder.parse().ok()))
 }
 
-/// How many open invitations `user` made, himself or by tokens that he answers for, as the read model has it.
+/// How many open invitations `user` made, directly or by tokens that they answer for, as the read model has it.
 pub async fn count_open_invitations(
     log: &Log,
     organization: &OrganizationId,

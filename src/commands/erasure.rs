@@ -1,11 +1,11 @@
 //! Erasing people, legal holds, and what follows a purge.
 //!
 //! One append records an erasure and destroys the person's key: from then on nothing of the person opens. What is left
-//! to do lies in other partitions (ending memberships, erasing what was sent to his addresses), so it is a process: the
-//! same commit leaves a tombstone, and whoever sweeps looks at it until everything is done. A crash only delays that.
+//! to do lies in other partitions (ending memberships, erasing what was sent to their addresses), so it is a process:
+//! the same commit leaves a tombstone, and every sweep looks at it until everything is done. A crash only delays that.
 //!
-//! Who joins at the same moment, on another replica, was let in by a look that came before the erasure; so a tombstone
-//! is finished only when a look a minute later finds nothing to do any more.
+//! A user who joins at the same moment, on another replica, was let in by a look that came before the erasure; so a
+//! tombstone is finished only when a look a minute later finds nothing to do any more.
 //!
 //! Where a person is, read models say, and a key that is destroyed does not come back. So nobody is erased, and no
 //! tombstone is finished, while they may leave something out.
@@ -93,7 +93,7 @@ async fn erase_user(work: &mut Work<'_>, id: &UserId, reason: &str) -> Result<()
     let operator = work.caller.principal.person()?.user.clone();
     if before.state.state != UserState::Erased {
         if *id == operator {
-            // His reason would go with his key, and nobody could say why.
+            // The reason would go with the key, and nobody could say why.
             return Err(Refusal::InvalidState("nobody erases their own user: ask another operator".into()).into());
         }
         let known = known_of(work.log().history(&id.clone().into()).await?, before.version);
@@ -178,7 +178,7 @@ fn claims_of(keys: &crate::log::KeyRing, addresses: &[String]) -> Vec<Digest> {
     addresses.iter().map(|address| email_claim(keys, address)).collect()
 }
 
-/// The reason without what it says of the person: it is the only text about him that stays.
+/// The reason without what it says of the person: it is the only text about them that stays.
 fn without(reason: &str, known: &Known) -> String {
     let mut reason = reason.to_owned();
     for text in known.addresses.iter().chain(&known.others).filter(|text| text.chars().count() > 2) {
@@ -205,7 +205,7 @@ async fn all_is_shown(log: &Log) -> Result<bool, LogError> {
     Ok(true)
 }
 
-/// Refuses while a legal hold stands where the person is, was or was invited, and while he is the last owner of an
+/// Refuses while a legal hold stands where the person is, was or was invited, and while they are the last owner of an
 /// organization that lives. The command relies on those organizations: a hold at the same time is a conflict.
 async fn must_not_be_needed(work: &mut Work<'_>, user: Option<&UserId>, claims: &[Digest]) -> Result<(), Stop> {
     if !all_is_shown(work.log()).await? {
@@ -356,12 +356,12 @@ impl UseCase for ClearContact {
         work.organization = Some(self.organization.clone());
         let before = work.load::<Organization>(&self.organization).await?;
         let keys = work.log().keys();
-        let his = before.state.contact_email.as_ref().is_some_and(|contact| {
+        let is_theirs = before.state.contact_email.as_ref().is_some_and(|contact| {
             let claim = contact.value().map(|address| email_claim(keys, address));
             let known = claim.is_some_and(|claim| self.email_claims.iter().any(|own| own.matches(&claim)));
             known || contact.of() == self.user.as_ref()
         });
-        if his && before.state.is_present() {
+        if is_theirs && before.state.is_present() {
             let events = before.state.decide(OrganizationCommand::ClearContact)?;
             work.record(&self.organization, &before, events);
         }
@@ -391,7 +391,7 @@ impl UseCase for EraseUserAgain {
 }
 
 /// Erases what an invitation says of its invitee, unless its organization is held: what is held stays, also where the
-/// hold came after the erasure. Who was erased before a database was restored is erased in spite of a hold.
+/// hold came after the erasure. A person erased before a database was restored is erased in spite of a hold.
 #[derive(Debug, Serialize)]
 struct EraseInvitee {
     invitation: InvitationId,
@@ -528,7 +528,7 @@ impl Commands {
     }
 
     /// Destroys the keys of the API tokens that the user answers for: under them lie the network addresses and programs
-    /// of their calls, which are most likely his. A token that goes on leaves none from now on.
+    /// of their calls, which are most likely theirs. A token that goes on leaves none from now on.
     async fn forget_tokens(&self, user: &UserId) -> Result<(), LogError> {
         let tokens = sqlx::query_scalar!(
             "SELECT id FROM api_tokens WHERE responsible = $1",

@@ -25,7 +25,7 @@ const HOMES_MAX: usize = 32;
 pub enum Home {
     /// Nothing.
     Nothing,
-    /// An organization of his own.
+    /// An organization of the caller's own.
     Own,
     /// To be a member of this one.
     Default {
@@ -36,10 +36,10 @@ pub enum Home {
     },
 }
 
-/// Gives the caller an organization, if he has none.
+/// Gives an organization to a caller who has none.
 #[derive(Debug, Serialize)]
 pub struct EnsureHomeOrganization {
-    /// How an organization of his own is called; without it, "Home".
+    /// How the caller's own organization is called; without it, "Home".
     pub name: Option<String>,
 }
 
@@ -100,8 +100,8 @@ async fn holder(work: &Work<'_>, scope: Scope, key: &str) -> Result<Option<Found
     Ok(id.map(|id| Found { id, scope, key: key.to_owned() }))
 }
 
-/// The caller's oldest organization that he sees. Where it is, a read model says, which is waited for; whether it is,
-/// the log.
+/// The caller's oldest organization in sight. A read model, which is waited for, proposes it; the log says whether it
+/// is so.
 async fn present(work: &mut Work<'_>) -> Result<Option<(OrganizationId, crate::log::Loaded<Organization>)>, Stop> {
     let user = work.person()?.user.clone();
     wait_for_read_models(work.log(), &[]).await?;
@@ -124,7 +124,7 @@ async fn present(work: &mut Work<'_>) -> Result<Option<(OrganizationId, crate::l
     Ok(None)
 }
 
-/// An organization of the caller's own: the first one that he never had.
+/// An organization of the caller's own: the first one that they never had.
 async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
     let user = work.person()?.user.clone();
     for number in 0..HOMES_MAX {
@@ -139,7 +139,7 @@ async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
             }
             continue;
         }
-        // Not his own name: an organization's is not personal, and would outlive his erasure.
+        // Not the person's name: an organization's is not personal, and would outlive their erasure.
         let name = name.unwrap_or_else(|| "Home".to_owned());
         let founding = Founding {
             slug: slug_of(&name, &id),
@@ -169,7 +169,7 @@ fn slug_of(name: &str, id: &OrganizationId) -> String {
     format!("{}-{}", if slug.is_empty() { "home" } else { slug.trim_end_matches('-') }, &id[id.len() - 8..])
 }
 
-/// Lets the caller join, unless he was there before: whoever was removed is not let in again in passing.
+/// Lets the caller join, unless they were there before: a removed member is not let in again in passing.
 async fn join(work: &mut Work<'_>, found: Found, role: &str) -> Result<(), Stop> {
     let id = found.id.clone();
     let user = work.person()?.user.clone();

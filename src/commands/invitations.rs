@@ -235,7 +235,7 @@ impl UseCase for AcceptInvitation {
         finish(work, id, &invitation, accepted);
         let after = work.record(&membership_id, &membership, joined);
         if let Some(place) = place {
-            // Whoever becomes an owner by an invitation has no ownership to accept any more.
+            // A user who becomes an owner by an invitation has no ownership to accept any more.
             ownership::end_void_offer(work, &organization, &place, Some(&recipient.user), &after.state)?;
         }
         work.entities.push(Entity::new(membership_id, after));

@@ -153,7 +153,7 @@ impl UseCase for ChangeMember {
                 let ended = Ended { by_member: None, to_member: "the invited person was suspended as a member" };
                 departures::revoke_invitations(work, &standing, user, ended).await
             }
-            // What is taken by a demotion does not come back by an older promise.
+            // A role taken by a demotion does not come back by an older promise.
             Change::Roles(_) if membership.state.roles.iter().any(|held| !after.roles.contains(held)) => {
                 let ended = Ended { by_member: None, to_member: "the invited person's roles as a member were lowered" };
                 departures::revoke_invitations(work, &standing, user, ended).await

@@ -230,7 +230,7 @@ pub struct Commands {
     rules: Rules,
     trail: Trail,
     uses: TokenUses,
-    /// Who was erased, beside the database.
+    /// The list of erased persons, beside the database.
     erased: Mutex<ErasedList>,
     /// Where commands that lost a race over the same stream wait for each other, instead of losing again and again.
     turns: Vec<tokio::sync::Mutex<()>>,
@@ -426,7 +426,7 @@ impl<'a> Execution<'a> {
                 }
                 Outcome::Floor { .. } => return self.refuse(Stop::Refusal(Rejection::LastOwner)).await,
                 Outcome::Occupied { used, .. } => {
-                    // Who is concerned was looked up in a read model, which was behind.
+                    // The objects concerned were looked up in a read model, which was behind.
                     if lost_at.get_or_insert_with(Instant::now).elapsed() > RETRY_FOR {
                         let message = format!("it is still in use {used} times: try again");
                         return self.refuse(Stop::Refusal(Rejection::Rule(Refusal::InvalidState(message)))).await;
@@ -561,8 +561,8 @@ impl<'a> Execution<'a> {
         });
     }
 
-    /// Who holds a key, if the caller may know: within an organization he sees it anyway, and another organization
-    /// only if it is one that he sees.
+    /// The holder of a key, if the caller may know: within an organization it is seen anyway, and another organization
+    /// only if the caller sees that one.
     async fn shown_holder(&self, scope: Scope, holder: String) -> Result<Option<String>, Fault> {
         if !scope.is_global() {
             return Ok(Some(holder));
@@ -605,8 +605,8 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Answers as the first time, without secrets. Who does not see the organization any more is told that it was done,
-    /// and of what he was answered with only what is his own: names and addresses are looked up as they are now.
+    /// Answers as the first time, without secrets. A caller who does not see the organization any more is told that it
+    /// was done, and of the answer only what is the caller's own: names and addresses are looked up as they are now.
     async fn replay(&self, input: &str, outcome: StoredOutcome) -> Result<Receipt, Fault> {
         if input != self.input {
             return Err(Fault::IdempotencyKeyReused);

@@ -457,7 +457,7 @@ pub(super) fn finish(work: &mut Work<'_>, standing: Standing, command: Organizat
     Ok(())
 }
 
-/// Where the caller gives his own address as the organization's contact, it stays his: it goes when he is erased.
+/// A caller's own address as the organization's contact stays the caller's: it goes when they are erased.
 fn own_contact(work: &Work<'_>, mut events: Vec<OrganizationEvent>) -> Vec<OrganizationEvent> {
     let principal = &work.caller.principal;
     let own = principal.email().map(text::email_key);

@@ -112,7 +112,7 @@ impl AcceptOwnership {
         before: &Loaded<Membership>,
         roles: Vec<String>,
     ) -> Result<Loaded<Membership>, Stop> {
-        // What is granted here was the giver's to give; that he still is an owner was looked at.
+        // The ownership was the giver's to give; that the giver still is an owner was looked at.
         let by = Grantor::unbounded().knowing(standing.own_roles());
         let command = MembershipCommand::ChangeRoles { roles, by, reason: self.reason.clone() };
         let events = before.state.decide(command)?;

@@ -44,7 +44,7 @@ impl UseCase for DefineRole {
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let standing = Standing::of(work, &self.organization).await?;
         let roles = &standing.organization.state.roles;
-        // Whoever holds the role may do more by it, or only less; a new one is there to be granted.
+        // Its holders may do more by it, or only less; a new one is there to be granted.
         let less = roles.0.contains_key(&self.name)
             && Permissions::of_names(&self.permissions).is_subset(roles.permissions_of(&[&self.name]));
         let capability = if less { Capability::RemoveMembers } else { Capability::AddMembers };
@@ -163,8 +163,8 @@ pub(super) async fn wait_for_read_models(log: &Log, partitions: &[i16]) -> Resul
     Ok(())
 }
 
-/// Who holds a role, or is promised it: proposed by the read models, which may be a moment behind, and looked up in the
-/// log. Whom they leave out is counted by the append, or found when the invitation is accepted.
+/// The holders of a role and those who are promised it: proposed by the read models, which may be a moment behind, and
+/// looked up in the log. Whom they leave out is counted by the append, or found when the invitation is accepted.
 struct Holders {
     members: Vec<MembershipId>,
     invitations: Vec<InvitationId>,

@@ -1,9 +1,9 @@
 //! One organization a user, where the deployment says so (`organizations.one_per_user`).
 //!
-//! A membership that begins while the rule is in force binds its user: it holds a claim on him that is unique over all
-//! organizations, so of ten that begin at once, anywhere, one does. A membership from before the rule binds nobody; the
-//! read model shows it, which such an old one has long reached. A deleted organization counts until it is purged, so
-//! restoring one breaks no rule; what bound a user to a purged one ends when he joins another.
+//! A membership that begins while the rule is in force binds its user: it holds a claim on that user that is unique
+//! over all organizations, so of ten that begin at once, anywhere, one does. A membership from before the rule binds
+//! nobody; the read model shows it, which such an old one has long reached. A deleted organization counts until it is
+//! purged, so restoring one breaks no rule; what bound a user to a purged one ends when they join another.
 
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipEvent, MembershipState};

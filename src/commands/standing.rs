@@ -1,4 +1,4 @@
-//! How a caller stands towards an organization: whether he sees it, and what he may do there. One order of checks
+//! How a caller stands towards an organization: whether they see it, and what they may do there. One order of checks
 //! for every operation: visible → lifecycle and verification → permission.
 
 use aggregates::ids::{Id, MembershipId, OrganizationId};
@@ -11,7 +11,7 @@ use super::work::{Stop, Work};
 use super::{Fault, Principal, Rejection};
 use crate::log::{Current, Loaded};
 
-/// A caller and an organization that he may see.
+/// A caller and an organization that the caller may see.
 pub struct Standing {
     /// The organization.
     pub organization: Loaded<Organization>,
@@ -33,7 +33,7 @@ pub fn nowhere(id: &str) -> OrganizationId {
 pub struct Rights {
     /// Whether as an operator.
     pub operator: bool,
-    /// What he may grant.
+    /// What the caller may grant.
     pub grantor: Grantor,
 }
 
@@ -48,17 +48,17 @@ fn is_visible(organization: &Organization, permissions: Permissions, owner: bool
         && (!organization.status.hidden_from_members() || owner)
 }
 
-/// What a caller is in an organization: all that he may do there follows from it.
+/// What a caller is in an organization: all that they may do there follows from it.
 #[derive(Debug, Clone)]
 pub enum Insider {
-    /// A user, by his membership; a stranger's has not begun.
+    /// A user, by the membership; a stranger's has not begun.
     Member(Loaded<Membership>),
     /// One of its API tokens; another organization's counts as one that does not exist. It never owns.
     Token(Loaded<ApiToken>),
 }
 
 impl Insider {
-    /// The stream by which `principal` is in `organization`, if he is.
+    /// The stream by which `principal` is in `organization`, if so.
     pub fn stream(principal: &Principal, organization: &OrganizationId) -> StreamId {
         match principal {
             Principal::User(person) => MembershipId::of(organization, &person.user).into(),
@@ -88,7 +88,7 @@ impl Insider {
         Self::Token(Loaded { state: Default::default(), version: 0, organization: None })
     }
 
-    /// What he may do.
+    /// What the caller may do.
     pub fn permissions(&self, own_roles: &OwnRoles) -> Permissions {
         match self {
             Self::Member(membership) => membership.state.permissions(own_roles),
@@ -96,7 +96,7 @@ impl Insider {
         }
     }
 
-    /// Whether he owns the organization.
+    /// Whether the caller owns the organization.
     pub fn is_owner(&self) -> bool {
         match self {
             Self::Member(membership) => membership.state.is_active_owner(),
@@ -104,12 +104,12 @@ impl Insider {
         }
     }
 
-    /// Whether he sees the organization.
+    /// Whether the caller sees the organization.
     pub fn sees(&self, organization: &Organization) -> bool {
         is_visible(organization, self.permissions(&organization.roles), self.is_owner())
     }
 
-    /// What he may grant.
+    /// What the caller may grant.
     fn grantor(&self, own_roles: &OwnRoles) -> Grantor {
         match self {
             Self::Member(membership) => Grantor::with_roles(&membership.state.roles, own_roles),
@@ -128,7 +128,7 @@ impl Insider {
 }
 
 impl Standing {
-    /// The caller's standing in `id`; NOT_FOUND where he may not see it, exactly as if it did not exist.
+    /// The caller's standing in `id`; NOT_FOUND where they may not see it, exactly as if it did not exist.
     pub async fn of(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         let standing = Self::load(work, id).await?;
         if !standing.is_visible() {

@@ -109,7 +109,8 @@ impl Commands {
     }
 
     /// Revokes the tokens of organizations that want it whose responsible member is out: those that were created while
-    /// he was removed, and all of them where the policy came later. Which they may be, read models say; whether, the log.
+    /// the member was removed, and all of them where the policy came later. Which they may be, read models say;
+    /// whether, the log.
     async fn revoke_tokens_left_behind(&self) -> Result<(), Fault> {
         let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
         loop {
@@ -170,7 +171,7 @@ impl Commands {
     /// Lets go for good of what was deleted and whose time has come. What that may be, read models say; whether, the log.
     async fn purge_due(&self) -> Result<(), Fault> {
         let now = Utc::now();
-        // What is held stays due, so whole pages may have to be passed by.
+        // An organization under hold stays due, so whole pages may have to be passed by.
         let mut after = (DateTime::<Utc>::UNIX_EPOCH, String::new());
         loop {
             let due =
@@ -204,7 +205,7 @@ impl Commands {
         self.append_as_system(&place, stream, known.version, events, relied).await
     }
 
-    /// Appends what the service itself decided. Who comes too late leaves it: the other one has done it.
+    /// Appends what the service itself decided. A replica that comes too late leaves it: another one has done it.
     pub(super) async fn append_as_system<E: Into<Event>>(
         &self,
         organization: &OrganizationId,

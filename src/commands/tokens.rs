@@ -95,7 +95,7 @@ impl UseCase for RevokeApiToken {
     }
 }
 
-/// The user who answers for a token. What is true of him is true of it: a token would else be a way back in.
+/// The user who answers for a token. Limits of the user hold for the token: it would else be a way back in.
 pub(super) fn person_behind(token: &ApiToken) -> Option<&UserId> {
     match &token.responsible {
         Actor::User(user) | Actor::Operator(user) => Some(user),

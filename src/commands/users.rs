@@ -57,7 +57,7 @@ impl UseCase for ReviewUser {
         let reason = Some(self.reason.clone());
         let command = match self.act {
             Act::Approve => UserCommand::Approve { reason },
-            // Nobody could undo it for him who has done it to himself.
+            // Nobody could undo it for an operator who has done it to themselves.
             Act::Revoke if work.caller.principal.user() == Some(&self.user) => {
                 return Err(Refusal::InvalidState("nobody revokes their own user: ask another operator".into()).into());
             }
@@ -71,11 +71,11 @@ impl UseCase for ReviewUser {
     }
 }
 
-/// Lets in who is let in. Who is not in the log (any more: it was restored to an earlier point) has to show anew who he
-/// is.
+/// Lets a user in who may be. A user who is not in the log (any more: it was restored to an earlier point) has to
+/// authenticate anew.
 pub(super) fn admit(user: &Loaded<User>) -> Result<(), Fault> {
     match user.state.state {
-        // Who was erased is nobody any more; whoever comes with the same token is somebody new.
+        // An erased user is nobody any more; a caller with the same token is somebody new.
         _ if user.version == 0 => Err(Fault::UnknownUser),
         UserState::Erased => Err(Fault::UnknownUser),
         UserState::Active => Ok(()),
@@ -101,7 +101,7 @@ impl Commands {
 
     /// The user of (issuer, subject), registered now if that has not happened, and following what its token says.
     /// Ten first calls at once register one user.
-    /// Who has to be approved waits for an operator from then on; who is named by one need not.
+    /// A user who has to be approved waits for an operator from then on; a user whom an operator names need not.
     pub async fn ensure_user(
         &self,
         issuer: &str,

@@ -136,7 +136,7 @@ impl UseCase for ActOnWebhookEndpoint {
         let (standing, before) = find(work, &self.endpoint).await?;
         let reason = self.reason.as_deref();
         let capability = match &self.act {
-            // What has leaked must be stopped in whatever state the organization is.
+            // A leak must be stopped in whatever state the organization is.
             Act::Disable | Act::Delete => Capability::RemoveMembers,
             Act::Change(_) | Act::RotateSecret | Act::Enable | Act::Test | Act::Replay { .. } => {
                 Capability::ChangeResources
@@ -217,7 +217,7 @@ impl UseCase for RedeliverWebhook {
     }
 }
 
-/// An endpoint that the caller may see, and how he stands in its organization.
+/// An endpoint that the caller may see, and how they stand in its organization.
 async fn find(work: &mut Work<'_>, id: &WebhookEndpointId) -> Result<(Standing, Loaded<WebhookEndpoint>), Stop> {
     let endpoint = work.load::<WebhookEndpoint>(id).await?;
     let owner = endpoint.organization.as_ref().filter(|_| endpoint.state.is_present());
@@ -228,7 +228,7 @@ async fn find(work: &mut Work<'_>, id: &WebhookEndpointId) -> Result<(Standing, 
     Ok((standing, endpoint))
 }
 
-/// What an endpoint is sent can be read by whoever has it, so nobody has it sent who may not read it himself.
+/// The owner of an endpoint can read everything it is sent, so only a caller who may read that may have it sent.
 fn require_reading(standing: &Standing, work: &mut Work<'_>, reason: Option<&str>) -> Result<(), Stop> {
     standing.require(work, None, Permission::AuditRead, reason).map(|_| ())
 }

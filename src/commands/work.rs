@@ -86,7 +86,7 @@ impl Entity {
 
 /// A use case at work.
 pub struct Work<'a> {
-    /// Who calls.
+    /// The caller.
     pub caller: &'a Caller,
     /// Now.
     pub now: DateTime<Utc>,
@@ -100,7 +100,7 @@ pub struct Work<'a> {
     pub(super) seen: Option<OrganizationId>,
     /// The organization of the token that calls: what it may not do stands in its access trail.
     pub(super) home: Option<OrganizationId>,
-    /// Who answers for the token that calls.
+    /// The user who answers for the token that calls.
     person_behind: Option<UserId>,
     /// An organization that is there, and not the caller's to see.
     pub(super) hidden: Option<OrganizationId>,
@@ -186,8 +186,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Refuses a token that would let its own person in, or change what he is there: he would have a way around those
-    /// who keep him out. Through a user who calls, nothing is refused.
+    /// Refuses a token that would let its own person in, or change what they are there: they would have a way around
+    /// those who keep them out. Through a user who calls, nothing is refused.
     pub(super) fn must_not_be_behind(&self, user: Option<&UserId>) -> Result<(), Stop> {
         if self.person_behind.is_some() && self.person_behind.as_ref() == user {
             let message = "an API token does not change the membership of the user who answers for it: ask a member";
@@ -296,7 +296,7 @@ impl<'a> Work<'a> {
         self.operator
     }
 
-    /// Whoever changes the caller's own stream at the same moment comes before or after this command: it relies on the
+    /// A change of the caller's own stream at the same moment comes before or after this command: it relies on the
     /// caller's being let in at the very moment at which it is recorded.
     pub(super) fn hold_caller(&mut self) {
         self.hold_caller = true;

@@ -244,7 +244,7 @@ impl Part<'_> {
                 format!("{}, or a list of up to {CLAIM_LEVELS_MAX} of them, from outside to inside", claim_right());
             self.wrong("organization_claim", &right)
         })?;
-        // Whoever is in an organization there would own it here.
+        // Every member of an organization there would own it here.
         let role = role.and_then(Value::as_str).filter(|name| !aggregates::roles::is_owner(&[name]));
         let role = role.filter(|name| aggregates::text::role_name("organization_role", name).is_ok());
         let right =

@@ -269,7 +269,7 @@ settings! {
         batch_commands_max: usize = 512, 1..=100_000;
     }
 
-    /// Live feeds (subscriptions), of this replica. Whoever is cut off goes on at the last position that he has.
+    /// Live feeds (subscriptions), of this replica. A client that is cut off goes on at its last position.
     feed: Feed {
         /// Most connections that are open for feeds at once. 0 turns live feeds off.
         connections_max: u32 = 5_000, 0..=1_000_000;
@@ -361,7 +361,7 @@ settings! {
         retention_days: u32 = 30, 1..=3_650;
     }
 
-    /// Who may call, and as what.
+    /// The callers that are let in, and as what.
     access: Access {
         /// Operators of the service: verified e-mail addresses, or "issuer|subject".
         operators: Vec<Operator> = Vec::new(), 0..=1_000;
@@ -374,7 +374,7 @@ settings! {
         audience: String = "tenancy".to_owned(), 1..=255;
         /// Validity of a token of the built-in issuer that is not told otherwise, in hours.
         token_ttl_hours_default: u32 = 24, 1..=8_760;
-        /// Whether an operator has to approve a new user before he may do anything.
+        /// Whether an operator has to approve a new user before they may do anything.
         approval_required: bool = false;
         /// How far the clock of an issuer may be off, in seconds.
         clock_leeway_seconds: u32 = 30, 0..=300;
@@ -405,7 +405,7 @@ settings! {
         name: String = "tenancy.local/audit".to_owned(), 1..=200;
         /// How long the trail of a purged organization is kept after the purge, in days; 0: for ever. Afterwards its events
         /// lose their content; that it was there, when it was purged, and its proofs stay. Only the owner of the database
-        /// can do that: the service, where it knows him (its own database, or owner_url), and `tenancy prune`.
+        /// can do that: the service, where it knows the owner (its own database, or owner_url), and `tenancy prune`.
         purged_kept_days: u32 = 0, 0..=36_500;
     }
 
@@ -424,9 +424,10 @@ settings! {
         invitation_hours_max: u32 = 720, 1..=8_760;
         /// Plan of new organizations.
         default_plan: PlanName = PlanName::default();
-        /// What `ensureHomeOrganization` gives to a user without organization: "nothing", an organization of his "own",
+        /// What `ensureHomeOrganization` gives to a user without organization: "nothing", their "own" organization,
         /// or membership in a "default" one. An organization that the user's token names comes before all of these.
-        /// One of his own is the deployment's gift: created_by_operators and created_per_user_max do not count for it.
+        /// One of their own is the deployment's gift: created_by_operators and created_per_user_max do not count for
+        /// it.
         home: Home = Home::Nothing;
         /// The externalId or slug of the default organization.
         home_organization: Option<String> = None, 1..=200;
@@ -437,8 +438,9 @@ settings! {
         /// How many organizations a user may create, those that are purged not counted; operators may any number.
         /// 0 is no limit.
         created_per_user_max: u32 = 0, 0..=500;
-        /// Whether a user is a member of one organization at most, however he would come to another; a suspended member
-        /// is one, and an organization counts until it is purged. Who is in several when this is switched on stays so.
+        /// Whether a user is a member of one organization at most, however they would come to another; a suspended
+        /// member is one, and an organization counts until it is purged. A user who is in several when this is switched
+        /// on stays so.
         one_per_user: bool = false;
     }
 

@@ -195,7 +195,7 @@ impl Setting for LogFormat {
 pub enum Home {
     /// Nothing.
     Nothing,
-    /// An organization of his own.
+    /// An organization of the user's own.
     Own,
     /// To be a member of one that is configured.
     Default,

@@ -29,7 +29,7 @@ const DELIVERY_CONNECTIONS: u32 = 4;
 /// The login of the service in the private database; its superuser only migrates.
 const EMBEDDED_LOGIN: &str = "tenancy_service";
 
-/// Whoever holds locks and does not answer is cut off, so that a lease ends with its holder.
+/// A connection that holds locks and does not answer is cut off, so that a lease ends with its holder.
 const LEASED: [(&str, &str); 4] = [
     ("idle_in_transaction_session_timeout", "10000"),
     ("tcp_keepalives_idle", "5"),
@@ -278,7 +278,7 @@ impl Database {
     }
 }
 
-/// Whoever owns the database, as far as that is known.
+/// The owner of the database, as far as that is known.
 pub struct Owner {
     options: PgConnectOptions,
     /// Or it is the service's own login, which may own it or not.

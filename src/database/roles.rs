@@ -110,7 +110,7 @@ fn made_elsewhere(error: &sqlx::Error) -> bool {
     is(error, &["23505", "42710", "XX000"])
 }
 
-/// Makes the login of the service in the private database, where whoever reaches the socket is who he says he is.
+/// Makes the login of the service in the private database, where everybody who reaches the socket is believed.
 pub(super) async fn make_login(owner: &PgConnectOptions, login: &str) -> Result<(), sqlx::Error> {
     let mut owner = owner.connect().await?;
     let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")

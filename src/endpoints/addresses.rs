@@ -1,8 +1,8 @@
 //! To which network addresses nothing is sent.
 //!
-//! Whoever creates an endpoint chooses where this service connects to, so it must not become his way into the network
-//! that the service stands in. What is refused are all blocks of IANA's registries of special-purpose addresses that
-//! are not globally reachable ([v4], [v6]), multicast, and what leads to IPv4 by another notation.
+//! The creator of an endpoint chooses where this service connects to. That must not become a way into the network that
+//! the service stands in. Refused are all blocks of IANA's registries of special-purpose addresses that are not
+//! globally reachable ([v4], [v6]), multicast, and what leads to IPv4 by another notation.
 //!
 //! [v4]: https://www.iana.org/assignments/iana-ipv4-special-registry
 //! [v6]: https://www.iana.org/assignments/iana-ipv6-special-registry

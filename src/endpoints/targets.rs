@@ -166,7 +166,7 @@ mod tests {
             let error = open().url(text).expect_err(text);
             assert!(error.contains("to which nothing is sent"), "{text}: {error}");
         }
-        // What no notation allows is no URL.
+        // A text that no notation allows is no URL.
         for text in [
             "http://127.0.0.1.1.1/",
             "http://[fe80::1%25eth0]/",

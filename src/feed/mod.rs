@@ -75,7 +75,7 @@ struct Watched {
 }
 
 impl State {
-    /// Forgets the rings of another epoch; whoever holds one finds out by himself.
+    /// Forgets the rings of another epoch; every holder of one finds out by itself.
     fn enter(&mut self, epoch: i64) {
         // Epochs rise, so whoever looked before the last one changes nothing.
         if self.epoch < epoch {
@@ -101,12 +101,12 @@ impl Feeds {
         &self.stopping
     }
 
-    /// A seat for a caller at the partition of an organization. When it is there, he was let in, and everything that is
-    /// written from then on will be told.
+    /// A seat for a caller at the partition of an organization. When it is there, the caller was let in, and everything
+    /// that is written from then on will be told.
     pub async fn seat(self: &Arc<Self>, organization: &OrganizationId, caller: &Principal) -> Result<Seat, Fault> {
         let log = self.commands.log();
         let of = log.partition_of(organization.as_ref());
-        // Who is behind a token is watched for it.
+        // The person behind a token is watched for it.
         let person = self.commands.person_behind(caller).await?;
         let home = person.as_ref().map_or(of, |user| log.partition_of(user.as_ref()));
         let epoch = log.epoch();
@@ -186,7 +186,7 @@ impl Feeds {
         if events.is_empty() {
             return Ok(false);
         }
-        // What was read may be of a restored database, where the same offsets are other events.
+        // Events that were read may be of a restored database, where the same offsets are other events.
         log.look_at_epoch().await?;
         if log.epoch() != epoch {
             return Ok(true);
@@ -229,7 +229,7 @@ impl Feeds {
     }
 }
 
-/// A place from which a feed follows its partition. Whoever leaves it is not waited for.
+/// A place from which a feed follows its partition. A holder that leaves it is not waited for.
 pub struct Seat {
     feeds: Arc<Feeds>,
     /// The epoch that it began in.

@@ -73,7 +73,7 @@ impl Ring {
         for event in page {
             if event.offset != held.head() + 1 {
                 tracing::error!(partition = event.partition, offset = event.offset, "the log has a gap");
-                // Whoever follows reads across it by himself, or not at all.
+                // Followers read across it by themselves, or not at all.
                 (held.events, held.floor, held.bytes) = (VecDeque::new(), event.offset - 1, 0);
             }
             held.bytes += weight(&event);
@@ -87,7 +87,7 @@ impl Ring {
     }
 
     /// Up to `limit` events of an organization after `cursor`, and whether any of its events here `decides` about the
-    /// feed: also one beyond the limit, so that nobody is sent what came before his removal long after it.
+    /// feed: also one beyond the limit, so that nobody is sent what came before their removal long after it.
     pub fn after(&self, cursor: i64, organization: &str, limit: usize, decides: impl Fn(&StoredEvent) -> bool) -> Next {
         let held = self.held();
         let head = held.head();

@@ -1,7 +1,7 @@
 //! The access trail, as members who may read the audit and operators see it.
 //!
 //! A member's read of it is on no record, so that looking adds nothing to look at; an operator's read of a tenant's is
-//! one like any other of his reads.
+//! one like any other read of theirs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl AccessRecord {
     async fn kind(&self) -> AccessKind {
         Kind::of(&self.0.kind).unwrap_or(Kind::Refused).into()
     }
-    /// Who.
+    /// The caller.
     async fn actor(&self, ctx: &Context<'_>) -> async_graphql::Result<Actor> {
         Actor::named(ctx, &self.0.actor.parse().unwrap_or_default()).await
     }

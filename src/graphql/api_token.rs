@@ -101,7 +101,7 @@ impl ApiToken {
     async fn permissions(&self) -> &[String] {
         &self.permissions
     }
-    /// Who created it.
+    /// The actor who created it.
     async fn created_by(&self, ctx: &Context<'_>) -> async_graphql::Result<Actor> {
         Actor::named(ctx, &self.created_by.parse().unwrap_or_default()).await
     }
@@ -198,7 +198,7 @@ pub struct CreateApiTokenInput {
     organization_id: ID,
     /// For what it is.
     name: String,
-    /// What it permits, never more than the caller may do himself; see `permissionCatalogue`. Without
+    /// What it permits, never more than the caller may do; see `permissionCatalogue`. Without
     /// `organization:read` it sees nothing.
     permissions: Vec<String>,
     /// Until when it can be used, at most ten years from now; null is for ever. A token creates none that outlives it.

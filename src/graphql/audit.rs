@@ -95,7 +95,7 @@ fn own_fields(registry: &mut Registry) -> Vec<Own> {
         ("auditSequence", "Its dense number within its organization, from 1.", long),
         ("position", "Its place in the log.", position),
         ("recordedAt", "When it was recorded.", time),
-        ("actor", "Who acted.", actor),
+        ("actor", "The actor.", actor),
         ("onBehalfOf", "For whom, where that is somebody else.", maybe_actor),
         ("ip", "The network address that the request came from; null where erased.", maybe_text.clone()),
         ("userAgent", "The program that sent the request; null where erased.", maybe_text.clone()),
@@ -331,7 +331,7 @@ impl InputType for AuditAction {
 pub struct AuditFilter {
     /// What happened.
     actions: Option<Vec<AuditAction>>,
-    /// Who acted.
+    /// The actor.
     actor_ids: Option<Vec<ID>>,
     /// What it happened to.
     subject_ids: Option<Vec<ID>>,

@@ -61,7 +61,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, L: Load<K>> Batcher<K, L> {
         batch.clone()
     }
 
-    /// Whoever comes from now on has a batch of his own.
+    /// Callers from now on have another batch.
     fn close(&self, batch: &Arc<Batch<K, L::Value>>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.as_ref().is_some_and(|open| Arc::ptr_eq(open, batch)) {

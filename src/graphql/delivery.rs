@@ -75,7 +75,7 @@ impl List for DeliveryList {
     type Node = WebhookDelivery;
     const PREFIX: &'static str = WebhookDeliveryId::PREFIX;
     const SELECT: &'static str = DELIVERY;
-    // What was sent is what the audit trail says.
+    // The audit trail says what was sent.
     const READ: &'static [Permission] = &[Permission::WebhookRead, Permission::AuditRead];
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {

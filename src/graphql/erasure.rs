@@ -34,7 +34,7 @@ payloads! {
     }
 }
 
-/// Who is to be erased.
+/// The person to be erased.
 #[derive(OneofObject)]
 pub enum EraseSubject {
     /// A user.
@@ -46,7 +46,7 @@ pub enum EraseSubject {
 /// An erasure.
 #[derive(InputObject)]
 pub struct EraseSubjectInput {
-    /// Who.
+    /// The person.
     subject: EraseSubject,
     /// Why. It stays when everything else goes, so it should not name the person.
     reason: String,
@@ -74,8 +74,8 @@ pub struct ErasureMutation;
 #[Object]
 impl ErasureMutation {
     /// Operators: make everything that can be read of a person unreadable for ever, everywhere. Refused while the person
-    /// is the last owner of an organization, or a legal hold stands where he is, was or was invited. What follows in
-    /// organizations (memberships end, invitations are revoked) may take some seconds longer.
+    /// is the last owner of an organization, or a legal hold stands where they are, were or were invited. What follows
+    /// in organizations (memberships end, invitations are revoked) may take some seconds longer.
     async fn erase_subject(&self, ctx: &Context<'_>, input: EraseSubjectInput) -> Answer<ErasePayload> {
         let run = async {
             let session = Session::of(ctx);

@@ -16,7 +16,7 @@ pub enum ErrorCode {
     LimitReached,
     /// The organization's status does not allow it.
     EntityStatus,
-    /// What is to be created is there already.
+    /// The object to be created is there already.
     AlreadyExists,
     /// The entity's own state does not allow it.
     InvalidState,
@@ -88,7 +88,7 @@ pub struct EntityStatusError {
     remedy: String,
 }
 
-/// What is to be created is there already.
+/// The object to be created is there already.
 #[derive(Debug, SimpleObject)]
 pub struct AlreadyExistsError {
     code: ErrorCode,
@@ -210,7 +210,7 @@ pub fn coded(code: &'static str, message: impl Into<String>) -> Error {
     Error::new(message.into()).extend_with(|_, extensions| extensions.set("code", code))
 }
 
-/// The caller has not shown who he is.
+/// The caller is not authenticated.
 pub fn unauthenticated() -> Error {
     coded("UNAUTHENTICATED", "sign in first: send `Authorization: Bearer <token>`")
 }

@@ -5,7 +5,7 @@
 //! and a client that reads slowly costs no more than one that reads fast.
 //!
 //! Whether the caller may go on is looked at again wherever the log says that it may have changed (an event of the
-//! organization or of his membership, a user who was shut out), before anything later is sent.
+//! organization or of the caller's membership, a user who was shut out), before anything later is sent.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,8 @@ use crate::log::{Position, Reader, StoredEvent};
 const PAGE_EVENTS: usize = 100;
 /// How many events of the log are looked at by one statement of a feed that is behind.
 const LOG_PAGE_EVENTS: i64 = 200;
-/// How long opened events wait for a slow client before they are read anew, and with them whether he may have them.
+/// How long opened events wait for a slow client before they are read anew, and with them whether the client may have
+/// them.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 /// How often the access trail is told of a feed that is being read.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
@@ -106,7 +107,7 @@ struct Feed<'a> {
     terms: Terms,
     seat: Seat,
     organization: OrganizationId,
-    /// What the caller is in the organization is decided here: by his membership, or by the API token itself and the
+    /// What the caller is in the organization is decided here: by the membership, or by the API token itself and the
     /// membership of who answers for it.
     own: Vec<StreamId>,
     /// Stored names of events; none is all.
@@ -323,8 +324,8 @@ impl<'a> Feed<'a> {
 
     /// Looks whether the caller may still read the audit trail, as the log has it now.
     async fn judge(&self) -> Result<(), Error> {
-        // First whether he, or who is behind the token, is let in at all: users stand in another partition, of which the
-        // log of the organization says nothing.
+        // First whether the caller, or the user behind the token, is let in at all: users stand in another partition,
+        // of which the log of the organization says nothing.
         self.session.is_let_in().await.map_err(|error| self.at_its_place(error))?;
         match self.session.see_unpruned(&self.organization).await {
             Ok(Some(seen)) if seen.may(Permission::AuditRead) => Ok(()),

@@ -251,7 +251,7 @@ impl Plans<'_> {
     }
 }
 
-/// Finds what is asked for. What an answer holds is counted before any of it is made: one that is refused costs no memory.
+/// Finds what is asked for. An answer is counted before any of it is made: a refused one costs no memory.
 struct Walk<'a> {
     model: &'a Model,
 }

@@ -136,11 +136,11 @@ impl Invitation {
     async fn state(&self) -> InvitationState {
         state_now(named(&self.state), self.expires_at)
     }
-    /// Who invited.
+    /// The actor who invited.
     async fn invited_by(&self, ctx: &Context<'_>) -> async_graphql::Result<Actor> {
         Actor::named(ctx, &self.invited_by.parse().unwrap_or_default()).await
     }
-    /// Who accepted.
+    /// The user who accepted.
     async fn accepted_by(&self) -> Option<User> {
         self.accepted_by.as_deref().map(user)
     }
@@ -161,7 +161,7 @@ impl Invitation {
 /// What a token shows before anybody signs in.
 #[derive(SimpleObject)]
 pub struct InvitationPreview {
-    /// Who invites.
+    /// The actor who invites.
     organization_name: String,
     /// The invited address; null where erased.
     email: Option<String>,

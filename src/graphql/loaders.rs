@@ -72,7 +72,7 @@ pub struct Seen {
     pub id: OrganizationId,
     /// The organization.
     pub organization: Loaded<Organization>,
-    /// Nothing for a caller who has not shown who he is.
+    /// Nothing for a caller who is not authenticated.
     insider: Option<Insider>,
     operator: bool,
 }
@@ -155,7 +155,7 @@ pub struct UserLoader {
 impl Load<String> for UserLoader {
     type Value = UserRow;
 
-    /// From the read model; who is not in it yet, because he has just called for the first time, from the log.
+    /// From the read model; a user who is not in it yet, after a first call just now, from the log.
     async fn load(&self, keys: &[String]) -> Result<HashMap<String, UserRow>, Error> {
         let mut query = scope::begin("u.*", keys);
         query.push(" CROSS JOIN LATERAL (SELECT id, email, name FROM users WHERE id = wanted.id LIMIT 1) u");

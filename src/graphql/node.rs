@@ -162,7 +162,7 @@ async fn webhook_delivery(session: &Session, id: &WebhookDeliveryId) -> Result<O
     let row = session.loaders().deliveries.load_one(id.to_string()).await?;
     let organization = row.as_ref().and_then(|row: &WebhookRow| row.organization());
     let seen = session.see_owner(organization.as_ref(), id.as_ref()).await?;
-    // What was sent is what the audit trail says.
+    // The audit trail says what was sent.
     let visible = seen.is_some_and(|seen| seen.may(Permission::WebhookRead) && seen.may(Permission::AuditRead));
     if !visible {
         session.note_reach(organization.as_ref(), Some(id.as_ref()));

@@ -102,7 +102,7 @@ impl From<OrganizationRow> for Profile {
             },
             verification_reason: row.verification_reason,
             purge_at: row.purge_at,
-            // What is purged has no row.
+            // A purged organization has no row.
             purged: false,
             plan: row.plan,
             version: row.version.unsigned_abs(),
@@ -266,7 +266,7 @@ impl Own {
     }
     /// What it may have and what it uses; always holds members, projects, tokens and webhooks.
     async fn limits(&self, ctx: &Context<'_>) -> async_graphql::Result<Vec<Limit>> {
-        // What is counted is of now, also where the rest is of an earlier outcome.
+        // Counts are of now, also where the rest is of an earlier outcome.
         if Session::of(ctx).see(&self.0.id).await?.is_none() {
             return Err(super::errors::not_found());
         }
@@ -473,7 +473,7 @@ pub struct OrganizationReviewInput {
 /// A user's first organization.
 #[derive(InputObject)]
 pub struct EnsureHomeOrganizationInput {
-    /// How an organization of his own is called; without it, "Home".
+    /// How the caller's own organization is called; without it, "Home".
     name: Option<String>,
     /// A repetition with the same key finds the first outcome.
     idempotency_key: Option<String>,
@@ -564,8 +564,9 @@ impl OrganizationMutation {
         run(ctx, input.idempotency_key, None, case).await
     }
 
-    /// Gives the caller an organization if he has none, as this deployment says: of his own, or as a member of one that
-    /// his token or the configuration names. However often it is called, there is one outcome; null where there is none.
+    /// Gives an organization to a caller who has none, as this deployment says: their own, or membership in one that
+    /// their token or the configuration names. However often it is called, there is one outcome; null where there is
+    /// none.
     async fn ensure_home_organization(
         &self,
         ctx: &Context<'_>,

@@ -25,7 +25,7 @@ impl OwnershipOffer {
     async fn membership_id(&self) -> ID {
         ID(self.0.membership_id.to_string())
     }
-    /// Who offers; an owner will be none any more when it is accepted.
+    /// The actor who offers; an owner will be none any more when it is accepted.
     async fn offered_by(&self, ctx: &Context<'_>) -> async_graphql::Result<Actor> {
         Actor::named(ctx, &self.0.offered_by).await
     }
@@ -42,8 +42,8 @@ pub struct RemovalImpact {
     last_owner: bool,
     /// How many open invitations of this member would be revoked; none where the policy keeps them.
     open_invitations: i32,
-    /// How many living API tokens this member answers for: created by him, or by a token of his. They are revoked only
-    /// where the policy says so.
+    /// How many living API tokens this member answers for: created by the member, or by a token of theirs. They are
+    /// revoked only where the policy says so.
     api_tokens: i32,
 }
 
@@ -83,8 +83,8 @@ pub struct OwnershipMutation;
 
 #[Object]
 impl OwnershipMutation {
-    /// Offers ownership to a member. Accepted, it goes over: who offered it is no owner any more, and keeps his other
-    /// roles (`admin`, if he has none). What an operator offers is given beside the owners that there are.
+    /// Offers ownership to a member. When it is accepted, the owner who offered it is none any more, and keeps the
+    /// other roles (`admin`, if there are none). What an operator offers is given beside the owners that there are.
     async fn offer_ownership(&self, ctx: &Context<'_>, input: MembershipCommandInput) -> Answer<MembershipPayload> {
         let case = id("membershipId", &input.membership_id)
             .map(|membership| cases::OfferOwnership { membership, reason: input.reason });

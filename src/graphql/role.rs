@@ -127,7 +127,7 @@ pub struct DefineRoleInput {
     name: String,
     /// For whom it is.
     description: String,
-    /// What it permits, never more than the caller may do himself; see `permissionCatalogue`.
+    /// What it permits, never more than the caller may do; see `permissionCatalogue`.
     permissions: Vec<String>,
     /// Why; operators have to say it.
     reason: Option<String>,

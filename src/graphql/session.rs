@@ -45,7 +45,7 @@ pub struct App {
 pub struct Session {
     app: Arc<App>,
     caller: Option<Caller>,
-    /// Whether the caller has yet to be approved: then he sees that, and nothing else.
+    /// Whether the caller has yet to be approved: then they see that, and nothing else.
     pending: bool,
     loaders: Loaders,
     established: Arc<Established>,
@@ -69,7 +69,7 @@ struct Noted {
 }
 
 impl Session {
-    /// Of this caller; `None` has not shown who he is.
+    /// Of this caller; `None` is not authenticated.
     pub fn new(app: Arc<App>, caller: Option<Caller>, pending: bool, operation: String) -> Self {
         let established = Arc::<Established>::default();
         let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()), &established);
@@ -97,12 +97,12 @@ impl Session {
         ctx.data_unchecked()
     }
 
-    /// The caller, who must have shown who he is and be let in.
+    /// The caller, who must be authenticated and let in.
     pub fn caller(&self) -> Result<&Caller, Error> {
         if self.pending { Err(fault(Fault::Pending)) } else { self.caller_of_any_state() }
     }
 
-    /// The caller, who must have shown who he is.
+    /// The caller, who must be authenticated.
     pub fn caller_of_any_state(&self) -> Result<&Caller, Error> {
         self.caller.as_ref().ok_or_else(unauthenticated)
     }
@@ -241,7 +241,7 @@ impl Session {
         self.note(kind, as_operator, organization, None, organization.map(AsRef::as_ref));
     }
 
-    /// Whether the caller sees the organization, and then that he may read its audit trail, which is put on record as
+    /// Whether the caller sees the organization, and then that they may read its audit trail, which is put on record as
     /// of this kind.
     pub async fn audits(&self, id: &OrganizationId, kind: Kind) -> Result<bool, Error> {
         let Some(seen) = self.see(id).await? else {
@@ -260,15 +260,15 @@ impl Session {
         Ok(true)
     }
 
-    /// Puts on record that the caller was refused for lack of permission: in an organization that he sees, else for
+    /// Puts on record that the caller was refused for lack of permission: in an organization that they see, else for
     /// operators only.
     pub fn note_refusal(&self, organization: Option<&OrganizationId>, target: Option<&str>) {
         self.note(Kind::Refused, self.is_operator(), organization, None, target);
     }
 
-    /// Puts on record that the caller reached for what is not his: for operators that it is this organization's, if it
-    /// turned out to be there and not his to see; for his own organizations the id that he gave, whether it is there or
-    /// not. Asks nobody: what does not exist and what is hidden cost the same.
+    /// Puts on record that the caller reached for what is not theirs: for operators that it is this organization's, if
+    /// it turned out to be there and hidden; for the caller's own organizations the id that was given, whether it is
+    /// there or not. Asks nobody: what does not exist and what is hidden cost the same.
     pub fn note_reach(&self, organization: Option<&OrganizationId>, target: Option<&str>) {
         let hidden = organization.filter(|id| self.noted(|noted| noted.hidden.contains(*id)));
         if hidden.is_some() {

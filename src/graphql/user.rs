@@ -101,7 +101,7 @@ impl User {
     }
 }
 
-/// Who acted.
+/// The actor: a user, an operator, an API token or the service.
 #[derive(Debug, Clone, Interface)]
 #[graphql(field(name = "id", ty = "&ID"), field(name = "label", ty = "&String"))]
 pub enum Actor {
@@ -115,7 +115,7 @@ pub enum Actor {
     System(SystemActor),
 }
 
-/// A user, for himself.
+/// A user, in their own name.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct UserActor {
     /// The user's id.
@@ -175,13 +175,13 @@ impl Actor {
     }
 }
 
-/// Whoever calls.
+/// The caller.
 pub struct Viewer(pub Person);
 
 /// The user who calls, and what is theirs.
 #[Object]
 impl Viewer {
-    /// The calling user, as the call itself has just made him known.
+    /// The calling user, as the call itself has just made them known.
     async fn user(&self, ctx: &Context<'_>) -> async_graphql::Result<User> {
         let user = self.0.user.clone();
         let now = Session::of(ctx).log().current(&[user.clone().into()]).await.map_err(log_fault)?;
@@ -235,8 +235,8 @@ impl Viewer {
     }
 }
 
-/// A page of the rows that name the caller (or his address), without those of deleted organizations. The organizations
-/// are in scope because these rows name them.
+/// A page of the rows that name the caller (or their address), without those of deleted organizations. The
+/// organizations are in scope because these rows name them.
 async fn named<R>(
     ctx: &Context<'_>,
     who: &str,

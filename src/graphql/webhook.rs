@@ -393,8 +393,8 @@ pub struct WebhookMutation;
 
 #[Object]
 impl WebhookMutation {
-    /// Creates a webhook endpoint; returns its secret once. Whoever does needs `audit:read` too: it is sent what that lets
-    /// one read.
+    /// Creates a webhook endpoint; returns its secret once. The caller needs `audit:read` too: the endpoint is sent
+    /// what that permission shows.
     async fn create_webhook_endpoint(
         &self,
         ctx: &Context<'_>,

@@ -1,5 +1,5 @@
-//! `GET /events`: an organization's events to be fetched, the same that webhooks are sent, at the same positions. Who has
-//! been away for a month asks for what came after the last position that he has, and needs nothing else.
+//! `GET /events`: an organization's events to be fetched, the same that webhooks are sent, at the same positions. A
+//! client that was away for a month asks for what came after its last position, and needs nothing else.
 //!
 //! Where there is nothing new the answer waits for it, if the client wants that.
 
@@ -117,7 +117,7 @@ async fn answer(
             _ => follower.page(cursor, &wanted).await?,
         };
         if !page.messages.is_empty() || page.more || Instant::now() >= deadline {
-            // What was decided while he waited counts.
+            // What was decided while the caller waited counts.
             if !reader.may(organization, None).await? {
                 return Err(not_found());
             }

@@ -114,7 +114,7 @@ pub async fn export(
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Lets somebody in who may read the organization's audit trail; that he did is put on record as of this kind.
+/// Lets somebody in who may read the organization's audit trail; that they did is put on record as of this kind.
 pub(super) async fn admit(
     shared: &Arc<Shared>,
     organization: &str,
@@ -181,12 +181,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Who it is, if he has shown that.
+    /// The principal, if authenticated.
     pub(super) fn principal(&self) -> Option<&Principal> {
         self.caller.as_ref().map(|caller| &caller.principal)
     }
 
-    /// Whether he may, as the log has it now.
+    /// Whether they may, as the log has it now.
     pub(super) async fn may(&self, organization: &OrganizationId, kind: Option<Kind>) -> Result<bool, Refusal> {
         let Some(caller) = &self.caller else {
             return Err(Refusal::of(code::UNAUTHENTICATED, "an export needs a token".to_owned()));
@@ -242,7 +242,7 @@ async fn begin(
         let in_flight = in_flight.clone();
         async move {
             let _in_flight = in_flight;
-            // Whoever was removed meanwhile gets no more; what he has ends without its end.
+            // A caller who was removed meanwhile gets no more; what they have ends without its end.
             let may = reader
                 .may(export.organization(), None)
                 .await

@@ -81,7 +81,7 @@ pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerE
 ///
 /// The execution gets a task of its own, so a panic in a resolver reaches nobody but its caller. When the client
 /// disconnects, or the time is over, a query is dropped; a mutation runs to its end, since stopping it in the middle
-/// would leave the caller knowing less, not the database doing less. Whoever waits for open work before stopping
+/// would leave the caller knowing less, not the database doing less. Code that waits for open work before stopping
 /// must therefore count it inside `execute`, not around `answer`.
 ///
 /// An error without a code, and every one of code INTERNAL, leaves with its message replaced; `execute` is the place

@@ -172,7 +172,7 @@ async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     response
 }
 
-/// Lets the caller in before the body is read, so that strangers cost little, and counts the request for him.
+/// Lets the caller in before the body is read, so that strangers cost little, and counts the request for them.
 async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Response {
     let (headers, peer) = sender(&request);
     let limits = shared.limits.clone();
@@ -265,7 +265,7 @@ fn sender(request: &Request) -> Sender {
     (request.headers().clone(), peer)
 }
 
-/// Who calls, by the request's token; `None` without one. Without a valid one the call counts against its address.
+/// The caller, by the request's token; `None` without one. Without a valid one the call counts against its address.
 async fn caller(
     shared: &Shared,
     headers: &HeaderMap,

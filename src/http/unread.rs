@@ -1,7 +1,7 @@
 //! What is left of a request when its answer is known before its body was read: too long, without a valid token, of
 //! another type.
 //!
-//! Whoever closes a connection on which the other side still sends resets it, and the reset overtakes the answer
+//! Closing a connection on which the other side still sends resets it, and the reset overtakes the answer
 //! (RFC 9112, section 9.6): the client would see a broken connection instead of why it was refused. So the rest is read
 //! and thrown away before the answer goes out, as far as the limits here allow.
 
@@ -33,8 +33,8 @@ pub(super) async fn take_in(request: Request, next: Next) -> Response {
     let asks = head.headers.contains_key(header::EXPECT);
     let rest = Rest(Arc::new(Mutex::new((body, false))));
     let response = next.run(Request::from_parts(head, Body::new(rest.clone()))).await;
-    // Who asks whether he may send is told to when his body is read, and else learns by the answer that he need not. Who
-    // was too slow once was waited for already.
+    // A client that asks whether it may send is told to when its body is read, and else learns by the answer that it
+    // need not. A client that was too slow once was waited for already.
     let unasked = asks && !rest.was_read();
     if unasked || response.status() == StatusCode::REQUEST_TIMEOUT {
         return response;

@@ -58,7 +58,7 @@ pub struct Summary {
     pub done: BTreeMap<&'static str, usize>,
     /// What was left out, and why.
     pub skipped: Vec<Skipped>,
-    /// Who is a member by an earlier import and no longer named.
+    /// Members by an earlier import who are no longer named.
     pub no_longer_named: Vec<String>,
     dry_run: bool,
 }
@@ -321,7 +321,7 @@ impl Import<'_> {
             for (member, user) in known {
                 let membership = now.get::<Membership>(&MembershipId::of(id, user));
                 match wanted_change(member.owner, &membership.state) {
-                    // Who came in with a new organization is its first owner.
+                    // The user who came in with a new organization is its first owner.
                     Change::None if is_new => self.summary.count("members added", 1),
                     Change::None => self.summary.count("members unchanged", 1),
                     Change::Suspended => {
@@ -355,7 +355,7 @@ impl Import<'_> {
         // Of users that a dry run does not register.
         self.summary.count("members added", unknown);
         self.progress.inc((wanted.members.len() - cases.len()) as u64);
-        // Whoever becomes an owner comes first: then nobody who steps down is the last one.
+        // Members who become owners come first: then nobody who steps down is the last one.
         cases.sort_by_key(|(_, case)| !case.makes_owner());
         let promotions = cases.iter().take_while(|(_, case)| case.makes_owner()).count();
         let rest = cases.split_off(promotions);

@@ -41,7 +41,7 @@ pub struct Write {
 /// The key by which a repeated command finds its first outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
-    /// Who calls.
+    /// The caller.
     pub caller: String,
     /// Which operation.
     pub operation: String,
@@ -88,7 +88,7 @@ pub enum Outcome {
     Taken {
         /// Which key.
         key: ClaimKey,
-        /// Who holds it.
+        /// The holder.
         holder: String,
     },
     /// A maximum would be exceeded.

@@ -37,7 +37,8 @@ impl Log {
         self.reader.read(rows, &self.keys).await
     }
 
-    /// Whose erasures and purges are to be carried on. Who asks has them for a while; another one asks in vain.
+    /// The persons and organizations whose erasures and purges are to be carried on. The replica that asks has them for
+    /// a while; another one asks in vain.
     pub async fn take_unfinished(&self) -> Result<Vec<Unfinished>, LogError> {
         let taken = sqlx::query_as!(
             Unfinished,
@@ -92,7 +93,7 @@ impl Log {
         Ok(())
     }
 
-    /// Forgets the outcomes of a user's commands: their keys are his words.
+    /// Forgets the outcomes of a user's commands: their keys are words of that user.
     pub async fn forget_outcomes(&self, user: &str) -> Result<(), LogError> {
         sqlx::query!("DELETE FROM outcomes WHERE caller = $1", user).execute(&self.pool).await?;
         Ok(())

@@ -1,6 +1,6 @@
 //! Keys: one for each person, wrapped by the master key, and one for keyed hashes.
 //!
-//! What is personal in an event is sealed with AES-256-GCM under its person's key before it is stored. The
+//! Personal data in an event is sealed with AES-256-GCM under its person's key before it is stored. The
 //! associated data names the place (event and field, or command and column), so that a sealed value moved
 //! elsewhere does not open. A person's key lies wrapped in `subject_keys`; erasing the person empties its row.
 //!
@@ -157,7 +157,7 @@ impl KeyRing {
 
     /// The keys of these persons, as far as they exist.
     pub async fn find(&self, subjects: impl IntoIterator<Item = &str>) -> Result<Keys, LogError> {
-        // What is read after this is at least as new as the revision.
+        // Keys read after this are at least as new as the revision.
         let revision = self.revision().await?;
         let (mut keys, missing) = self.cached(subjects, revision);
         if !missing.is_empty() {
@@ -295,7 +295,7 @@ impl KeyRing {
             let key: [u8; 32] = key.and_then(|key| key.try_into().ok()).ok_or(LogError::Cipher)?;
             rewrapped.push(self.wrap(&row.subject_id, &key)?);
         }
-        // What was destroyed meanwhile stays destroyed.
+        // A key destroyed meanwhile stays destroyed.
         sqlx::query!(
             "UPDATE subject_keys k SET wrapped = n.rewrapped, wrapped_by = $4
              FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS n(id, wrapped, rewrapped)

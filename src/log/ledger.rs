@@ -30,7 +30,7 @@ impl ClaimKey {
     }
 }
 
-/// Who holds a key.
+/// The holder of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The id of the stream that holds it.
@@ -70,7 +70,7 @@ pub enum Broken {
     Taken {
         /// Which key.
         key: ClaimKey,
-        /// Who holds it.
+        /// The holder.
         holder: String,
     },
     /// More than the maximum.
@@ -201,7 +201,7 @@ fn check_versions(
     expected: &[(&StreamId, u64)],
 ) -> Result<(), Broken> {
     for (stream, expected) in expected {
-        // What this partition's own lock protects counts before what was seen of others.
+        // Facts under this partition's own lock count before those seen of others.
         let actual = partition.versions.get(stream).or_else(|| foreign.get(stream)).copied().unwrap_or_default();
         if actual != *expected {
             return Err(Broken::Version { stream: (*stream).clone(), expected: *expected, actual });

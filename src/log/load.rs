@@ -1,6 +1,6 @@
 //! Loading aggregates: from memory, and only newer events from the log.
 //!
-//! What comes from memory may be behind another replica. Commands may start from it, because the append checks
+//! A state from memory may be behind another replica. Commands may start from it, because the append checks
 //! every version that a decision relied upon. A refusal, and every decision to show something, is made only from a
 //! state that was compared with the log.
 
@@ -161,7 +161,7 @@ impl Log {
     }
 
     async fn refresh(&self, streams: &[StreamId]) -> Result<HashMap<StreamId, Cached>, LogError> {
-        // Whoever names one twice means it once; the statement would give its events twice.
+        // A stream named twice is meant once; the statement would give its events twice.
         let streams: BTreeSet<StreamId> = streams.iter().cloned().collect();
         let streams: Vec<StreamId> = streams.into_iter().collect();
         let streams = streams.as_slice();

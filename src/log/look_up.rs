@@ -75,7 +75,7 @@ enum Found {
     Stream { stream: StreamId, version: u64 },
     /// How many events an organization has, and one of its tallies, if it has any.
     Organization { id: OrganizationId, audit_sequence: i64, tally: Option<(String, Tally)> },
-    /// Who holds a key, if anybody does.
+    /// The holder of a key, if there is one.
     Claim { key: ClaimKey, claim: Option<Claim> },
     /// A kept outcome, by caller, operation and key.
     Outcome { of: (String, String, String), input: String, outcome: StoredOutcome },
@@ -194,7 +194,7 @@ impl Writer {
         if self.seen == seen {
             return Ok(true);
         }
-        // Who remembered nothing has asked for everything.
+        // A writer that remembered nothing has asked for everything.
         let knew_nothing = self.ledger.is_empty();
         self.ledger.clear();
         self.states.clear();

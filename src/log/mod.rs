@@ -75,7 +75,7 @@ pub enum LogError {
     /// A master key is in use that this service was not given.
     #[error("keys of people are wrapped by the master key {0}, which this service was not given")]
     MasterKey(String),
-    /// What is stored is not what it should be.
+    /// The log holds something that it should not.
     #[error("the log holds what cannot be: {0}")]
     Corrupt(String),
 }

@@ -1,8 +1,8 @@
 //! Taking the content of events away, when the time for which the trail of a purged organization is kept is over.
 //!
-//! Only the owner of the database may, so the service does it where it knows him, on connections apart, and elsewhere
-//! whoever runs `tenancy prune` as the owner. Rows stay: an event that was pruned keeps its places, its id, its time and
-//! its hash in the sealed tree, and nothing else.
+//! Only the owner of the database may, so the service does it where it knows the owner, on connections apart, and
+//! elsewhere an operator who runs `tenancy prune` as the owner. Rows stay: an event that was pruned keeps its places,
+//! its id, its time and its hash in the sealed tree, and nothing else.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ pub struct Unpruned {
 /// Why a trail is not pruned yet, though its time is over.
 #[derive(Debug, thiserror::Error)]
 pub enum NotYet {
-    /// What is not sealed could never be proven to anybody who has it.
+    /// An event that is not sealed could never be proven to anybody who has it.
     #[error("it is not sealed to its end")]
     NotSealed,
     /// Why it will not be without somebody's doing.

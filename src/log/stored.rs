@@ -95,7 +95,7 @@ pub(super) fn seal_origin(origin: Origin, keys: &Keys) -> StoredOrigin {
     StoredOrigin { origin, ip, user_agent }
 }
 
-/// Whose address and program the request columns are: the actor's, under a key of his own.
+/// Whose address and program the request columns are: the actor's, under the actor's own key.
 pub(super) fn subject_of_origin(origin: &Origin) -> Option<&str> {
     origin.actor.id()
 }

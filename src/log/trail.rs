@@ -269,7 +269,7 @@ impl Log {
             found.len()
         ));
         let mut rows: Vec<StoredEvent> = query.build_query_as().fetch_all(pool).await?;
-        // What was pruned since it was found.
+        // Events pruned since they were found.
         rows.retain(|row| row.event_type != PRUNED.name);
         self.reader.read(rows, &self.keys).await
     }

@@ -76,7 +76,7 @@ struct Fold {
     head: i64,
     claims: BTreeMap<ClaimKey, Claim>,
     tallies: BTreeMap<(OrganizationId, String), Tally>,
-    /// What was said by events that are pruned, or are just being, nobody can say any more.
+    /// Nobody can say any more what events said that are pruned, or are just being.
     pruned: BTreeSet<OrganizationId>,
     broken: Vec<String>,
     events: u64,
@@ -286,7 +286,7 @@ pub async fn verify(
         let found = differences(partition, &shown, &narrow);
         verified.events += expected.events;
         verified.broken.extend(shown.broken.into_iter().chain(expected.broken.iter().cloned()));
-        // What cannot be read may say something about any of them.
+        // An unreadable event may say something about any of them.
         if repair && !found.is_empty() && expected.broken.is_empty() {
             to_mend.push((partition, expected));
         }
@@ -317,7 +317,7 @@ async fn mend(
 async fn mend_locked(connection: &mut PgConnection, reader: &Reader, folds: Vec<(i16, Fold)>) -> Result<u64, LogError> {
     let mut rows = 0;
     let mut wrong = vec![];
-    // What should not be there goes first everywhere: it may stand in the way of what should.
+    // Wrong rows go first everywhere: they may stand in the way of right ones.
     for (partition, mut expected) in folds {
         expected.go_on(connection, reader, partition, &AtomicU64::new(0)).await?;
         let mut shown = shown(connection, partition).await?;
@@ -329,7 +329,7 @@ async fn mend_locked(connection: &mut PgConnection, reader: &Reader, folds: Vec<
     for (partition, shown, expected) in wrong {
         rows += write(connection, partition, &shown, &expected).await?;
     }
-    // What writers keep in memory came from the rows that were wrong.
+    // The memory of writers came from the rows that were wrong.
     sqlx::query("UPDATE installation SET ledger_revision = ledger_revision + 1").execute(connection).await?;
     Ok(rows)
 }

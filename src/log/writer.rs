@@ -99,7 +99,7 @@ impl Writer {
             metrics::histogram!("tenancy_append_batch_commands").record(appends.len() as f64);
             let outcomes = self.commit_or_retry(&appends, oldest + DATABASE_AWAY).await;
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                // Whoever asked may be gone; what was recorded stays recorded.
+                // The caller may be gone; what was recorded stays recorded.
                 let _ = reply.send(outcome);
             }
         }
@@ -146,7 +146,8 @@ impl Writer {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                // Who answers now may have lost what was committed before (a failover, a restored backup).
+                // The database that answers now may have lost what was committed before (a failover, a restored
+                // backup).
                 self.ledger.clear();
                 self.states.clear();
                 tokio::time::timeout(CONNECT_WAIT, connect(&self.options)).await.map_err(|_| LogError::TimedOut)??

@@ -9,8 +9,8 @@
 //! - an **organization**: when the caller was seen to be in it. So a stranger can neither use up its quota nor learn of
 //!   it. A command counts once, however often it is decided; a query once for each organization that it reads. What a
 //!   mutation reads for its answer has been counted with it. Operators do not count: they must get through to an
-//!   organization that is flooded, and must not use up what is its own. Whoever accepts or declines an invitation does
-//!   not count either: he is not in it yet.
+//!   organization that is flooded, and must not use up what is its own. A user who accepts or declines an invitation
+//!   does not count either: they are not in it yet.
 //!
 //! Every replica counts for itself. Behind a fair balancer N of them let up to N times the quota through, unless
 //! `rate_limits.replicas` tells each to give its share only. Counting together would cost a round trip a request.
@@ -216,13 +216,13 @@ impl<K: Key, C: Clock> Bucket<K, C> {
     }
 }
 
-/// Whole seconds, rounded up: whoever waits as long as he was told gets through.
+/// Whole seconds, rounded up: a client that waits as long as it was told gets through.
 fn seconds(duration: Duration) -> u64 {
     let part = u64::from(duration.subsec_nanos() > 0);
     (duration.as_secs() + part).max(1)
 }
 
-/// Under what an address is counted: whoever has one address of IPv6 has at least the other 2^64 of his network.
+/// Under what an address is counted: a client with one address of IPv6 has at least the other 2^64 of its network.
 pub fn network(address: Option<IpAddr>) -> IpAddr {
     match address.map(|address| address.to_canonical()) {
         Some(IpAddr::V6(address)) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),

@@ -78,7 +78,7 @@ impl Kind {
 pub struct Occurrence {
     /// What kind.
     pub kind: Kind,
-    /// Who.
+    /// The caller.
     pub actor: Actor,
     /// By which operation.
     pub operation: String,
@@ -161,8 +161,8 @@ impl Trail {
         self.note_at(occurrence, Utc::now().trunc_subsecs(6), 1);
     }
 
-    /// Notes, for the organizations that `actor` is in, that he gave an id of nothing or of another tenant. Whoever calls
-    /// this does not say which, and must not know.
+    /// Notes, for the organizations that `actor` is in, that it gave an id of nothing or of another tenant. The code
+    /// that calls this does not say which, and must not know.
     pub fn note_reach(&self, actor: Actor, operation: &str, target: &str, ip: Option<String>) {
         let at = Utc::now().trunc_subsecs(6);
         let reach = Reach { at, target: target.to_owned(), ip, times: 1 };

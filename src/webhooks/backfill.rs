@@ -96,7 +96,7 @@ async fn step(pool: &PgPool, commands: &Commands) -> Result<bool, LogError> {
 /// another when rows were written.
 async fn carry_on(connection: &mut PgConnection, commands: &Commands, backfill: &Backfill) -> Result<(), LogError> {
     let Some(wanted) = &backfill.wanted else {
-        // What a read model does not show may be shown again; the log knows.
+        // An endpoint that a read model does not show may be shown again; the log knows.
         return match super::sweep::is_gone(commands, &backfill.endpoint_id).await? {
             true => Ok(end(connection, backfill.id).await?),
             false => Ok(put_off(connection, backfill.id).await?),
@@ -150,7 +150,7 @@ async fn has_room(connection: &mut PgConnection, backfill: &Backfill) -> Result<
     Ok(open.fetch_one(connection).await? < OPEN_MAX)
 }
 
-/// What failed before the endpoint was enabled is tried now, and as if for the first time.
+/// Deliveries that failed before the endpoint was enabled are tried now, and as if for the first time.
 async fn forget(connection: &mut PgConnection, backfill: &Backfill) -> Result<(), sqlx::Error> {
     let forgotten = sqlx::query!(
         "UPDATE webhook_deliveries SET tries = 0, due_at = LEAST(due_at, clock_timestamp()) WHERE id IN (

@@ -1,4 +1,4 @@
-//! Who delivers: takes what is due, sends it, and records what came of it.
+//! The deliverer: takes what is due, sends it, and records what came of it.
 //!
 //! Sending is a task for each delivery, so that none waits for another; recording is done for all that are through by
 //! then, by one statement. A loop of takes is woken by whoever has written something, by whoever is through with
@@ -109,7 +109,7 @@ impl Deliverer {
             }
         }
         let rest = async { while letters.join_next().await.is_some() {} };
-        // What is cut off here is sent again when its lease is over.
+        // A delivery that is cut off here is sent again when its lease is over.
         let _ = tokio::time::timeout(STOP_WAIT, rest).await;
         letters.abort_all();
         drop(done);

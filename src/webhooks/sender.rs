@@ -103,7 +103,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (targets, turns) = (self.targets.clone(), self.turns(name.as_str()));
         Box::pin(async move {
-            // Whoever gives up leaves a thread behind, so the turn goes with the look-up and not with who waits for it.
+            // A sender that gives up leaves a thread behind, so the turn goes with the look-up and not with its waiter.
             let turn = turns.acquire_owned().await?;
             let lookup = tokio::spawn(async move {
                 let found = tokio::net::lookup_host((name.as_str(), 0)).await.map(Iterator::collect::<Vec<SocketAddr>>);

@@ -1,4 +1,4 @@
-//! Who is let in, and what he may do.
+//! Callers: who is let in, and what they may do.
 
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ async fn new_users_wait_for_approval_where_the_deployment_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_operators_review_users_and_nobody_himself() {
+async fn only_operators_review_users_and_nobody_their_own() {
     let database = Database::new().await;
     let server = database.serve().await;
     let (ada, operator) = (server.user("ada@example.com"), server.operator());
@@ -101,7 +101,7 @@ async fn others_do_not_see_whether_a_user_is_let_in() {
     ada.bring_in(&organization, &bob, "bob@example.com", &["member"]).await;
     let state = "query($i: ID!) { node(id: $i) { ... on User { id state } } }";
     let of_bob = json!({"i": bob.user_id().await});
-    // Who may see whom is proposed by a read model.
+    // A read model proposes who may see whom.
     crate::support::eventually("ada sees bob", async || {
         ada.send(state, of_bob.clone()).await["data"]["node"].is_object()
     })
@@ -161,7 +161,7 @@ async fn a_role_of_its_own_permits_what_it_says_on_every_replica_and_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_defines_or_grants_more_than_he_has_himself() {
+async fn nobody_defines_or_grants_more_than_they_have() {
     let database = Database::new().await;
     let server = database.serve().await;
     let (ada, bob, eve) =
@@ -183,7 +183,7 @@ async fn nobody_defines_or_grants_more_than_he_has_himself() {
     assert_eq!(bob.invite(&organization, "x@example.com", &["guest"]).await.refusal(), Some("ROLE_NOT_GRANTABLE"));
     assert!(bob.invite(&organization, "x@example.com", &["lead"]).await.accepted());
     assert!(define(&bob, &organization, "reader", &["organization:read"]).await.accepted());
-    // Who is not in learns nothing; who may not manage roles is told so.
+    // A stranger learns nothing; a member who may not manage roles is told so.
     assert_eq!(define(&eve, &organization, "reader", &[]).await.fault(), Some("NOT_FOUND"));
     ada.bring_in(&organization, &eve, "eve@example.com", &["member"]).await;
     assert_eq!(define(&eve, &organization, "reader", &[]).await.fault(), Some("FORBIDDEN"));
@@ -218,7 +218,7 @@ async fn a_role_in_use_is_removed_only_with_another_one_for_everybody_who_has_it
     actions.sort_unstable();
     let changed = "member.roles_changed";
     assert_eq!(actions, ["invitation.roles_changed", changed, changed, "role.removed"]);
-    // Whoever rests, and whoever comes later, has the other role.
+    // A suspended member, and one who comes later, has the other role.
     let reinstated = ada.member("reinstateMember", &members[1]).await;
     assert_eq!(reinstated.at("/membership/roles"), &json!(["guest"]));
     let zoe = server.user("zoe@example.com");
@@ -360,7 +360,7 @@ async fn who_has_an_organization_gets_no_other_and_who_lost_it_does() {
     let organization = server.organization("acme", &ada).await;
     assert_eq!(home(&ada, None).await.text("/organization/id"), organization);
     assert!(ada.organization_command("deleteOrganization", &organization).await.accepted());
-    // An owner sees a deleted organization; it is still his.
+    // An owner sees a deleted organization; it is still theirs.
     assert_eq!(home(&ada, None).await.text("/organization/id"), organization);
     let bob = server.user("bob@example.com");
     let own = home(&bob, None).await;
@@ -443,7 +443,7 @@ async fn a_token_that_names_an_organization_brings_its_user_there() {
     assert!(define(&server.operator(), &acme, "reader", &["organization:read"]).await.accepted());
     commands.execute(&named("reader"), &ensure, Conditions::default()).await.unwrap();
     assert_eq!(may(&eve, &acme).await, ["organization:read"]);
-    // One that is not there is no reason to leave him without.
+    // One that is not there is no reason to leave the caller without.
     let receipt = commands.execute(&caller("crm-8"), &ensure, Conditions::default()).await.unwrap();
     assert_eq!(receipt.entities[0].stream().id(), acme);
     server.stop().await;

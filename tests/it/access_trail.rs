@@ -1,4 +1,4 @@
-//! Who tried what he may not, what operators read of tenants, and who read the audit: the access trail.
+//! The access trail: refused tries, operators' reads of tenants, and reads of the audit trail.
 
 use std::time::Duration;
 

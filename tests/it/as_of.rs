@@ -120,7 +120,7 @@ fn plain(id: &str, events: &[Value]) -> Value {
             }
             "invitation.resent" => invitations[invitation.unwrap()]["expiresAt"] = data["expiresAt"].clone(),
             "invitation.accepted" => {
-                // Who is in already has a seat.
+                // A member already has a seat.
                 *used.get_mut("members").unwrap() -= i32::from(data["seatFreed"] == true);
                 invitations[invitation.unwrap()]["state"] = json!("ACCEPTED");
             }

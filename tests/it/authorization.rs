@@ -238,7 +238,7 @@ async fn the_authorization_matrix_is_what_the_table_says() {
         .buffered(8)
         .collect()
         .await;
-    // Who sees whom is proposed by a read model.
+    // A read model proposes who sees whom.
     let operator = &matrix.cast.clients["operator"];
     eventually("the read models are level", async || {
         let answer = operator.query("{ projections { lagEvents } }", json!({})).await;
@@ -296,7 +296,7 @@ struct Cast {
     next: AtomicUsize,
 }
 
-/// Who is changed: by use, and whether they are suspended or removed before.
+/// The user who is changed: by use, and whether they are suspended or removed before.
 const TARGETS: [(&str, &str); 6] = [
     ("more", ""),
     ("less", ""),
@@ -446,7 +446,7 @@ impl Cast {
         added.text("/membership/id")
     }
 
-    /// Invites each principal who has an address, with the role that he has already, or as a guest.
+    /// Invites each principal who has an address, with the role that they have already, or as a guest.
     async fn invite_everybody(&self, world: &mut World) {
         for name in self.ids.keys().copied().chain(["operator"]) {
             let role = MEMBERS.iter().find(|(member, _)| *member == name).map_or("guest", |(_, role)| role);
@@ -927,7 +927,7 @@ async fn the_owner_of_a_blocked_organization_finds_its_people_by_their_ids() {
     let finds = async || owner.send(read, of_bob.clone()).await["data"]["node"].is_object();
     eventually("the owner finds bob", finds).await;
     assert!(server.operator().review("blockOrganization", &id).await.accepted());
-    // The members' list has him.
+    // The members' list has the user.
     let members = "query($i: ID!) { organization(by: {id: $i}) { members { nodes { user { id } } } } }";
     let listed = owner.query(members, json!({"i": id})).await;
     assert_eq!(listed.at("/organization/members/nodes/1/user/id"), &of_bob["i"]);

@@ -82,7 +82,7 @@ async fn documents_and_tokens_that_cannot_be_read() {
     server.stop().await;
 }
 
-/// A connection that is closed while somebody sends is reset, and he never sees why he was refused.
+/// A connection that is closed while somebody sends is reset, and the sender never sees why it was refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_arrives_though_the_body_is_still_on_its_way() {
     let database = Database::new().await;

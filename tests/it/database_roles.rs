@@ -126,7 +126,7 @@ const FORBIDDEN: [&str; 41] = [
     "SELECT pg_read_file('PG_VERSION')",
 ];
 
-/// By whom the service appends, and the statement that is his alone.
+/// The statement of the role that appends, and of no other.
 const INSERT: &str = "INSERT INTO events SELECT * FROM events WHERE false";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +142,7 @@ async fn no_role_of_the_service_changes_what_happened() {
 
     for role in Role::ALL.map(Some).into_iter().chain([None]) {
         let mut connection = login.connect(role).await;
-        // Whoever has the connection may give the role back, and is then the login.
+        // Every holder of the connection may give the role back, and is then the login.
         for back in ["", "RESET ROLE", "SET ROLE NONE", "RESET SESSION AUTHORIZATION"] {
             if !back.is_empty() {
                 sqlx::query(back).execute(&mut connection).await.unwrap();
@@ -262,7 +262,7 @@ async fn a_reader_sees_what_its_statement_puts_in_scope_also_after_a_rebuild() {
         assert_eq!(seen(&mut reader, None).await, nothing, "{round}");
         let both = seen(&mut reader, Some(&format!("{acme},{beta}"))).await;
         assert!(both.iter().zip(&one).all(|(both, one)| both.1 == 2 * one.1), "{round}: {both:?}");
-        // By himself, a user sees his memberships and his row.
+        // A user alone in scope sees their memberships and their row.
         let user: String =
             sqlx::query_scalar("SELECT user_id FROM members ORDER BY id LIMIT 1").fetch_one(&owner).await.unwrap();
         let own: Vec<(String, i64)> = seen(&mut reader, Some(&user)).await;

@@ -345,7 +345,7 @@ async fn who_may_no_longer_read_it_is_sent_nothing_later_on_any_replica() {
             _ => ada.organization_command("deleteOrganization", &id).await,
         };
         assert!(done.accepted(), "{act}: {done:?}");
-        // Something later, which is not his to see; where the organization is blocked, by an operator.
+        // Something later, which is not theirs to see; where the organization is blocked, by an operator.
         let input = json!({"organizationId": id, "limit": "projects", "value": {"maximum": 5}, "reason": "a test"});
         operator.run("setOrganizationLimit", "SetOrganizationLimitInput", input, "__typename").await;
         let expected = match act {

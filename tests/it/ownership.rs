@@ -133,7 +133,7 @@ async fn who_may_offer_and_withdraw() {
     assert_eq!(withdraw(&ada, &id).await.actions(), ["ownership.offer_withdrawn"]);
     assert_eq!(accept(&eve, &id).await.refusal(), Some("INVALID_STATE"));
 
-    // An operator says why, and gives no ownership of his own.
+    // An operator says why, and gives no ownership of their own.
     let operator = server.operator();
     assert_eq!(offer(&operator, &eve_in).await.fault(), Some("FORBIDDEN"));
     let input = json!({"membershipId": eve_in, "reason": "a test"});
@@ -163,12 +163,12 @@ async fn an_offer_ends_when_one_of_both_cannot_any_more() {
     assert_eq!(offer(&ada, &eve_in).await.refusal(), Some("INVALID_STATE"));
     assert!(ada.member("reinstateMember", &eve_in).await.accepted());
     assert_eq!(accept(&eve, &id).await.refusal(), Some("INVALID_STATE"));
-    // Who offered is demoted, and is an owner again.
+    // The owner who offered is demoted, and is an owner again.
     assert!(offer(&bob, &eve_in).await.accepted());
     assert_eq!(ada.change_roles(&bob_in, &["guest"]).await.actions().len(), 2);
     assert!(ada.change_roles(&bob_in, &["owner"]).await.accepted());
     assert_eq!(accept(&eve, &id).await.refusal(), Some("INVALID_STATE"));
-    // Who offered leaves.
+    // The owner who offered leaves.
     assert!(offer(&bob, &eve_in).await.accepted());
     let left = bob.organization_command("leaveOrganization", &id).await;
     assert_eq!(left.actions(), ["member.left", "ownership.offer_withdrawn"]);
@@ -213,7 +213,7 @@ async fn one_ending_of_an_offer_wins() {
         let (accepted, withdrawn) = tokio::join!(accept(&bob, &id), withdraw(&ada, &id));
         assert_ne!(accepted.accepted(), withdrawn.accepted(), "{accepted:?} {withdrawn:?}");
         if accepted.accepted() {
-            // Who is no owner any more may not even ask.
+            // A member who is no owner any more may not even ask.
             let why = withdrawn.refusal().or(withdrawn.fault());
             assert!([Some("INVALID_STATE"), Some("FORBIDDEN")].contains(&why), "{withdrawn:?}");
         } else {
@@ -247,7 +247,7 @@ async fn an_owner_is_left_when_who_offers_goes_while_it_is_accepted() {
                 _ => ada.organization_command("leaveOrganization", &id).await,
             }
         };
-        // Who goes may wait a moment for a read model: both orders are met.
+        // A member who goes may wait a moment for a read model: both orders are met.
         let (accepted, gone) = tokio::join!(late(round, accept(&bob, &id)), gone);
         assert!(gone.accepted(), "{gone:?}");
         assert!(accepted.accepted() || accepted.refusal() == Some("INVALID_STATE"), "{accepted:?}");

@@ -126,7 +126,7 @@ async fn an_event_that_cannot_be_applied_parks_its_stream_and_nothing_else() {
         read.at("/organization/projects/nodes").as_array().unwrap().len() == 2
     })
     .await;
-    // Whoever asks for what cannot come is told so.
+    // A caller who asks for what cannot come is told so.
     assert_eq!(owner.fault(query, json!({"id": id, "at": [beside]})).await, "STALE_READ");
 
     // And it shows: in health, in metrics, to operators.

@@ -218,7 +218,7 @@ async fn an_owner_is_left_when_two_demote_each_other() {
         };
         assert_ne!(by_a.accepted(), by_b.accepted(), "{by_a:?} {by_b:?}");
         let loser = if by_a.accepted() { &by_b } else { &by_a };
-        // Who lost his ownership first may no longer do it; who kept it is the last one.
+        // The member who lost ownership first may no longer do it; the one who kept it is the last one.
         let why = loser.refusal().or(loser.fault()).unwrap();
         assert!(["LAST_OWNER", "ROLE_NOT_GRANTABLE", "FORBIDDEN", "NOT_FOUND"].contains(&why), "{loser:?}");
         let owners: i64 = sqlx::query_scalar("SELECT used FROM tallies WHERE organization_id = $1 AND name = 'owners'")

@@ -249,7 +249,7 @@ async fn invitations_have_quotas_of_their_own() {
     let resend = format!("mutation {{ resendInvitation(input: {{invitationId: \"{invitation}\"}}) {{ token }} }}");
     post(&owner, &resend).await.refused_for_a_minute();
     assert!(owner.create_project(&id, "still").await.accepted());
-    // The other one has his own, and the organization has one left.
+    // The other one has their own, and the organization has one left.
     assert_eq!(post(&second, &resend).await.code(), "");
     let answer = post(&second, &resend).await;
     assert_eq!(answer.header("ratelimit-policy"), "\"organization-invite\";q=4;w=240");

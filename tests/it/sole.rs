@@ -74,11 +74,11 @@ async fn a_user_comes_to_no_second_organization_on_any_path() {
         assert!(answers.iter().all(elsewhere), "{answers:?}");
     };
     everywhere().await;
-    assert_eq!(home(&ada).await.text("/organization/id"), places[0].1, "he has one");
-    // Who is suspended is a member still, and comes back.
+    assert_eq!(home(&ada).await.text("/organization/id"), places[0].1, "there is one");
+    // A suspended member is a member still, and comes back.
     assert!(places[0].0.member("suspendMember", &membership).await.accepted());
     everywhere().await;
-    assert!(elsewhere(&home(&ada).await), "nor is one made for him");
+    assert!(elsewhere(&home(&ada).await), "nor is one made for them");
     assert!(places[0].0.member("reinstateMember", &membership).await.accepted());
     // Roles are nothing new.
     assert!(places[0].0.change_roles(&membership, &["guest"]).await.accepted());

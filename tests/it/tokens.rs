@@ -93,7 +93,7 @@ async fn what_cannot_be_a_secret_is_refused_without_the_database() {
     let server = database.serve().await;
     let (owner, id) = acme(&server).await;
     let secret = owner.create_token(&id, &["organization:read"]).await.text("/secret");
-    // Whoever looks for a secret from here on fails.
+    // Every look for a secret from here on fails.
     let pool = database.pool().await;
     sqlx::query("ALTER TABLE claims RENAME TO claims_away").execute(&pool).await.unwrap();
     let last = if secret.ends_with('x') { "y" } else { "x" };
@@ -348,7 +348,7 @@ async fn a_token_that_is_created_while_its_creator_is_demoted_is_within_his_righ
         let place = |answer: &Answer| answer.at("/events/0/auditSequence").as_i64().unwrap();
         for answer in created {
             match answer.accepted() {
-                true => assert!(place(&answer) < place(&demoted), "created after he was demoted: {answer:?}"),
+                true => assert!(place(&answer) < place(&demoted), "created after the demotion: {answer:?}"),
                 false => assert_eq!(answer.fault(), Some("FORBIDDEN"), "{answer:?}"),
             }
         }
@@ -371,7 +371,7 @@ async fn tokens_of_who_is_removed_go_on_or_end_as_the_policy_says() {
         let admin = server.user(&email);
         let membership = owner.bring_in(&id, &admin, &email, &["admin"]).await;
         let first = server.bearer(&admin.create_token(&id, &may).await.text("/secret"));
-        // What a token of his created is his too.
+        // What a token of theirs created is theirs too.
         let second = server.bearer(&first.create_token(&id, &["organization:read"]).await.text("/secret"));
         let others = server.bearer(&owner.create_token(&id, &["organization:read"]).await.text("/secret"));
         eventually("both are counted", async || {
@@ -407,7 +407,7 @@ async fn tokens_of_who_is_removed_go_on_or_end_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_lets_himself_in_again_by_a_token_of_his() {
+async fn nobody_comes_in_again_by_a_token_of_their_own() {
     let database = Database::new().await;
     let (one, two) = (database.serve().await, database.serve().await);
     let (owner, id) = acme(&one).await;
@@ -448,7 +448,7 @@ async fn nobody_lets_himself_in_again_by_a_token_of_his() {
     }
     review("reinstateUser").await;
 
-    // Who was removed leaves them to the organization, and they do not bring him back.
+    // A removed member leaves them to the organization, and they bring nobody back.
     assert!(owner.member("removeMember", &membership).await.accepted());
     for token in [&first, &second] {
         token.query(SEE, json!({"id": id})).await;
@@ -478,7 +478,7 @@ async fn a_token_is_refused_once_its_person_is_suspended_at_the_same_moment() {
         let place = |answer: &Answer| answer.at("/events/0/auditSequence").as_i64().unwrap();
         for answer in created {
             match answer.accepted() {
-                true => assert!(place(&answer) < place(&suspended), "after he was suspended: {answer:?}"),
+                true => assert!(place(&answer) < place(&suspended), "after the suspension: {answer:?}"),
                 false => assert_eq!(answer.fault(), Some("UNAUTHENTICATED"), "{answer:?}"),
             }
         }
@@ -512,7 +512,7 @@ async fn invitations_by_a_token_end_with_who_answers_for_it() {
     // The token is the organization's now; nobody who is in answers for whom it would invite.
     token.query(SEE, json!({"id": id})).await;
     assert_eq!(token.invite(&id, "joe@example.com", &["guest"]).await.refusal(), Some("INVALID_STATE"));
-    // Where the policy keeps them, they hold; only he himself does not come in by his own.
+    // Where the policy keeps them, they hold; only the member does not come in by their own.
     let keep = json!({"organizationId": id, "namespace": "policies", "value": {"invitationsOfRemovedMembers": "keep"}});
     let set = owner.run("updateOrganizationSettings", "UpdateOrganizationSettingsInput", keep, "__typename").await;
     assert!(set.accepted(), "{set:?}");
@@ -603,7 +603,7 @@ async fn what_a_removal_missed_the_sweeper_revokes() {
     // Those who are in keep theirs.
     one.bearer(&kept).query(SEE, json!({"id": id})).await;
 
-    // And what he creates while he is removed.
+    // And what the member creates while removed.
     for round in 0..4 {
         let email = format!("admin{round}@example.com");
         let admin = two.user(&email);

@@ -366,7 +366,7 @@ fn contact(id: &OrganizationId, address: Option<&str>) -> Result<Option<Personal
     Ok(address.map(|address| Personal::new(id.as_ref(), address)))
 }
 
-/// Who could not grant a role cannot take it from others either.
+/// A grantor who could not grant a role cannot take it from others either.
 fn may_end(name: &str, before: Option<&OwnRole>, by: Permissions) -> Result<(), Refusal> {
     match before {
         Some(before) if !Permissions::of_names(&before.permissions).is_subset(by) => {

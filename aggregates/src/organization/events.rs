@@ -280,20 +280,20 @@ crate::events! {
             membership_id: MembershipId,
             /// The recipient.
             user_id: UserId,
-            /// Who offers.
+            /// The actor who offers.
             offered_by: Actor,
             /// When.
             offered_at: DateTime<Utc>,
             /// Why, where a reason was given.
             reason: Option<Personal>,
         }
-        /// The recipient accepted: he is an owner, and a user who offered is none any more.
+        /// The recipient accepted: they are an owner, and a user who offered is none any more.
         OwnershipAccepted "1.0" {
             /// The recipient's membership.
             membership_id: MembershipId,
             /// The recipient.
             user_id: UserId,
-            /// Who offered.
+            /// The actor who offered.
             offered_by: Actor,
             /// Why, where a reason was given.
             reason: Option<Personal>,
@@ -302,9 +302,9 @@ crate::events! {
         OwnershipOfferWithdrawn "1.0" {
             /// The recipient's membership.
             membership_id: MembershipId,
-            /// Who would have been the recipient.
+            /// The user who would have been the recipient.
             user_id: UserId,
-            /// Who offered.
+            /// The actor who offered.
             offered_by: Actor,
             /// Why, where a reason was given.
             reason: Option<Personal>,
@@ -366,7 +366,7 @@ impl OrganizationEvent {
                 holders_tally(role).map(|name| Effect::Vacant { name }).into_iter().collect()
             }
             E::RoleDefined { .. } | E::RoleChanged { .. } => vec![],
-            // Who owns is counted by what the memberships record.
+            // Owners are counted by what the memberships record.
             E::OwnershipOffered { .. } | E::OwnershipAccepted { .. } | E::OwnershipOfferWithdrawn { .. } => vec![],
             E::OrgRenamed { .. }
             | E::OrgContactChanged { .. }

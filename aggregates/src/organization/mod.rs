@@ -232,7 +232,7 @@ pub enum OrganizationCommand {
         description: String,
         /// What it permits.
         permissions: Vec<String>,
-        /// What the caller may do himself: the role never exceeds it.
+        /// What the caller may do: the role never exceeds it.
         by: Permissions,
         /// Why.
         reason: Option<String>,
@@ -243,7 +243,7 @@ pub enum OrganizationCommand {
         name: String,
         /// The role that its holders get in the same commit.
         replaced_with: Option<String>,
-        /// What the caller may do himself.
+        /// What the caller may do.
         by: Permissions,
         /// Why.
         reason: Option<String>,
@@ -254,7 +254,7 @@ pub enum OrganizationCommand {
         membership: MembershipId,
         /// The recipient.
         recipient: Membership,
-        /// Who offers: an owner, or an operator.
+        /// The actor who offers: an owner, or an operator.
         by: Actor,
         /// Why.
         reason: Option<String>,
@@ -263,9 +263,9 @@ pub enum OrganizationCommand {
     },
     /// Accept the offered ownership; the memberships change in the same commit.
     AcceptOwnership {
-        /// Who accepts.
+        /// The user who accepts.
         user: UserId,
-        /// His membership.
+        /// The membership of that user.
         recipient: Membership,
         /// The membership of the owner who offered, where one did.
         giver: Option<Membership>,

@@ -30,7 +30,7 @@ pub struct Event {
     pub id: String,
     /// The command that it came of.
     pub command: String,
-    /// Who acted.
+    /// The actor.
     pub actor: String,
     /// The request.
     pub request: Option<String>,

@@ -1,4 +1,4 @@
-//! Asks a provider for its keys. What it answers is bounded in time, size and place.
+//! Asks a provider for its keys. An answer is bounded in time, size and place.
 
 use std::time::Duration;
 

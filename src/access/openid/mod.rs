@@ -2,7 +2,7 @@
 //!
 //! Keys are held in memory. They are fetched at the start and again, in the background, before their time is over; a
 //! token of an unknown key asks for them at once, but all such tokens together no more often than every ten seconds,
-//! so that nobody can make this service hammer a provider. Whoever waits for a fetch waits for the same one, and only
+//! so that nobody can make this service hammer a provider. All who wait for a fetch wait for the same one, and only
 //! tokens that need it do: those whose key is known, and those of other providers, are answered meanwhile.
 //!
 //! A provider that is away changes nothing for the keys that are held, until a day after they were last fetched. Tokens
@@ -103,7 +103,7 @@ impl Provider {
         Ok(Self { settings, expected, source, pace, held: watch::channel(None).0, last: Arc::default() })
     }
 
-    /// Who vouches.
+    /// The issuer.
     pub fn issuer(&self) -> &str {
         &self.settings.issuer
     }
@@ -165,7 +165,7 @@ impl Provider {
         })?;
         self.expected.read(token, head.algorithm, key).map_err(|unread| match unread {
             Unread::Refused(refused) => Unverified::Refused(refused),
-            // Who names no key may have taken another one since.
+            // A token that names no key may have taken another one since.
             Unread::Signature if head.kid.is_none() => Unverified::UnknownKey,
             Unread::Signature => {
                 refused(format!("the token is not signed by the key of {} that it names", self.issuer()))
@@ -177,7 +177,7 @@ impl Provider {
         self.held.borrow().clone().filter(|held| held.fetched_at.elapsed() < self.pace.kept)
     }
 
-    /// Fetches the keys, unless that was just done: then its outcome counts. Whoever comes meanwhile waits for it.
+    /// Fetches the keys, unless that was just done: then its outcome counts. Callers meanwhile wait for it.
     async fn refresh(self: &Arc<Self>) -> Result<(), Away> {
         let mut last = self.last.clone().lock_owned().await;
         if let Some(attempt) = last.as_ref().filter(|attempt| attempt.ended_at.elapsed() < self.pace.gap) {
@@ -234,7 +234,7 @@ impl Provider {
     }
 }
 
-/// The organization that a token names. What cannot be one is none: that is no reason to turn a user away.
+/// The organization that a token names. A name that cannot be one is none: that is no reason to turn a user away.
 fn named(claim: &config::OrganizationClaim, all: &serde_json::Map<String, Value>) -> Option<NamedOrganization> {
     let (first, rest) = claim.path.split_first()?;
     let value = rest.iter().try_fold(all.get(first)?, |value, key| value.get(key))?;

@@ -83,9 +83,9 @@ pub enum Error {
     ForeignCluster {
         /// The cluster's directory.
         cluster: PathBuf,
-        /// Who owns it.
+        /// The owner.
         owner: String,
-        /// Who we are.
+        /// Our own account.
         caller: String,
     },
     /// Something else lies where the cluster should be.
@@ -185,7 +185,7 @@ pub enum NotFetched {
         /// What went wrong.
         reason: String,
     },
-    /// What came is not what it should be. Nothing of it was kept.
+    /// The file that came is not the one that should. Nothing of it was kept.
     #[error("{url} was fetched and is refused: {reason}")]
     Refused {
         /// What was asked for.

@@ -120,7 +120,7 @@ async fn bring(site: &Site, source: Source, build: &Build, lock: Held, dir: &Pat
     let unpacking = tokio::task::spawn_blocking(move || workshop.unpack(&name).map(|()| (workshop, name)));
     let unpacked = unpacking.await.map_err(|error| io("unpack PostgreSQL")(error.into()))?;
     let (workshop, name) = unpacked.map_err(refused)?;
-    // What does not run here may run when a library has been installed, so it stays. Another version never fits.
+    // A build that does not run here may run once a library is installed, so it stays. Another version never fits.
     match find::try_out(&workshop.unpacked(&name).join("bin"), &site.account).await {
         Ok(major) if major != build.major => return Err(refused(format!("it holds PostgreSQL {major}"))),
         _ => workshop.finish(&name, dir)?,
@@ -129,8 +129,8 @@ async fn bring(site: &Site, source: Source, build: &Build, lock: Held, dir: &Pat
     Ok(())
 }
 
-/// The checksum that this program knows. Who names another place vouches for what lies there, which may also be
-/// builds of their own.
+/// The checksum that this program knows. An operator who names another place vouches for what lies there, which may
+/// also be builds of their own.
 fn known(build: &Build, machine: &str, from: &str) -> Option<&'static str> {
     let known = build.known.iter().find(|(target, _)| *target == machine && from == POSTGRES_RELEASES);
     known.map(|(_, sha256)| *sha256)
@@ -155,7 +155,7 @@ fn client(url: &str) -> reqwest::Result<Client> {
         .connect_timeout(CONNECT_TIME_MAX)
         .read_timeout(STALL_TIME_MAX)
         .timeout(FETCH_TIME_MAX)
-        // Who asks for a secured connection is not sent on to one that is not.
+        // A request for a secured connection is not sent on to one that is not.
         .https_only(url.starts_with("https:"))
         .user_agent(concat!("tenancy/", env!("CARGO_PKG_VERSION")))
         .build()

@@ -1,12 +1,12 @@
-//! Who may do what with one data directory, told by file locks.
+//! The file locks that tell which process may do what with one data directory.
 //!
 //! The kernel frees a lock with its process, so kill -9 leaves nothing to
 //! clean up. (The standard library's file locks are `flock`, and its files are
 //! closed in child processes: nobody inherits a lock who was not given it.)
 //!
 //! * `serve.lock`, exclusive: the one running service.
-//! * `users.lock`, shared: everybody who uses the server. Who can have it
-//!   exclusively is alone, and may stop the server.
+//! * `users.lock`, shared: everybody who uses the server. A holder that has
+//!   it exclusively is alone, and may stop the server.
 //! * `server.lock`, exclusive: the server, all its processes. They inherit it at the
 //!   start, so it tells that one of them lives also where their numbers do not: in
 //!   other containers, and when only the first process was killed.

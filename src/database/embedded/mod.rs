@@ -6,14 +6,14 @@
 //!
 //! * The server is a process of its own, not part of ours. It survives us, and
 //!   whoever comes next adopts it. What it is doing stands in its `postmaster.pid`.
-//! * Who uses it is told by file locks, which die with their holders (`locks`).
+//! * File locks, which die with their holders, tell which processes use it (`locks`).
 //!   The last one to leave stops the server.
 //! * What is made, is made under another name and renamed (`cluster`).
 //!
 //! In the data directory lie `postgres/` (the cluster), `postgres.log`, the lock
 //! files, for an ordinary user `socket/` and, where the machine has no PostgreSQL,
-//! `postgresql/` (its programs, which were fetched; `fetch`). There is no TCP. Whoever
-//! can enter the socket's directory is let in, and that is the account of the
+//! `postgresql/` (its programs, which were fetched; `fetch`). There is no TCP. Everybody
+//! who can enter the socket's directory is let in, and that is the account of the
 //! server and root (`socket`, `account`).
 
 mod account;
@@ -95,7 +95,7 @@ pub struct Embedded {
     _serve: Option<Held>,
 }
 
-/// Who has the server's process.
+/// The holder of the server's process.
 #[derive(Debug)]
 enum Keeper {
     /// Nobody looks after it: a command is short.

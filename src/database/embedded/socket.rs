@@ -1,6 +1,6 @@
 //! The private directory of the server's socket.
 //!
-//! Whoever reaches the socket is let in, so the directory is closed to everybody
+//! Everybody who reaches the socket is let in, so the directory is closed to everybody
 //! but the server's account (and root). A socket's path must also fit into
 //! about a hundred bytes, which a data directory deep in a tree does not.
 

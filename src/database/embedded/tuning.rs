@@ -2,7 +2,7 @@
 //!
 //! They are given on the command line at every start: so they follow upgrades
 //! of this program, nothing in the data directory overrides them, and root never
-//! writes into a directory of another account. Whoever wants other settings has
+//! writes into a directory of another account. An operator who wants other settings has
 //! outgrown the private server and sets DATABASE_URL.
 
 use std::fs;

@@ -34,7 +34,7 @@ impl Workshop {
     pub fn open(site: &Site, lock: Held) -> Result<Self, NotFetched> {
         let parent = &site.fetched;
         let doing = || format!("make {}", parent.display());
-        // Who owns the directory could lead root's writing elsewhere. They can fetch by themselves.
+        // The owner of the directory could lead root's writing elsewhere. They can fetch by themselves.
         let owner = fs::metadata(&site.data_dir).map_err(io(doing()))?.uid();
         if owner != geteuid().as_raw() {
             return Err(NotFetched::ForeignDir { data_dir: site.data_dir.clone() });

@@ -30,7 +30,7 @@ use crate::requests::rate_limits::Meter;
 pub use sse::{LAST_EVENT_ID, sse, stream};
 pub use ws::websocket;
 
-/// How many WebSockets may wait for their client to say who he is, which takes a moment: in all, and from one address
+/// How many WebSockets may wait for their client to authenticate, which takes a moment: in all, and from one address
 /// (of IPv6, one network), where many may come through one gateway.
 const STRANGERS_MAX: usize = 1_000;
 const STRANGERS_PER_ADDRESS_MAX: usize = 100;
@@ -49,12 +49,12 @@ pub struct FeedLimits {
 struct Open {
     all: usize,
     by_caller: HashMap<Actor, usize>,
-    /// WebSockets whose client has not said yet who he is.
+    /// WebSockets whose client has not authenticated yet.
     strangers: usize,
     strangers_by_address: HashMap<IpAddr, usize>,
 }
 
-/// One WebSocket among those whose client has not said yet who he is. They are not among those of callers, so that
+/// One WebSocket among those whose client has not authenticated yet. They are not among those of callers, so that
 /// strangers keep nobody out.
 struct Threshold {
     shared: Arc<Shared>,
@@ -143,7 +143,7 @@ impl Drop for Place {
 }
 
 impl Threshold {
-    /// For a client of this address; UNAVAILABLE where there are too many, RATE_LIMITED where they are his.
+    /// For a client of this address; UNAVAILABLE where there are too many, RATE_LIMITED where they are its own.
     fn take(shared: &Arc<Shared>, address: IpAddr) -> Result<Self, ServerError> {
         let mut open = shared.feeds.open();
         if open.strangers >= STRANGERS_MAX {
@@ -178,14 +178,14 @@ impl Drop for Threshold {
     }
 }
 
-/// A caller, and until when his token is valid.
+/// A caller, and until when their token is valid.
 #[derive(Clone)]
 struct Admitted {
     caller: Caller,
     until: DateTime<Utc>,
 }
 
-/// Who calls, by the headers; nobody is not let in.
+/// The caller, by the headers; without one nothing is let in.
 async fn admit(shared: &Arc<Shared>, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Admitted, ServerError> {
     let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
     let missing = || coded(code::UNAUTHENTICATED, "sign in first: send `Authorization: Bearer <token>`", None);

@@ -57,7 +57,7 @@ pub async fn websocket(State(shared): State<Arc<Shared>>, request: Request) -> R
         let text = format!("Speak the sub-protocol {PROTOCOL}: send Sec-WebSocket-Protocol: {PROTOCOL}\n");
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
-    // Who it is comes later, by a message: until then it is a call without a valid token.
+    // The caller comes later, by a message: until then it is a call without a valid token.
     let address = address(&headers, peer, shared.trusted_proxies);
     let counted = Meter::new(shared.rate_limits.clone()).unauthenticated(address).map_err(rate_limited);
     let threshold = match counted.and_then(|()| Threshold::take(&shared, network(address))) {
@@ -114,7 +114,7 @@ struct Outgoing {
 /// One connection.
 struct Connection {
     shared: Arc<Shared>,
-    /// Where it waits until its client has said who he is.
+    /// Where it waits until its client has authenticated.
     threshold: Option<Threshold>,
     /// From then on.
     place: Option<Place>,

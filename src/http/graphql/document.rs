@@ -94,7 +94,7 @@ pub(super) fn choose<'a>(
 /// Refuses a mutation that names one field twice under one name.
 ///
 /// The specification merges the two and executes the field once; the engine executes it twice and merges the answers,
-/// which would do twice what was asked for once. Whoever means two gives an alias.
+/// which would do twice what was asked for once. A client that means two gives an alias.
 pub(super) fn check_repeated_mutations(
     document: &ExecutableDocument,
     operation: &OperationDefinition,

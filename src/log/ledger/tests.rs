@@ -32,7 +32,7 @@ fn scope(global: bool) -> Scope {
     if global { Organization::SLUG } else { Project::SLUG }
 }
 
-/// Who holds a key after these steps, by reading all of them.
+/// The holder of a key after these steps, by reading all of them.
 fn holder(steps: &[Step], wanted: (Scope, &str)) -> Option<usize> {
     let mut holder = None;
     for (stream, _, effects) in steps {

@@ -771,7 +771,7 @@ async fn peace_that_is_asked_for_outlasts_what_is_taken_beside_it() {
     assert!(started.elapsed() > Duration::from_millis(2_800), "{:?}", started.elapsed());
 }
 
-/// Whoever asks for a delivery while it is being tried gets one more.
+/// A redelivery asked for while the delivery is being tried makes one more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_asked_for_while_it_is_tried_is_sent_again() {
     let world = World::with(&[("TENANCY_WEBHOOKS__RETRY_SECONDS", "")]).await;
@@ -893,7 +893,7 @@ async fn another_url_begins_anew() {
     world.receiver.wait("new", 1).await;
 }
 
-/// Whoever holds an endpoint's lock for long keeps nobody else's deliveries from being recorded.
+/// A transaction that holds an endpoint's lock for long keeps nobody else's deliveries from being recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_is_held_for_long_holds_up_one_endpoint_only() {
     let world = World::new().await;
@@ -917,7 +917,7 @@ async fn a_lock_that_is_held_for_long_holds_up_one_endpoint_only() {
     world.settled(&held, 1, "SUCCEEDED").await;
 }
 
-/// Whoever lost his lease has nothing to say of what failed: somebody else is at it.
+/// A deliverer that lost its lease has nothing to say of what failed: another one is at it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_whose_lease_is_over_is_not_recorded() {
     let world = World::new().await;
