@@ -80,7 +80,7 @@ impl Query {
         Some(read.await)
     }
 
-    /// The calling user; null for an API token.
+    /// The calling user; FORBIDDEN for an API token.
     async fn viewer(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Viewer>> {
         let session = Session::of(ctx);
         let person = session.caller_of_any_state().and_then(|caller| {
