@@ -1,6 +1,6 @@
 //! The table of all events: for each kind of stream the rule of each of its events, its fold, its limit and its rows.
 //!
-//! A new kind is one file here and its name in [`kinds!`]. A test compares the table with the events that
+//! A new kind is one file here and its name in `kinds!`. A test compares the table with the events that
 //! `schema.graphql` names, and fails for one without a rule.
 
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! What a client does next: any mutation, on something that others are at as well. Few organizations, few slugs, few
 //! addresses and low limits, so that most commands meet another one.
 //!
-//! Each mutation of the service has a plan in the file of what it is about, or stands in [`EXCEPTIONS`]. A test compares
-//! that with `schema.graphql`. A new kind of thing is one file here and its name in [`plans!`].
+//! Each mutation of the service has a plan in the file of what it is about, or stands in `EXCEPTIONS`. A test compares
+//! that with `schema.graphql`. A new kind of thing is one file here and its name in `plans!`.
 
 use rand::Rng;
 use rand::rngs::StdRng;
