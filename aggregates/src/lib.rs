@@ -115,7 +115,7 @@ roles::permissions! {
     /// See webhook endpoints; never their secrets.
     WebhookRead = "webhook:read" of [admin auditor],
     /// Create, change, test and delete webhook endpoints. They receive what `audit:read` lets one read, so what they are
-    /// sent, and where, is for whoever has that too.
+    /// sent, and where, needs that permission too.
     WebhookManage = "webhook:manage" of [admin],
 }
 

@@ -320,7 +320,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Fields of the query root that decide by themselves what a caller has to show: `viewer` answers users who wait for
-/// approval too, and a preview is for whoever holds an invitation's token.
+/// approval too, and a preview is for the holder of an invitation's token.
 const OPEN_TO_ALL: [&str; 2] = ["viewer", "invitationPreview"];
 
 impl ContainerType for Root {

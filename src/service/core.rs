@@ -65,7 +65,7 @@ impl Core {
         Ok(Self { database, commands, runtime, writers })
     }
 
-    /// Brings all read models up to the log, beside whoever else does.
+    /// Brings all read models up to the log, beside other replicas that do.
     pub async fn catch_up(&self) -> Result<(), Error> {
         while self.runtime.step().await.map_err(failure)? == Step::More {}
         Ok(())
@@ -92,7 +92,7 @@ impl Core {
         commands.trail().finish(commands.log()).await;
         commands.uses().finish(commands.log().pool()).await;
         drop(commands);
-        // The writers end when the last handle to the log is gone; whoever keeps one does not keep the service.
+        // The writers end when the last handle to the log is gone; a handle keeps them and not the service.
         let ended = async { while writers.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(10), ended).await;
         database.close().await?;

@@ -34,7 +34,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The account that runs the server on this cluster: ourselves; as root, whoever owns the
+    /// The account that runs the server on this cluster: ourselves; as root, the owner of the
     /// cluster, so that `sudo tenancy …` fits a service that an ordinary user runs.
     pub fn for_cluster(cluster: &Path) -> Result<Self, Error> {
         let owner = match fs::metadata(cluster) {
