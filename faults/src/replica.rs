@@ -165,15 +165,13 @@ impl Replica {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Starts it, and again whenever it is gone, until it is stopped.
+    /// Starts it, and again whenever it is gone, as long as it is wanted.
     pub async fn supervise(&self) {
         loop {
             {
                 let mut state = self.state.lock().unwrap();
-                if !state.wanted {
-                    return;
-                }
                 let gone = match state.child.as_mut().map(Child::try_wait) {
+                    _ if !state.wanted => false,
                     None => true,
                     Some(Ok(None)) => false,
                     Some(_) => {
@@ -200,6 +198,11 @@ impl Replica {
             let _ = child.wait();
         }
         state.not_before = Instant::now() + pause;
+    }
+
+    /// Has one that was stopped start again.
+    pub fn resume(&self) {
+        self.state.lock().unwrap().wanted = true;
     }
 
     /// Asks it to stop, and waits for it. Says how it ended.

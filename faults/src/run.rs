@@ -359,19 +359,12 @@ async fn settle(stage: &mut Stage, kinds: &BTreeSet<Kind>) -> Result<(Report, Hi
         findings.add("services become ready again by themselves", || error);
     }
     let pool = stage.cluster.pool().await.map_err(words)?;
-    wait_until_level(&pool).await.map_err(words)?;
     stage.receiver.leave_in_peace();
-    let mut random = seeds::stream(stage.random_seed, "enabling at the end");
-    if let Err(error) = receiver::enable_all(&stage.cluster, &stage.office, &mut random).await {
-        eprintln!("faults: endpoints could not be enabled: {error}");
+    while !stop_when_done(stage, &pool, &mut findings).await.map_err(words)? {
+        println!("faults: time did something at the last moment; once more");
+        stage.office.replicas.iter().for_each(|replica| replica.resume());
     }
-    wait_until_delivered(&pool).await.map_err(words)?;
     stage.office.recorder.received(stage.receiver.take());
-    for replica in &stage.office.replicas {
-        if let Err(error) = replica.stop().await {
-            findings.add("a service stops when it is asked to", || error);
-        }
-    }
     let history = stage.office.recorder.take();
     let file = stage.directory.join("history.ndjson");
     history.save(&file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -388,13 +381,36 @@ async fn settle(stage: &mut Stage, kinds: &BTreeSet<Kind>) -> Result<(Report, Hi
     Ok((report, history, Summary { reasons, states, restarts, unanswered }))
 }
 
+/// Waits until read models are level and webhooks delivered, and stops the services; whether nothing was recorded between
+/// the two, that is whether everything that is in the log has had its chance to arrive.
+async fn stop_when_done(stage: &Stage, pool: &sqlx::PgPool, findings: &mut Findings) -> Result<bool, sqlx::Error> {
+    wait_until_level(pool).await?;
+    let mut random = seeds::stream(stage.random_seed, "enabling at the end");
+    if let Err(error) = receiver::enable_all(&stage.cluster, &stage.office, &mut random).await {
+        eprintln!("faults: endpoints could not be enabled: {error}");
+    }
+    wait_until_level(pool).await?;
+    let before = count_events(pool).await?;
+    wait_until_delivered(pool).await?;
+    for replica in &stage.office.replicas {
+        if let Err(error) = replica.stop().await {
+            findings.add("a service stops when it is asked to", || error);
+        }
+    }
+    Ok(count_events(pool).await? == before)
+}
+
+async fn count_events(pool: &sqlx::PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(pool).await
+}
+
 /// Waits until read models are at the end of the log and the log has not grown for a while: what time did while a
 /// clock was ahead may still be on its way.
 async fn wait_until_level(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
     let deadline = Instant::now() + LEVEL;
     let (mut events, mut since) = (-1i64, Instant::now());
     while Instant::now() < deadline {
-        let now: i64 = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(pool).await?;
+        let now = count_events(pool).await?;
         if now != events || !check::behind(pool).await?.is_empty() {
             (events, since) = (now, Instant::now());
         }
