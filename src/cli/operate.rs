@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{Failure, failed, print, progress_bar, progress_lines};
-use crate::audit::check::{Checked, check};
+use crate::audit::check::{Check, Checked, Pace};
 use crate::audit::keys::known;
 use crate::audit::note::VerifierKey;
 use crate::commands::prune::Pruned;
@@ -42,7 +42,7 @@ pub(super) fn named(names: &[String], all: bool) -> Vec<Projection> {
         .collect()
 }
 
-fn exit(well: bool) -> ExitCode {
+pub(super) fn exit(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -300,7 +300,9 @@ async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<O
         // Without a key there is only the word of the database for whose signatures they are.
         Err(_) => known(&core.database.pool).await.map_err(crate::service::Error::from)?,
     };
-    let checked = check(&core.database.pool, &keys, wanted.organization.as_ref()).await;
+    let pace = Pace { events_per_second: 0 };
+    let check = Check { log: core.commands.log(), keys: &keys, heads: &core.heads, pace };
+    let checked = check.all(wanted.organization.as_ref()).await;
     let Checked { events, wrong } = checked.map_err(crate::service::Error::from)?;
     if wrong.is_empty() {
         print(&format!("seals: {events} events are what was sealed and signed\n"));
@@ -410,7 +412,9 @@ pub(super) async fn recover(
         ));
     }
     let core = Core::over(database, config).await?;
-    let recovered = ledger::recover(&core.database.options(Role::Writer)).await.map_err(crate::service::Error::from)?;
+    let key = core.commands.log().keys().chain();
+    let recovered =
+        ledger::recover(&core.database.options(Role::Writer), key).await.map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {
         print(&format!("{} keys of erased people had come back, and are destroyed again\n", recovered.erased_again));

@@ -89,6 +89,8 @@ pub struct Rules {
     pub default_plan: String,
     /// Where webhooks may be sent to.
     pub webhook_targets: Arc<crate::endpoints::Targets>,
+    /// Whether nothing is done while something in the log is not as the service wrote it.
+    pub refuse_on_alarm: bool,
     /// For how many days the access trail is kept.
     pub access_trail_days: i32,
     /// Plans and their limits.
@@ -289,6 +291,12 @@ impl Commands {
         conditions: Conditions,
     ) -> Result<Receipt, Fault> {
         let started = Instant::now();
+        if self.rules.refuse_on_alarm && self.log.alarms().is_raised() {
+            return Err(Fault::Unavailable(
+                "something was changed in the database by other means than the service: no command is taken until its \
+                 operators have looked at it",
+            ));
+        }
         let result = Execution::new(self, caller, case.operation(), &conditions, case)?.run(case).await;
         let outcome = match &result {
             Ok(receipt) if receipt.rejections.is_empty() => "accepted",

@@ -8,6 +8,7 @@ mod access_trail;
 mod api_token;
 mod as_of;
 mod audit;
+mod audit_status;
 mod batch;
 mod budget;
 mod connection;

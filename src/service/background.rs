@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::settings::webhooks_in_flight_max;
 use super::{Core, Error, pruning};
+use crate::audit::watch::Progress;
 use crate::config::Config;
 use crate::feed::Feeds;
 use crate::log::{CHANNEL, Heads, Log};
@@ -57,13 +58,13 @@ impl Background {
     }
 }
 
-/// Runs everything that needs no HTTP.
+/// Runs everything that needs no HTTP; gives how far standing verification is.
 pub(super) async fn run_all(
     background: &Background,
     config: &Config,
     core: &Core,
     feeds: &Arc<Feeds>,
-) -> Result<(), Error> {
+) -> Result<Arc<Progress>, Error> {
     let woken = run_projections(background, core);
     let following = feeds.clone();
     background.run(|stop| async move { following.run(woken, stop).await });
@@ -80,11 +81,16 @@ pub(super) async fn run_all(
     }
     let sealer = core.sealer(config).await?;
     background.run(|stop| async move { sealer.run(stop).await });
+    let watch = core.watch(config)?;
+    let verified = watch.progress();
+    if config.audit.verify_events_per_second > 0 {
+        background.run(|stop| async move { watch.run(stop).await });
+    }
     let commands = core.commands.clone();
     background.run(|stop| async move { commands.trail().run(commands.log(), stop).await });
     let commands = core.commands.clone();
     background.run(|stop| async move { commands.uses().run(commands.log().pool(), stop).await });
-    Ok(())
+    Ok(verified)
 }
 
 /// Runs every projection, woken by this replica's commits and by other replicas' notifications; gives what wakes others

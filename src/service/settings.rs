@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::Error;
 use crate::access::Operator;
 use crate::access::openid::Provider;
+use crate::audit::check::Pace;
+use crate::audit::watch;
 use crate::commands::Rules;
 use crate::commands::home::Home;
 use crate::config::{self, Config};
@@ -20,6 +22,11 @@ pub(super) fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
     let provider = |settings: &config::Provider| Provider::new(settings.clone(), access.clock_leeway_seconds);
     let providers = access.providers.0.iter().map(|settings| provider(settings).map(Arc::new));
     Ok(providers.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn watch_terms(config: &Config) -> watch::Terms {
+    let pace = Pace { events_per_second: config.audit.verify_events_per_second };
+    watch::Terms { pace, rest: Duration::from_secs(config.audit.verify_rest_seconds.into()) }
 }
 
 pub(super) fn rules(config: &Config) -> Rules {
@@ -45,6 +52,7 @@ pub(super) fn rules(config: &Config) -> Rules {
         restore: chrono::Duration::days(i64::from(organizations.restore_days)),
         invitation_hours_default: i64::from(organizations.invitation_hours_default),
         invitation_hours_max: i64::from(organizations.invitation_hours_max),
+        refuse_on_alarm: config.audit.refuse_on_alarm,
         default_plan: organizations.default_plan.as_str().to_owned(),
         webhook_targets: Arc::new(Targets {
             http_allowed: config.webhooks.http_allowed,
