@@ -27,7 +27,7 @@ use super::scalars::{
     Document, Long, OrganizationCapability, OrganizationLifecycle, OrganizationVerification, Time, int, named, stored,
 };
 use super::session::{Session, id};
-use crate::commands::home::EnsureHomeOrganization;
+use crate::commands::first_organization::EnsureHomeOrganization;
 use crate::commands::organizations as cases;
 use crate::log::Loaded;
 use crate::log::ledger::Tally;
