@@ -167,28 +167,9 @@ pub enum Reach {
 pub async fn reached(pool: &PgPool, wanted: &BTreeMap<i16, i64>) -> Result<Reach, sqlx::Error> {
     let (partitions, offsets): (Vec<i16>, Vec<i64>) = wanted.iter().unzip();
     let (names, versions) = names(&Projection::shown().collect::<Vec<_>>());
-    let row = sqlx::query!(
-        r#"WITH wanted AS (SELECT * FROM unnest($3::smallint[], $4::bigint[]) AS w(number, at)),
-                own AS (SELECT * FROM unnest($1::text[], $2::int[]) AS p(name, version))
-           SELECT EXISTS (
-                      SELECT FROM own CROSS JOIN wanted JOIN checkpoints c
-                          ON c.projection = own.name AND c.version = own.version AND c.partition = wanted.number
-                      WHERE NOT c.shadow AND c."offset" < wanted.at
-                  ) AS "behind!",
-                  EXISTS (
-                      SELECT FROM own CROSS JOIN wanted JOIN parked k
-                          ON k.projection = own.name AND k.version = own.version AND k.partition = wanted.number
-                      JOIN events e ON e.partition = wanted.number AND e."offset" = wanted.at
-                      WHERE NOT k.shadow AND k."offset" <= wanted.at
-                        AND k.owner = COALESCE(e.organization_id, e.aggregate_id)
-                  ) AS "parked!""#,
-        &names as &[&str],
-        &versions,
-        &partitions,
-        &offsets
-    )
-    .fetch_one(pool)
-    .await?;
+    let row = sqlx::query_file!("src/reached.sql", &names as &[&str], &versions, &partitions, &offsets)
+        .fetch_one(pool)
+        .await?;
     Ok(match (row.parked, row.behind) {
         (true, _) => Reach::Parked,
         (false, true) => Reach::Behind,

@@ -128,22 +128,7 @@ async fn forget_finished(pool: &PgPool, retention_days: u32, walk: &mut Walk) ->
 /// What is left of endpoints that are gone. That they are is asked of the log: what a read model does not show may be
 /// shown again.
 async fn forget_gone(pool: &PgPool, commands: &Commands) -> Result<(), Fault> {
-    let gone = sqlx::query_scalar!(
-        r#"WITH RECURSIVE known AS (
-               (SELECT endpoint_id FROM webhook_deliveries ORDER BY endpoint_id LIMIT 1)
-               UNION ALL
-               SELECT n.endpoint_id FROM known k CROSS JOIN LATERAL (
-                   SELECT d.endpoint_id FROM webhook_deliveries d
-                   WHERE d.endpoint_id > k.endpoint_id ORDER BY d.endpoint_id LIMIT 1
-               ) n
-           )
-           SELECT k.endpoint_id AS "endpoint_id!"
-           FROM (SELECT endpoint_id FROM known UNION SELECT endpoint_id FROM webhook_receivers) k
-           WHERE NOT EXISTS (SELECT FROM webhook_endpoints e WHERE e.id = k.endpoint_id AND NOT e.deleted)"#
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(LogError::from)?;
+    let gone = sqlx::query_file_scalar!("src/webhooks/gone.sql").fetch_all(pool).await.map_err(LogError::from)?;
     for endpoint in gone {
         if !is_gone(commands, &endpoint).await? {
             continue;
@@ -189,22 +174,10 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
     let log = commands.log();
     let mut after = String::new();
     loop {
-        let keys = sqlx::query!(
-            "SELECT k.subject_id, k.created_at FROM subject_keys k
-             WHERE k.subject_id > GREATEST($1, 'whk_') AND k.subject_id < 'whk`' AND k.wrapped IS NOT NULL
-               AND NOT EXISTS (
-                   SELECT FROM webhook_endpoints e CROSS JOIN LATERAL json_array_elements(e.secrets) s
-                   WHERE e.id = split_part(k.subject_id, '#', 1) AND NOT e.deleted
-                     AND s ->> 'number' = split_part(k.subject_id, '#', 2)
-                     AND COALESCE((s ->> 'until')::timestamptz > now(), true)
-               )
-             ORDER BY k.subject_id LIMIT $2",
-            after,
-            SECRETS_MAX
-        )
-        .fetch_all(log.pool())
-        .await
-        .map_err(LogError::from)?;
+        let keys = sqlx::query_file!("src/webhooks/secrets.sql", after, SECRETS_MAX)
+            .fetch_all(log.pool())
+            .await
+            .map_err(LogError::from)?;
         let Some(last) = keys.last() else { return Ok(()) };
         after.clone_from(&last.subject_id);
         let mut retired = vec![];
