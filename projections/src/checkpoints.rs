@@ -8,7 +8,7 @@ use crate::Projection;
 
 /// Whose checkpoints: those of the tables that serve, or of the ones that are being built beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum Tables {
     Serving,
     Shadow,
 }
@@ -30,7 +30,7 @@ pub(crate) fn names(projections: &[Projection]) -> (Vec<&'static str>, Vec<i32>)
 pub(crate) async fn make(
     connection: &mut PgConnection,
     projections: &[Projection],
-    role: Role,
+    tables: Tables,
     partitions: i16,
 ) -> Result<(), sqlx::Error> {
     let (names, versions) = names(projections);
@@ -41,7 +41,7 @@ pub(crate) async fn make(
          ON CONFLICT DO NOTHING",
         &names as &[&str],
         &versions,
-        role == Role::Shadow,
+        tables == Tables::Shadow,
         i32::from(partitions)
     )
     .execute(connection)
@@ -55,7 +55,7 @@ pub(crate) async fn make(
 pub(crate) async fn lease(
     connection: &mut PgConnection,
     projections: &[Projection],
-    role: Role,
+    tables: Tables,
     partitions: &[i16],
 ) -> Result<Vec<Lease>, sqlx::Error> {
     let (names, versions) = names(projections);
@@ -70,7 +70,7 @@ pub(crate) async fn lease(
            ORDER BY c.projection, c.partition FOR UPDATE OF c SKIP LOCKED"#,
         &names as &[&str],
         &versions,
-        role == Role::Shadow,
+        tables == Tables::Shadow,
         partitions
     )
     .fetch_all(connection)
@@ -85,7 +85,7 @@ pub(crate) async fn lease(
 /// Moves held checkpoints to these offsets.
 pub(crate) async fn save(
     connection: &mut PgConnection,
-    role: Role,
+    tables: Tables,
     reached: &[(Projection, i16, i64)],
 ) -> Result<(), sqlx::Error> {
     let names: Vec<&str> = reached.iter().map(|(projection, ..)| projection.name()).collect();
@@ -100,7 +100,7 @@ pub(crate) async fn save(
         &versions,
         &partitions,
         &offsets,
-        role == Role::Shadow
+        tables == Tables::Shadow
     )
     .execute(connection)
     .await?;
@@ -111,7 +111,7 @@ pub(crate) async fn save(
 pub(crate) async fn offsets(
     connection: &mut PgConnection,
     projection: Projection,
-    role: Role,
+    tables: Tables,
     locked: bool,
 ) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
     let mut statement = r#"SELECT partition, "offset" FROM checkpoints
@@ -123,7 +123,7 @@ pub(crate) async fn offsets(
     let rows: Vec<(i16, i64)> = sqlx::query_as(&statement)
         .bind(projection.name())
         .bind(projection.version())
-        .bind(role == Role::Shadow)
+        .bind(tables == Tables::Shadow)
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().collect())

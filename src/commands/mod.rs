@@ -5,6 +5,8 @@
 //! - an acceptance needs no fresh read: a stale one is a conflict, and the command is decided again;
 //! - a refusal is made only from states that were just compared with the log.
 //!
+//! The service itself acts by the same path, on an authority of its own (`authority`).
+//!
 //! Checks come in the contract's order: authenticated → visible → lifecycle and verification → permission →
 //! state → limit. The first four are [`Standing`]'s.
 

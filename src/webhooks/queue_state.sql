@@ -1,4 +1,4 @@
--- How webhooks stand. The oldest delivery that is due is looked for once an endpoint.
+-- The state of the queue. The oldest delivery that is due is looked for once an endpoint.
 WITH RECURSIVE waiting AS (
     (SELECT endpoint_id FROM webhook_deliveries WHERE due_at IS NOT NULL ORDER BY endpoint_id LIMIT 1)
     UNION ALL

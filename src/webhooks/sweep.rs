@@ -27,7 +27,7 @@ const SECRETS_MAX: i64 = 1_000;
 
 /// When receivers that fail are spoken of, and for how long is kept what is done.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct SweepSettings {
     /// After how long of nothing but failures an endpoint's organization is warned.
     pub warn_after: chrono::Duration,
     /// After how long of nothing but failures an endpoint is disabled.
@@ -37,10 +37,10 @@ pub struct Terms {
 }
 
 /// Sweeps until `stop` says so. On several replicas at once it does no harm.
-pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, stop: CancellationToken) {
+pub async fn run(pool: PgPool, commands: Arc<Commands>, settings: SweepSettings, stop: CancellationToken) {
     let mut walk = Walk::default();
     while !stop.is_cancelled() {
-        let Some(swept) = stop.run_until_cancelled(sweep(&pool, &commands, terms, &mut walk)).await else { return };
+        let Some(swept) = stop.run_until_cancelled(sweep(&pool, &commands, settings, &mut walk)).await else { return };
         if let Err(error) = swept {
             tracing::warn!(%error, "webhooks could not be swept; it will be tried again");
         }
@@ -49,9 +49,9 @@ pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, stop: Canc
 }
 
 /// Does what is due now. What fails keeps nothing else from being done.
-pub async fn sweep(pool: &PgPool, commands: &Commands, terms: Terms, walk: &mut Walk) -> Result<(), Fault> {
-    let failing = look_after_failing(pool, commands, terms).await;
-    let finished = forget_finished(pool, terms.retention_days, walk).await.map_err(LogError::from);
+pub async fn sweep(pool: &PgPool, commands: &Commands, settings: SweepSettings, walk: &mut Walk) -> Result<(), Fault> {
+    let failing = look_after_failing(pool, commands, settings).await;
+    let finished = forget_finished(pool, settings.retention_days, walk).await.map_err(LogError::from);
     let gone = forget_gone(pool, commands).await;
     let retired = retire_secrets(commands).await;
     failing.and(finished.map_err(Fault::from)).and(gone).and(retired)
@@ -59,19 +59,19 @@ pub async fn sweep(pool: &PgPool, commands: &Commands, terms: Terms, walk: &mut 
 
 /// Warns of receivers that fail for long, and disables their endpoints if that goes on, whether anything is due to them or
 /// not.
-async fn look_after_failing(pool: &PgPool, commands: &Commands, terms: Terms) -> Result<(), Fault> {
+async fn look_after_failing(pool: &PgPool, commands: &Commands, settings: SweepSettings) -> Result<(), Fault> {
     let failing = sqlx::query!(
         r#"SELECT r.endpoint_id, r.failing_since AS "failing_since!" FROM webhook_receivers r
            JOIN webhook_endpoints e ON e.id = r.endpoint_id AND e.state = 'ENABLED' AND NOT e.deleted
            WHERE r.failing_since < $1"#,
-        Utc::now() - terms.warn_after.min(terms.disable_after)
+        Utc::now() - settings.warn_after.min(settings.disable_after)
     )
     .fetch_all(pool)
     .await
     .map_err(LogError::from)?;
     for row in failing {
         let since = row.failing_since;
-        let disabled_from = since.checked_add_signed(terms.disable_after).unwrap_or(since);
+        let disabled_from = since.checked_add_signed(settings.disable_after).unwrap_or(since);
         let settled = if Utc::now() >= disabled_from {
             let reason = format!("every attempt has failed since {}", since.format("%Y-%m-%d %H:%M UTC"));
             commands.disable_webhook(&row.endpoint_id, None, reason).await
