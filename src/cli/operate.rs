@@ -22,7 +22,7 @@ use crate::commands::prune::Pruned;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::database::presence::Presence;
-use crate::database::roles::Role;
+use crate::database::roles::DatabaseRole;
 use crate::database::{self, Database};
 use crate::erased::ErasedList;
 use crate::log::LogError;
@@ -284,7 +284,7 @@ async fn count(done: Arc<AtomicU64>, bar: ProgressBar) {
 }
 
 async fn verify_log(core: &Core) -> Result<Option<&'static str>, Failure> {
-    let wrong = ledger::check(&core.database.options(Role::Writer), core.commands.log().partitions()).await;
+    let wrong = ledger::check(&core.database.options(DatabaseRole::Writer), core.commands.log().partitions()).await;
     let wrong = wrong.map_err(crate::service::Error::from)?;
     if wrong.is_empty() {
         print("log: offsets, audit sequences and versions are dense\n");
@@ -315,15 +315,27 @@ async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<O
 async fn verify_ledger(core: &Core, wanted: &Wanted, done: &AtomicU64) -> Result<Vec<&'static str>, Failure> {
     let log = core.commands.log();
     let organization = wanted.organization.as_ref();
-    let verified =
-        ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, wanted.repair, done).await;
+    let verified = ledger::verify(
+        &core.database.options(DatabaseRole::Writer),
+        log.partitions(),
+        organization,
+        wanted.repair,
+        done,
+    )
+    .await;
     let LedgerVerified { events, differences, broken, repaired } = verified.map_err(crate::service::Error::from)?;
     // That it is right now is said by a second look, not by the first one's good intentions.
     let left = match repaired {
         0 => differences.len() + broken.len(),
         _ => {
-            let again =
-                ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, false, done).await;
+            let again = ledger::verify(
+                &core.database.options(DatabaseRole::Writer),
+                log.partitions(),
+                organization,
+                false,
+                done,
+            )
+            .await;
             let again = again.map_err(crate::service::Error::from)?;
             again.differences.len() + again.broken.len()
         }
@@ -357,7 +369,7 @@ async fn verify_projection(
     let log = core.commands.log();
     let organization = wanted.organization.as_ref().map(|id| (id.as_ref(), log.partition_of(id.as_ref())));
     let verified =
-        projections::verify(&core.database.options(Role::Projector), log, projection, organization, done).await;
+        projections::verify(&core.database.options(DatabaseRole::Projector), log, projection, organization, done).await;
     let Some(verified) = verified.map_err(failure)? else { return Ok(None) };
     let name = projection.name();
     let mut text = String::new();
@@ -413,8 +425,9 @@ pub(super) async fn recover(
     }
     let core = Core::over(database, config).await?;
     let key = core.commands.log().keys().chain();
-    let recovered =
-        ledger::recover(&core.database.options(Role::Writer), key).await.map_err(crate::service::Error::from)?;
+    let recovered = ledger::recover(&core.database.options(DatabaseRole::Writer), key)
+        .await
+        .map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {
         print(&format!("{} keys of erased people had come back, and are destroyed again\n", recovered.erased_again));

@@ -39,7 +39,7 @@ mod webhook;
 use async_graphql::{MergedObject, Schema, SchemaBuilder};
 
 pub use errors::{describe, fault, log_fault};
-pub use feed::Terms;
+pub use feed::FeedTransport;
 pub use introspection::{Root, Rules as Introspection};
 pub use session::{App, Session};
 

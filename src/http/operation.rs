@@ -111,7 +111,7 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
             metrics::gauge!("tenancy_projection_parked_streams", "projection" => name).set(status.parked.len() as f64);
         }
     }
-    if let Ok(Ok(webhooks)) = tokio::time::timeout(DATABASE_WAIT, webhooks::standing(&shared.health.pool)).await {
+    if let Ok(Ok(webhooks)) = tokio::time::timeout(DATABASE_WAIT, webhooks::queue_state(&shared.health.pool)).await {
         metrics::gauge!("tenancy_webhook_oldest_due_seconds").set(webhooks.oldest_due_seconds);
         metrics::gauge!("tenancy_webhook_endpoints_disabled").set(webhooks.endpoints_disabled as f64);
         metrics::gauge!("tenancy_webhook_endpoints_failing").set(webhooks.endpoints_failing as f64);

@@ -18,7 +18,7 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::database::Database;
 use crate::database::embedded::Purpose;
-use crate::database::roles::Role;
+use crate::database::roles::DatabaseRole;
 use crate::erased::ErasedList;
 use crate::log::{Log, LogError, Pools, Sizes};
 
@@ -61,7 +61,7 @@ impl Core {
             readers: database.readers.clone(),
             operators: database.operators.clone(),
         };
-        let (log, writers) = Log::open(pools, database.options(Role::Writer), &master_keys, sizes).await?;
+        let (log, writers) = Log::open(pools, database.options(DatabaseRole::Writer), &master_keys, sizes).await?;
         audit::adopt::adopt(&log, &heads).await?;
         let runtime = Runtime::new(database.projections.clone(), log.clone(), log.partitions()).await;
         let runtime = Arc::new(runtime.map_err(LogError::from)?);
@@ -96,7 +96,7 @@ impl Core {
     /// What rebuilds read models.
     pub fn rebuilder(&self) -> Arc<Rebuilder<Log>> {
         let log = self.commands.log();
-        Arc::new(Rebuilder::new(self.database.options(Role::Projector), log.clone(), log.partitions()))
+        Arc::new(Rebuilder::new(self.database.options(DatabaseRole::Projector), log.clone(), log.partitions()))
     }
 
     /// Lets the writers finish, and closes the database.

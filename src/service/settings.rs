@@ -9,7 +9,7 @@ use crate::access::openid::Provider;
 use crate::audit::check::Pace;
 use crate::audit::watch;
 use crate::commands::Rules;
-use crate::commands::home::Home;
+use crate::commands::first_organization::FirstOrganization;
 use crate::config::{self, Config};
 use crate::endpoints::Targets;
 use crate::feed;
@@ -37,12 +37,12 @@ pub(super) fn rules(config: &Config) -> Rules {
     });
     Rules {
         approval_required: config.access.approval_required,
-        home: match (organizations.home, &organizations.home_organization) {
-            (config::Home::Own, _) => Home::Own,
+        first_organization: match (organizations.home, &organizations.home_organization) {
+            (config::Home::Own, _) => FirstOrganization::Own,
             (config::Home::Default, Some(organization)) => {
-                Home::Default { organization: organization.clone(), role: organizations.home_role.clone() }
+                FirstOrganization::Default { organization: organization.clone(), role: organizations.home_role.clone() }
             }
-            (config::Home::Nothing | config::Home::Default, _) => Home::Nothing,
+            (config::Home::Nothing | config::Home::Default, _) => FirstOrganization::Nothing,
         },
         created_by_operators: organizations.created_by_operators,
         created_per_user_max: Some(organizations.created_per_user_max.into()).filter(|maximum| *maximum > 0),
