@@ -14,6 +14,7 @@ use sqlx::{PgPool, Postgres, QueryBuilder};
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
 use super::leaf::Leaf;
 use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
+use super::note::without_doubled;
 use super::proofs::{NoProof, hashes, head};
 use super::seal::TILE;
 use super::tables;
@@ -163,7 +164,8 @@ impl Export {
             complete,
             before: before.into_iter().map(Text).collect(),
         };
-        Ok(line(&Line::Header(header))? + &line(&Line::Checkpoint(Signed { note }))?)
+        let signed = Signed { note: without_doubled(&note) };
+        Ok(line(&Line::Header(header))? + &line(&Line::Checkpoint(signed))?)
     }
 
     /// The organization.
