@@ -136,6 +136,11 @@ fn of_whole_bundles() -> Vec<Vector> {
         bad("swapped", "Two events have changed places.", picked(&six, &[1, 2, 3, 5, 4, 6, 7, 8, 9, 10])),
         bad("no-hashes", "The hashes of a run are missing.", picked(&six, &[1, 2, 3, 4, 5, 6, 7, 8, 10])),
         bad("hashes-twice", "The hashes of a run are there twice.", picked(&six, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 10])),
+        bad(
+            "hashes-empty",
+            "A line of no hashes.",
+            altered(&six, "{\"type\":\"end\"}", "{\"type\":\"hashes\",\"first\":7,\"hashes\":[]}\n{\"type\":\"end\"}"),
+        ),
         bad("hashes-first", "The hashes say another first event.", altered(&six, "\"first\":1", "\"first\":2")),
         bad(
             "hashes-altered",
