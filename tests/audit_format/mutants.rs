@@ -504,7 +504,8 @@ fn other_personal(random: &mut StdRng, text: &mut Vec<u8>) {
 // ---------------------------------------------------------------- the judgement
 
 /// Whether the page says that a bundle which differs so is accepted. It says what is not shown: that entries of `personal`
-/// are missing, that lines of keys are that signed besides, and, where events have proofs of their own, that others are missing.
+/// are missing, that lines of keys are that signed besides, and, where events have proofs of their own, where the search for
+/// them began and that others are missing.
 fn is_permitted(was: &[u8], is: &[u8]) -> bool {
     let (was, is) = (essence(was, false), essence(is, false));
     let is_partial = was.first().is_some_and(|header| String::from_utf8_lossy(header).contains("\"complete\":false"));
@@ -527,6 +528,11 @@ fn essence(text: &[u8], beginning_only: bool) -> Vec<Vec<u8>> {
         Some(Line::Event(mut event)) => {
             event.personal.clear();
             Line::Event(event).text().unwrap().into_bytes()
+        }
+        // Where there is no `before`, nothing depends on `from`; and of an older bundle nothing but the note counts.
+        Some(Line::Header(mut header)) if beginning_only || !header.complete => {
+            (header.from, header.complete, header.before) = (1, false, vec![]);
+            Line::Header(header).text().unwrap().into_bytes()
         }
         Some(Line::Checkpoint(signed)) => signed.note.rsplit_once("\n\n").map_or(line, |(text, _)| text.into()),
         _ => line,
