@@ -22,6 +22,8 @@ const STRAY_BYTES_MAX: usize = 16 * 1024;
 const PLACES_MAX: usize = 256;
 /// The most events that a tree has: numbers of the database end there.
 const EVENTS_MAX: u64 = i64::MAX as u64;
+/// How much of a line is shown where it is not written as it should be, in bytes.
+const SHOWN_BYTES: usize = 24;
 /// The most findings that are told one by one.
 const FINDINGS_MAX: usize = 100;
 
@@ -146,13 +148,30 @@ impl<R: BufRead> Lines<R> {
             let long = read > LINE_BYTES_MAX;
             return Ok(Some(Err(if long { "it is too long".into() } else { "it ends amid the line: cut".into() })));
         }
-        // Nothing but what the writer wrote: another spelling of the same would be an altered byte that nobody sees.
-        let line = serde_json::from_slice::<Line>(&text).map_err(|error| error.to_string());
-        let same = |line: &Line| line.text().is_ok_and(|written| written.as_bytes().strip_suffix(b"\n") == Some(&text));
-        Ok(Some(line.and_then(|line| {
-            if same(&line) { Ok(line) } else { Err("it is not written as an export writes it".into()) }
-        })))
+        Ok(Some(as_written(&text)))
     }
+}
+
+/// The line, if it is written in the only way: another spelling of the same would be an altered byte that nobody sees.
+fn as_written(text: &[u8]) -> Result<Line, String> {
+    let unreadable = |error: serde_json::Error| match error.column() {
+        0 => error.to_string().replace(" at line 0 column 0", ""),
+        column => error.to_string().replace(&format!(" at line 1 column {column}"), &format!(" at byte {column}")),
+    };
+    let line: Line = serde_json::from_slice(text).map_err(unreadable)?;
+    let written = line.text().map_err(|error| error.to_string())?;
+    let written = written.trim_end_matches('\n').as_bytes();
+    if written == text {
+        return Ok(line);
+    }
+    let at = written.iter().zip(text).take_while(|(one, other)| one == other).count();
+    let part = |text: &[u8]| String::from_utf8_lossy(&text[at..text.len().min(at + SHOWN_BYTES)]).into_owned();
+    Err(format!(
+        "it is not written as an export writes it: from byte {} on it has {:?}, where {:?} was expected",
+        at + 1,
+        part(text),
+        part(written)
+    ))
 }
 
 /// An event that does not fit.

@@ -1,11 +1,13 @@
-//! The format of audit bundles: that `tenancy audit verify`, the Python example and the committed test vectors judge
-//! alike. No database is needed.
+//! The formats of exports. Bundles: that `tenancy audit verify`, the Python example and the committed test vectors judge
+//! alike. OCSF: that every event has a line that the published schema takes. No database is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod history;
 mod mutants;
+mod ocsf;
 mod vectors;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -39,14 +41,20 @@ fn judge(case: &Case) -> Option<String> {
     (!report.is_well()).then(|| report.findings.join("; "))
 }
 
+/// A Python that has this package.
+fn python_with(package: &str) -> Option<OsString> {
+    let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+    let found = Command::new(&python).args(["-c", &format!("import {package}")]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    println!("left out: there is no python3 with the package {package}");
+    None
+}
+
 /// The same by `examples/verify_audit.py`, of many; `None` where there is no Python for it.
 fn judge_in_python(cases: &[Case]) -> Option<Vec<Option<String>>> {
-    let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
-    let found = Command::new(&python).args(["-c", "import cryptography"]).output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        println!("left out: there is no python3 with the package cryptography");
-        return None;
-    }
+    let python = python_with("cryptography")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit_format/judge.py");
     let mut command = Command::new(&python);
     let mut child = command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
