@@ -10,7 +10,6 @@ nothing is altered, missing, added or moved.
 
 import base64
 import hashlib
-import io
 import json
 import re
 import sys
@@ -188,10 +187,11 @@ def tree_of(origin):
 
 def older_checkpoint(older, keys):
     """The origin, size and root of an older checkpoint, from its note or from the beginning of a bundle."""
-    if older[:1] == b"{":
-        bundle = io.BytesIO(older)
-        return read_checkpoint(bundle, read_header(bundle), keys)
-    return open_note(older.decode("utf-8"), keys)[1:]
+    is_bundle = older.read(1) == b"{"
+    older.seek(0)
+    if is_bundle:
+        return read_checkpoint(older, read_header(older), keys)
+    return open_note(older.read(NOTE_BYTES_MAX + 1).decode("utf-8"), keys)[1:]
 
 
 # ---------------------------------------------------------------- the tree
@@ -275,7 +275,7 @@ def opened(columns, place, key):
 def verify(bundle, keys, older=None):
     """Says how many events were verified; raises Altered or ValueError with what is wrong.
 
-    `bundle` is a file of bytes; `keys` are verifier keys; `older` is a note or a bundle, as bytes.
+    `bundle` is a file of bytes, and `older` another, of a note or a bundle; `keys` are verifier keys.
     """
     older = older_checkpoint(older, keys) if older is not None else None
     header = read_header(bundle)
@@ -329,10 +329,7 @@ def main():
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     try:
-        older = None
-        if len(sys.argv) == 4:
-            with open(sys.argv[3], "rb") as file:
-                older = file.read()
+        older = open(sys.argv[3], "rb") if len(sys.argv) == 4 else None
         with open(sys.argv[1], "rb") as bundle:
             events = verify(bundle, sys.argv[2].split(), older)
     except (Altered, ValueError, RecursionError) as error:

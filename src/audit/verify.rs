@@ -335,7 +335,9 @@ impl Verification {
         let before = self.sealed.size();
         let due = (before / TILE + 1).saturating_mul(TILE).min(to).saturating_sub(before);
         let given = hashes.hashes.len() as u64;
-        if given != due || given == 0 {
+        if given == 0 {
+            self.report.found(format!("line {number} has no hashes: added"));
+        } else if given != due {
             self.report.found(format!(
                 "line {number} has hashes of {given} events, where those of {due} are due: altered, cut or split elsewhere"
             ));

@@ -17,7 +17,7 @@ from verify_audit import Altered, verify  # noqa: E402
 
 for line in sys.stdin:
     case = json.loads(line)
-    older = None if case["older"] is None else base64.b64decode(case["older"])
+    older = None if case["older"] is None else io.BytesIO(base64.b64decode(case["older"]))
     try:
         verify(io.BytesIO(base64.b64decode(case["bundle"])), case["keys"], older)
         print("accepted")
