@@ -4,7 +4,8 @@
     pip install cryptography
     python verify_audit.py BUNDLE VERIFIER_KEY [OLDER_BUNDLE_OR_NOTE]
 
-Exit code 0 only if the key signed it and nothing is altered, missing, added or moved.
+Several verifier keys are one argument, with spaces between. Exit code 0 only if one of the keys signed the bundle and
+nothing is altered, missing, added or moved.
 """
 
 import base64
@@ -19,6 +20,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 COLUMNS = """aggregateType aggregateId sequence eventType eventVersion payload metadata organizationId auditSequence eventId
 commandId actor onBehalfOf ip userAgent requestId correlationId causationId recordedAt""".split()
+MAY_BE_NULL = {"onBehalfOf", "ip", "userAgent", "requestId", "causationId"}
+RUN = 256
+EVENTS_MAX = 2**63 - 1
+LINE_BYTES_MAX = 16 * 1024 * 1024
+NOTE_BYTES_MAX = 256 * 1024
+SIGNATURES_MAX = 64
+# What may not stand in the name of a key: "+", and Unicode's white space.
+NO_NAME = re.compile("[+\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 
 
 class Altered(Exception):
@@ -34,17 +43,165 @@ def sha256(*parts):
     return hashlib.sha256(b"".join(parts)).digest()
 
 
-def unbase64(text):
+def unbase64(text, length=None):
+    """RFC 4648, section 4; nothing but the one spelling of these bytes."""
+    need(isinstance(text, str), "base64 is no string")
     raw = base64.b64decode(text, validate=True)
     need(base64.b64encode(raw).decode() == text, "base64 is written in another way")
+    need(length is None or len(raw) == length, "base64 is of another length")
     return raw
+
+
+def unbase64url(text):
+    """RFC 4648, section 5, without padding."""
+    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    need(base64.urlsafe_b64encode(raw).decode().rstrip("=") == text, "base64url is written in another way")
+    return raw
+
+
+def number(text, least, most):
+    """A number as text: decimal, without zeros before and without a sign."""
+    need(re.fullmatch("0|[1-9][0-9]{0,19}", text), "a number is written in another way")
+    need(least <= int(text) <= most, "a number is out of range")
+    return int(text)
+
+
+# ---------------------------------------------------------------- lines
+
+
+def members(value, *names):
+    """That this is an object with exactly these members, in this order."""
+    need(isinstance(value, dict) and list(value) == list(names), "not the members " + ", ".join(names))
+
+
+def no_number(name):
+    raise Altered(name + " is no number of JSON")
+
+
+def read_line(bundle):
+    """The next line as what it says, if it is written in the only way."""
+    raw = bundle.readline(LINE_BYTES_MAX + 1)
+    need(raw.endswith(b"\n"), "the bundle is cut, or a line is too long")
+    text = raw[:-1].decode("utf-8")
+    value = json.loads(text, parse_constant=no_number)
+    # This writes strings as the page says, keeps the order of members, and doubles none.
+    again = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    need(again == text, "a line is not written as an export writes it: " + text[:100])
+    need(isinstance(value, dict), "a line is no object")
+    return value
+
+
+def read_header(bundle):
+    header = read_line(bundle)
+    members(header, "type", "format", "organization", "from", "to", "complete", "before")
+    need(header["type"] == "header" and header["format"] == "tenancy-audit/1", "there is no header of this format")
+    need(isinstance(header["organization"], str), "the organization is no string")
+    need(type(header["from"]) is int and type(header["to"]) is int, "`from` or `to` is no number")
+    need(1 <= header["from"] <= header["to"] + 1 and header["to"] <= EVENTS_MAX, "`from` and `to` do not fit")
+    need(isinstance(header["complete"], bool), "`complete` is neither true nor false")
+    need(isinstance(header["before"], list), "`before` is no list")
+    header["before"] = [unbase64(peak, 32) for peak in header["before"]]
+    if header["complete"]:
+        need(len(header["before"]) == bin(header["from"] - 1).count("1"), "`before` does not fit `from`")
+    else:
+        need(header["before"] == [], "nothing shows what comes before")
+    return header
+
+
+def read_checkpoint(bundle, header, keys):
+    line = read_line(bundle)
+    members(line, "type", "note")
+    need(line["type"] == "checkpoint" and isinstance(line["note"], str), "there is no checkpoint")
+    names, origin, size, root = open_note(line["note"], keys)
+    need(tree_of(origin) in {name + "/" + header["organization"] for name in names}, "the checkpoint is of another tree")
+    need(size == header["to"], "the checkpoint is of another size")
+    return origin, size, root
+
+
+def read_event(line, organization, proof_is_due):
+    """The columns, and the audit sequence."""
+    members(line, "type", "columns", "personal", *(["proof"] if proof_is_due else []))
+    columns = line["columns"]
+    members(columns, *COLUMNS)
+    for name, value in columns.items():
+        need(isinstance(value, str) or (value is None and name in MAY_BE_NULL), name + " is no string")
+    need(columns["organizationId"] == organization, "an event is another organization's")
+    places = line["personal"]
+    need(isinstance(places, dict) and list(places) == sorted(places), "`personal` is not in order")
+    for place, datum in places.items():
+        members(datum, "value", "key")
+        need(opened(columns, place, unbase64(datum["key"], 32)) == datum["value"], place + " is altered")
+    return columns, number(columns["auditSequence"], 1, EVENTS_MAX)
+
+
+# ---------------------------------------------------------------- the note
+
+
+def verifier_key(text):
+    name, key_id, key = (text.split("+", 2) + ["", ""])[:3]
+    public = unbase64(key, 33)
+    need(name and not NO_NAME.search(name), "a verifier key has no name")
+    need(public[:1] == b"\x01", "this is no Ed25519 key")
+    need(sha256(name.encode(), b"\n", public)[:4].hex() == key_id, "the verifier key is not whole")
+    return (name, key_id), Ed25519PublicKey.from_public_bytes(public[1:])
+
+
+def open_note(note, keys):
+    """The names of the keys that signed it, and the origin, size and root of the checkpoint."""
+    keys = dict(map(verifier_key, keys))
+    need(len(note.encode("utf-8")) <= NOTE_BYTES_MAX, "the note is too long")
+    need(not re.search("[\x00-\x09\x0b-\x1f]", note), "the note has control characters")
+    text, blank, signatures = note.rpartition("\n\n")
+    need(blank and signatures.endswith("\n"), "this is no signed note")
+    text += "\n"
+    lines = signatures[:-1].split("\n")
+    need(len(lines) <= SIGNATURES_MAX, "there are too many signatures")
+    signed = []
+    for line in lines:
+        need(line.count(" ") == 2, "a signature line is none")
+        dash, name, signature = line.split(" ")
+        signature = unbase64(signature)
+        need(dash == "\u2014" and name and not NO_NAME.search(name), "a signature line is none")
+        need(len(signature) > 4, "a signature is too short")
+        signer = (name, signature[:4].hex())
+        if signer not in keys:
+            continue
+        need(signer not in signed, "a key signed twice")
+        try:
+            keys[signer].verify(signature[4:], text.encode("utf-8"))
+        except InvalidSignature:
+            raise Altered("the signature is not the key's")
+        signed.append(signer)
+    need(signed, "none of the keys signed this checkpoint")
+    origin, size, root, *rest = (text[:-1].split("\n") + ["", ""])
+    need(len(rest) >= 2 and origin and all(rest[:-2]), "a checkpoint has three lines, and none is empty")
+    return [name for name, _ in signed], origin, number(size, 0, 2**64 - 1), unbase64(root, 32)
+
+
+def tree_of(origin):
+    """The origin without the epoch."""
+    tree, slash, epoch = origin.rpartition("/")
+    is_epoch = slash and re.fullmatch("0|[1-9][0-9]{0,19}", epoch) and int(epoch) < 2**64
+    return tree if is_epoch else origin
+
+
+def older_checkpoint(older, keys):
+    """The origin, size and root of an older checkpoint, from its note or from the beginning of a bundle."""
+    is_bundle = older.read(1) == b"{"
+    older.seek(0)
+    if is_bundle:
+        return read_checkpoint(older, read_header(older), keys)
+    return open_note(older.read(NOTE_BYTES_MAX + 1).decode("utf-8"), keys)[1:]
+
+
+# ---------------------------------------------------------------- the tree
 
 
 def leaf_hash(columns):
     leaf = b"\x01"
     for name in COLUMNS:
         value = columns[name]
-        encoded = b"" if value is None else value.encode()
+        encoded = b"" if value is None else value.encode("utf-8")
         leaf += (0xFFFFFFFF if value is None else len(encoded)).to_bytes(4, "big") + encoded
     return sha256(b"\x00", leaf)
 
@@ -54,7 +211,6 @@ class Tree:
 
     def __init__(self, size, subtrees):
         self.size, self.subtrees = size, list(subtrees)
-        need(len(self.subtrees) == bin(size).count("1"), "`before` does not fit `from`")
 
     def add(self, leaf):
         size, root = self.size, leaf
@@ -90,123 +246,82 @@ def proven_root(index, size, leaf, path):
     return root
 
 
-def open_note(note, verifier_key):
-    """The origin, size and root of a checkpoint that this key signed."""
-    name, key_id, key = verifier_key.split("+", 2)
-    public = unbase64(key)
-    need(public[:1] == b"\x01" and len(public) == 33, "this is no Ed25519 key")
-    need(sha256(name.encode(), b"\n", public)[:4].hex() == key_id, "the verifier key is not whole")
-    text, _, signatures = note.rpartition("\n\n")
-    text += "\n"
-    signed = False
-    for line in signatures.splitlines():
-        dash, signer, signature = line.split(" ")
-        signature = unbase64(signature)
-        need(dash == "\u2014", "a signature line is none")
-        if signer == name and signature[:4].hex() == key_id:
-            try:
-                Ed25519PublicKey.from_public_bytes(public[1:]).verify(signature[4:], text.encode())
-            except InvalidSignature:
-                raise Altered("the signature is not the key's")
-            signed = True
-    need(signed, "the key did not sign this checkpoint")
-    origin, size, root = text.splitlines()[:3]
-    return origin, int(size), unbase64(root)
+# ---------------------------------------------------------------- personal data
 
 
 def opened(columns, place, key):
     if place in ("ip", "userAgent"):
         sealed, bound = columns[place], columns["commandId"] + {"ip": "/ip", "userAgent": "/user_agent"}[place]
     else:
+        need(place.startswith("payload."), "there is no place " + place)
         field = place.removeprefix("payload.")
-        (own,) = json.loads(columns["payload"]).values()
-        sealed, bound = own[field]["sealed"], columns["eventId"] + "/" + field
-    raw = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
-    need(raw[0] == 2, "it is sealed in another way")
+        value = json.loads(columns["payload"], parse_constant=no_number)
+        for name in (columns["eventType"], field, "sealed"):
+            need(isinstance(value, dict) and name in value, "nothing is sealed at " + place)
+            value = value[name]
+        sealed, bound = value, columns["eventId"] + "/" + field
+    need(isinstance(sealed, str), "nothing is sealed at " + place)
+    raw = unbase64url(sealed)
+    need(raw[:1] == b"\x02" and len(raw) >= 1 + 12 + 16, "it is sealed in another way")
     try:
-        return AESGCM(unbase64(key)).decrypt(raw[1:13], raw[13:], bound.encode()).decode()
+        return AESGCM(key).decrypt(raw[1:13], raw[13:], bound.encode("utf-8")).decode("utf-8")
     except InvalidTag:
         raise Altered("the key does not open " + place)
 
 
-def checkpoint_of(path, verifier_key):
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    try:
-        text = json.loads(text.splitlines()[1])["note"]
-    except (ValueError, IndexError, KeyError, TypeError):
-        pass
-    return open_note(text, verifier_key)
+# ---------------------------------------------------------------- the bundle
 
 
-def verify(bundle, verifier_key, older=None):
-    """Raises Altered with what is wrong; else says how many events were verified."""
-    lines = iter(bundle)
+def verify(bundle, keys, older=None):
+    """Says how many events were verified; raises Altered or ValueError with what is wrong.
 
-    def line():
-        text = next(lines, "")
-        need(text.endswith("\n"), "the bundle is cut")
-        value = json.loads(text)
-        again = json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
-        need(again == text, "a line is not written as an export writes it: " + text[:100])
-        return value
-
-    header = line()
-    need(header.get("type") == "header" and header.get("format") == "tenancy-audit/1", "there is no header")
-    need(set(header) == {"type", "format", "organization", "from", "to", "complete", "before"}, "the header is altered")
-    note = line()
-    need(set(note) == {"type", "note"} and note["type"] == "checkpoint", "there is no checkpoint")
-    origin, size, root = open_note(note["note"], verifier_key)
-    name = verifier_key.split("+", 1)[0]
-    rest = origin.removeprefix(name + "/" + header["organization"])
-    need(rest != origin and re.fullmatch("(/[0-9]+)?", rest), "the checkpoint is another organization's")
-    need(size == header["to"], "the checkpoint is of another size")
-    if header["complete"]:
-        tree = Tree(header["from"] - 1, map(unbase64, header["before"]))
-    else:
-        need(header["before"] == [], "nothing shows what comes before")
-        tree = Tree(0, [])
-    last = header["from"] - 1
-    events, block, then = 0, [], None
+    `bundle` is a file of bytes, and `older` another, of a note or a bundle; `keys` are verifier keys.
+    """
+    older = older_checkpoint(older, keys) if older is not None else None
+    header = read_header(bundle)
+    origin, size, root = read_checkpoint(bundle, header, keys)
+    complete, last = header["complete"], header["from"] - 1
+    tree = Tree(last if complete else 0, header["before"])
+    events, run, then = 0, [], None
     while True:
-        if older and header["complete"] and tree.size == older[1]:
+        if older and complete and tree.size == older[1]:
             then = tree.root()
-        value = line()
-        kind = value.pop("type", None)
-        if kind == "event":
-            need(set(value) - {"proof"} == {"columns", "personal"}, "an event is altered")
-            columns = value["columns"]
-            need(list(columns) == COLUMNS, "columns are altered")
-            leaf, sequence, name = leaf_hash(columns), int(columns["auditSequence"]), columns["eventId"]
-            for place, datum in value["personal"].items():
-                need(opened(columns, place, datum["key"]) == datum["value"], f"{name}: {place} is altered")
-            events += 1
-            need(sequence > last, f"event {sequence} ({name}) stands out of order")
+        line = read_line(bundle)
+        if line.get("type") == "event":
+            columns, sequence = read_event(line, header["organization"], not complete)
+            leaf, name = leaf_hash(columns), f"event {sequence} ({columns['eventId']})"
+            need(sequence > last, name + " stands out of order")
             last = sequence
-            if header["complete"]:
-                need("proof" not in value, "an event has a proof too many")
+            events += 1
+            if complete:
+                need(not (run and tree.size % RUN == 0), "no hashes follow the end of a run")
                 tree.add(leaf)
-                need(sequence == tree.size, f"event {sequence} ({name}) stands where {tree.size} should")
-                block.append((sequence, name, leaf))
+                need(sequence == tree.size, f"{name} stands where {tree.size} should")
+                run.append((name, leaf))
             else:
-                path = map(unbase64, value["proof"])
-                need(proven_root(sequence - 1, size, leaf, path) == root, f"event {sequence} ({name}) is altered")
-        elif kind == "hashes":
-            need(block and value["first"] == block[0][0], "hashes are altered")
-            need(len(value["hashes"]) == len(block), "events are missing or added before the hashes from " + str(value["first"]))
-            for (sequence, name, leaf), sealed in zip(block, value["hashes"]):
-                need(leaf == unbase64(sealed), f"event {sequence} ({name}) or its hash is altered")
-            block = []
+                need(isinstance(line["proof"], list), "a proof is no list")
+                path = [unbase64(sibling, 32) for sibling in line["proof"]]
+                need(proven_root(sequence - 1, size, leaf, path) == root, name + " is altered")
+        elif line.get("type") == "hashes":
+            members(line, "type", "first", "hashes")
+            need(run and (tree.size % RUN == 0 or tree.size == size), "hashes stand where no run ends")
+            need(type(line["first"]) is int and line["first"] == tree.size - len(run) + 1, "hashes are of other events")
+            need(isinstance(line["hashes"], list) and len(line["hashes"]) == len(run), "there is not a hash an event")
+            for (name, leaf), sealed in zip(run, line["hashes"]):
+                need(leaf == unbase64(sealed, 32), name + " or its hash is altered")
+            run = []
         else:
-            need(kind == "end" and not value, "a line is of no known kind")
+            need(line == {"type": "end"}, "a line is of no known kind")
             break
-    need(next(lines, None) is None, "something follows the end")
-    if header["complete"]:
-        need(not block and tree.size == size, "events are missing")
+    need(bundle.read(1) == b"", "something follows the end")
+    if complete:
+        need(not run and tree.size == size, "events or hashes are missing")
         need(tree.root() == root, "the events do not add up to the signed root")
-    if older and not (older[1] == size and older[2] == root):
+    if older:
+        need(tree_of(older[0]) == tree_of(origin), "the older checkpoint is of another tree")
         need(older[1] <= size, "the older checkpoint covers more events: the end is cut")
-        need(then == older[2], "history was changed since the older checkpoint, or the bundle does not reach back to it")
+        if older[1:] != (size, root):
+            need(then == older[2], "history was changed since the older checkpoint, or nothing shows that it was not")
     return events
 
 
@@ -214,10 +329,10 @@ def main():
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     try:
-        older = checkpoint_of(sys.argv[3], sys.argv[2]) if len(sys.argv) == 4 else None
-        with open(sys.argv[1], encoding="utf-8", newline="\n") as bundle:
-            events = verify(bundle, sys.argv[2], older)
-    except (Altered, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        older = open(sys.argv[3], "rb") if len(sys.argv) == 4 else None
+        with open(sys.argv[1], "rb") as bundle:
+            events = verify(bundle, sys.argv[2].split(), older)
+    except (Altered, ValueError, RecursionError) as error:
         sys.exit(f"not verified: {error}")
     print(f"verified: {events} events")
 

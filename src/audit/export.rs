@@ -14,9 +14,10 @@ use sqlx::{PgPool, Postgres, QueryBuilder};
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
 use super::leaf::Leaf;
 use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
+use super::note::without_doubled;
 use super::proofs::{NoProof, hashes, head};
 use super::seal::TILE;
-use super::tables;
+use super::{ocsf, tables};
 use crate::log::{AuditFilter, COLUMNS, Log, LogError, Position, StoredEvent, push_filter};
 
 /// How long an export waits for its newest events to be sealed, and how often it looks.
@@ -165,7 +166,8 @@ impl Export {
             complete,
             before: before.into_iter().map(Text).collect(),
         };
-        Ok(line(&Line::Header(header))? + &line(&Line::Checkpoint(Signed { note }))?)
+        let signed = Signed { note: without_doubled(&note) };
+        Ok(line(&Line::Header(header))? + &line(&Line::Checkpoint(signed))?)
     }
 
     /// The organization.
@@ -230,7 +232,7 @@ impl Export {
             let read = self.log.reader().read_each(&events, self.log.keys()).await?;
             let table = |(row, read): (&StoredEvent, &Result<Recorded, LogError>)| match self.format {
                 Format::Csv => tables::csv(row, read.as_ref().ok()),
-                Format::Ocsf | Format::Ndjson => tables::ocsf(row, read.as_ref().ok()),
+                Format::Ocsf | Format::Ndjson => ocsf::line(row, read.as_ref().ok()),
             };
             return Ok(events.iter().zip(&read).map(table).collect());
         }

@@ -97,7 +97,15 @@ pub fn open(directory: &Path, name: &str, configured: &[[u8; 32]], make: bool) -
     if keys.len() > KEYS_MAX {
         return Err(KeyError::TooMany(keys.len()));
     }
-    Ok(keys.into_iter().map(|key| Signer::new(name, key)).collect::<Result<_, _>>()?)
+    // A key that lies in two files signs once.
+    let mut signers: Vec<Signer> = vec![];
+    for key in keys {
+        let signer = Signer::new(name, key)?;
+        if !signers.iter().any(|other| other.verifier() == signer.verifier()) {
+            signers.push(signer);
+        }
+    }
+    Ok(signers)
 }
 
 /// The files of keys, the first one first, then by name.

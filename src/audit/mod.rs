@@ -18,6 +18,7 @@ pub mod keys;
 pub mod leaf;
 pub mod merkle;
 pub mod note;
+pub mod ocsf;
 pub mod proofs;
 pub mod seal;
 mod tables;

@@ -1,5 +1,6 @@
 //! Signed notes and checkpoints, in the forms of C2SP: <https://c2sp.org/signed-note>, <https://c2sp.org/tlog-checkpoint>.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,10 +13,10 @@ use super::merkle::Hash;
 
 /// The byte that says which algorithm a key is of. Others may follow; who does not know one leaves its lines out.
 const ED25519: u8 = 1;
-/// The most signatures that are looked at.
+/// The most signatures that a note has here. The specification asks for at least 16.
 const SIGNATURES_MAX: usize = 64;
-/// The longest note that is looked at, in bytes.
-pub const NOTE_BYTES_MAX: usize = 64 * 1024;
+/// The longest note that is looked at, in bytes: 16 signatures of the longest kind, of nearly 5 kB each, fit in base64.
+pub const NOTE_BYTES_MAX: usize = 256 * 1024;
 
 /// Why a note, a checkpoint or a key is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,14 +36,22 @@ pub enum Invalid {
     /// None of the signatures is of a known key.
     #[error("it is not signed by {0}")]
     NotSigned(String),
+    /// A known key signed it more than once.
+    #[error("{0} signed it twice: a line was added")]
+    Doubled(String),
     /// A signature that names a known key is not its own.
     #[error("the signature of {0} is not its own: the text was altered, or somebody else signed it")]
     BadSignature(String),
 }
 
-/// Names of keys stand in lines of their own and before a "+".
+/// What the specification calls a control character: those of ASCII below the space.
+fn is_control(letter: char) -> bool {
+    letter < ' '
+}
+
+/// Names of keys stand between spaces and before a "+". The white space is that of Unicode (`White_Space`).
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || letter.is_control() || letter == '+')
+    !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || is_control(letter) || letter == '+')
 }
 
 fn key_id(name: &str, key: &VerifyingKey) -> [u8; 4] {
@@ -125,7 +134,7 @@ impl FromStr for VerifierKey {
         let bytes: &[u8; 32] = bytes.try_into().map_err(|_| Invalid::Key("a key of Ed25519 has 32 bytes"))?;
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| Invalid::Key("it is no point of the curve"))?;
         let found = Self::new(name, key)?;
-        if id.len() != 8 || u32::from_str_radix(id, 16) != Ok(u32::from_be_bytes(found.id)) {
+        if id != format!("{:08x}", u32::from_be_bytes(found.id)) {
             return Err(Invalid::Key("name, id and key do not belong together"));
         }
         Ok(found)
@@ -141,55 +150,97 @@ pub fn open<'a>(note: &'a str, keys: &[VerifierKey]) -> Result<&'a str, Invalid>
 /// The checkpoint of an organization's tree that one of these keys signed: its origin is that key's name, the
 /// organization, and the epoch of the database where that was restored.
 pub fn checkpoint_of(note: &str, keys: &[VerifierKey], organization: &str) -> Result<Checkpoint, Invalid> {
-    let (text, key) = signed(note, keys)?;
+    let (text, signers) = signed(note, keys)?;
     let checkpoint: Checkpoint = text.parse()?;
-    let rest = checkpoint.origin.strip_prefix(&key.name).and_then(|rest| rest.strip_prefix('/'));
-    let (id, epoch) = rest.map_or(("", None), |rest| match rest.split_once('/') {
-        Some((id, epoch)) => (id, Some(epoch)),
-        None => (rest, None),
-    });
-    let number = |text: &str| text.parse::<u64>().is_ok_and(|number| number.to_string() == text);
-    if id != organization || !epoch.is_none_or(number) {
-        return Err(Invalid::Origin(checkpoint.origin, organization.to_owned()));
+    let tree = checkpoint.tree();
+    match signers
+        .iter()
+        .any(|key| tree.strip_prefix(key.name()).and_then(|rest| rest.strip_prefix('/')) == Some(organization))
+    {
+        true => Ok(checkpoint),
+        false => Err(Invalid::Origin(checkpoint.origin, organization.to_owned())),
     }
-    Ok(checkpoint)
 }
 
-fn signed<'a, 'k>(note: &'a str, keys: &'k [VerifierKey]) -> Result<(&'a str, &'k VerifierKey), Invalid> {
-    if note.len() > NOTE_BYTES_MAX {
-        return Err(Invalid::Note("it is too long"));
+/// A line of signatures.
+struct SignatureLine<'a> {
+    name: &'a str,
+    id: [u8; 4],
+    signature: Vec<u8>,
+}
+
+impl<'a> SignatureLine<'a> {
+    fn new(line: &'a str) -> Result<Self, Invalid> {
+        let parts = line.strip_prefix("\u{2014} ").and_then(|line| line.split_once(' '));
+        let (name, signed) = parts.ok_or(Invalid::Note("a line of its signatures has not the form — NAME BASE64"))?;
+        if !is_name(name) {
+            return Err(Invalid::Note("a line of its signatures has no name of a key"));
+        }
+        let bytes = STANDARD.decode(signed).map_err(|_| Invalid::Note("a signature is not written in base64"))?;
+        match bytes.split_first_chunk::<4>() {
+            Some((id, signature)) if !signature.is_empty() => Ok(Self { name, id: *id, signature: signature.to_vec() }),
+            _ => Err(Invalid::Note("a signature is too short")),
+        }
     }
-    if note.contains(|letter: char| letter.is_ascii_control() && letter != '\n') {
+
+    fn is_of(&self, key: &VerifierKey) -> bool {
+        key.name == self.name && key.id == self.id
+    }
+}
+
+/// The text of a note, and the lines of its signatures.
+fn parts(note: &str) -> Result<(&str, Vec<&str>), Invalid> {
+    if note.len() > NOTE_BYTES_MAX {
+        return Err(Invalid::Note("it is longer than 256 KiB"));
+    }
+    if note.contains(|letter: char| is_control(letter) && letter != '\n') {
         return Err(Invalid::Note("it has control characters"));
     }
     let at = note.rfind("\n\n").ok_or(Invalid::Note("no blank line comes before the signatures"))?;
-    let (text, lines) = (&note[..=at], &note[at + 2..]);
-    if lines.is_empty() || !lines.ends_with('\n') || lines.lines().count() > SIGNATURES_MAX {
-        return Err(Invalid::Note("it does not end with lines of signatures"));
+    let lines = note[at + 2..].strip_suffix('\n').ok_or(Invalid::Note("it does not end with a line of signatures"))?;
+    let lines: Vec<&str> = lines.split('\n').collect();
+    match lines.len() <= SIGNATURES_MAX {
+        true => Ok((&note[..=at], lines)),
+        false => Err(Invalid::Note("it has more than 64 signatures")),
     }
-    let mut signer = None;
-    for line in lines.lines() {
-        let parts = line.strip_prefix("\u{2014} ").and_then(|line| line.split_once(' '));
-        let parts = parts.and_then(|(name, signed)| Some((name, STANDARD.decode(signed).ok()?)));
-        let Some((name, bytes)) = parts.filter(|(name, _)| is_name(name)) else {
-            return Err(Invalid::Note("a line of its signatures is none"));
-        };
-        let Some((id, signature)) = bytes.split_first_chunk::<4>() else {
-            return Err(Invalid::Note("a signature is too short"));
-        };
-        let Some(known) = keys.iter().find(|key| key.name == name && key.id == *id) else { continue };
-        let good = Signature::from_slice(signature)
+}
+
+/// The text, and by which of the keys it is signed, in the order of the lines.
+fn signed<'a, 'k>(note: &'a str, keys: &'k [VerifierKey]) -> Result<(&'a str, Vec<&'k VerifierKey>), Invalid> {
+    let (text, lines) = parts(note)?;
+    let mut signers = vec![];
+    // A line that is none makes the note none, of whatever key it would be.
+    for line in lines.into_iter().map(SignatureLine::new).collect::<Result<Vec<_>, _>>()? {
+        let Some(known) = keys.iter().find(|key| line.is_of(key)) else { continue };
+        let good = Signature::from_slice(&line.signature)
             .is_ok_and(|signature| known.key.verify_strict(text.as_bytes(), &signature).is_ok());
         if !good {
             return Err(Invalid::BadSignature(known.name.clone()));
         }
-        signer = signer.or(Some(known));
+        signers.push(known);
     }
-    if let Some(signer) = signer {
-        return Ok((text, signer));
+    if !signers.is_empty() {
+        return Ok((text, signers));
     }
     let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
     Err(Invalid::NotSigned(if names.is_empty() { "any known key".into() } else { names.join(" or ") }))
+}
+
+/// Refuses a note that one of these keys signed twice. A second line adds nothing, so it was added by somebody else.
+pub fn refuse_doubled(note: &str, keys: &[VerifierKey]) -> Result<(), Invalid> {
+    let lines = parts(note)?.1.into_iter().map(SignatureLine::new).collect::<Result<Vec<_>, _>>()?;
+    match keys.iter().find(|key| lines.iter().filter(|line| line.is_of(key)).count() > 1) {
+        Some(key) => Err(Invalid::Doubled(key.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// The note with one line a signature: a key that lies in two files of the data directory signed twice.
+pub fn without_doubled(note: &str) -> String {
+    let Ok((text, lines)) = parts(note) else { return note.to_owned() };
+    let mut seen = HashSet::new();
+    let once = lines.into_iter().filter(|line| seen.insert(*line));
+    once.fold(format!("{text}\n"), |note, line| note + line + "\n")
 }
 
 /// How a tree was at a time.
@@ -201,6 +252,16 @@ pub struct Checkpoint {
     pub size: u64,
     /// Its root.
     pub root: Hash,
+}
+
+impl Checkpoint {
+    /// The name of the tree, whatever the epoch: a restored database may go on with the same history, and has to show it.
+    pub fn tree(&self) -> &str {
+        match self.origin.rsplit_once('/') {
+            Some((tree, epoch)) if epoch.parse::<u64>().is_ok_and(|number| number.to_string() == epoch) => tree,
+            _ => &self.origin,
+        }
+    }
 }
 
 impl fmt::Display for Checkpoint {

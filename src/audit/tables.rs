@@ -1,7 +1,7 @@
-//! Events for spreadsheets and for systems that watch. Neither carries proofs.
+//! Events for spreadsheets, without proofs.
 
 use aggregates::Recorded;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::data::data;
 use super::leaf::time;
@@ -49,7 +49,7 @@ fn cell(text: &str) -> String {
 }
 
 /// `org.verified`; the stored name of what this program does not know.
-fn action(row: &StoredEvent, read: Option<&Recorded>) -> String {
+pub(super) fn action(row: &StoredEvent, read: Option<&Recorded>) -> String {
     read.map_or_else(|| row.event_type.clone(), |recorded| recorded.event.descriptor().action())
 }
 
@@ -76,46 +76,6 @@ pub fn csv(row: &StoredEvent, read: Option<&Recorded>) -> String {
         Some(own(read).to_string()),
     ];
     cells.map(|text| cell(&text.unwrap_or_default())).join(",") + "\r\n"
-}
-
-/// What an event does to its subject, in OCSF's numbers: 1 create, 3 update, 4 delete.
-fn activity(row: &StoredEvent) -> u8 {
-    match row.event_type.as_str() {
-        name if name.ends_with("Deleted") || name.ends_with("Removed") || name.ends_with("Purged") => 4,
-        _ if row.sequence == 1 => 1,
-        _ => 3,
-    }
-}
-
-/// An event as an Entity Management event of OCSF 1.3 (class 3004).
-pub fn ocsf(row: &StoredEvent, read: Option<&Recorded>) -> String {
-    let activity = activity(row);
-    let origin = read.map(|recorded| &recorded.origin);
-    let line = json!({
-        "category_uid": 3,
-        "class_uid": 3004,
-        "activity_id": activity,
-        "type_uid": 300_400 + u32::from(activity),
-        "severity_id": 1,
-        "status_id": 1,
-        "time": row.recorded_at.timestamp_millis(),
-        "message": action(row, read),
-        "metadata": {
-            "version": "1.3.0",
-            "product": {"name": "tenancy", "vendor_name": "tenancy", "version": env!("CARGO_PKG_VERSION")},
-            "uid": row.event_id,
-            "event_code": row.event_type,
-            "sequence": row.audit_sequence,
-            "correlation_uid": row.correlation_id,
-            "tenant_uid": row.organization_id,
-        },
-        "actor": {"user": {"uid": row.actor}},
-        "entity": {"type": row.aggregate_type, "uid": row.aggregate_id, "version": row.sequence.to_string()},
-        "src_endpoint": {"ip": origin.and_then(|origin| origin.ip.clone())},
-        "http_request": {"uid": row.request_id, "user_agent": origin.and_then(|origin| origin.user_agent.clone())},
-        "unmapped": {"on_behalf_of": row.on_behalf_of, "causation_id": row.causation_id, "data": own(read)},
-    });
-    line.to_string() + "\n"
 }
 
 #[cfg(test)]

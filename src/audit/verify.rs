@@ -9,7 +9,7 @@ use std::io::{BufRead, Read};
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, LINE_BYTES_MAX, Line, Text};
 use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash, verify_inclusion};
-use super::note::{Checkpoint, Invalid, NOTE_BYTES_MAX, VerifierKey, checkpoint_of, open};
+use super::note::{Checkpoint, Invalid, NOTE_BYTES_MAX, VerifierKey, checkpoint_of, open, refuse_doubled};
 use super::seal::TILE;
 use crate::log::open_disclosed;
 
@@ -20,6 +20,10 @@ const VACANT_MAX: usize = 10_000;
 /// The longest event of which is looked where it came from, in bytes; and in how many places.
 const STRAY_BYTES_MAX: usize = 16 * 1024;
 const PLACES_MAX: usize = 256;
+/// The most events that a tree has: numbers of the database end there.
+const EVENTS_MAX: u64 = i64::MAX as u64;
+/// How much of a line is shown where it is not written as it should be, in bytes.
+const SHOWN_BYTES: usize = 24;
 /// The most findings that are told one by one.
 const FINDINGS_MAX: usize = 100;
 
@@ -62,6 +66,9 @@ pub enum NotOlder {
     /// It is none, or of nobody known.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// It is a bundle whose beginning does not count.
+    #[error("{0}")]
+    Bundle(String),
 }
 
 /// Why there is nothing to report.
@@ -72,20 +79,27 @@ pub enum Unreadable {
     Io(#[from] std::io::Error),
 }
 
-/// A checkpoint of before, from a file that holds its note, or from a bundle.
+/// A checkpoint of before, from a file that holds its note, or from a bundle, of which nothing but the first two lines
+/// is looked at.
 pub fn older(mut file: impl BufRead, keys: &[VerifierKey]) -> Result<Checkpoint, NotOlder> {
-    let mut text = vec![];
-    (&mut file).take(NOTE_BYTES_MAX as u64).read_until(b'\n', &mut text)?;
-    if text.starts_with(b"{") {
-        text.clear();
-        (&mut file).take(2 * NOTE_BYTES_MAX as u64).read_until(b'\n', &mut text)?;
-        if let Ok(Line::Checkpoint(signed)) = serde_json::from_slice(&text) {
-            return Ok(open(&signed.note, keys)?.parse()?);
-        }
-    } else {
-        file.take(NOTE_BYTES_MAX as u64).read_to_end(&mut text)?;
+    if !file.fill_buf()?.starts_with(b"{") {
+        let mut text = vec![];
+        file.take(NOTE_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
+        let note = String::from_utf8(text).map_err(|_| Invalid::Note("it is not UTF-8"))?;
+        refuse_doubled(&note, keys)?;
+        return Ok(open(&note, keys)?.parse()?);
     }
-    Ok(open(&String::from_utf8_lossy(&text), keys)?.parse()?)
+    let mut verification = Verification::default();
+    let mut lines = Lines { bundle: file, number: 0 };
+    while verification.report.checkpoint.is_none() {
+        let line = match lines.next() {
+            Ok(line) => line.ok_or("it ends before its checkpoint: cut".to_owned()),
+            Err(Unreadable::Io(error)) => return Err(error.into()),
+        };
+        let line = line.and_then(|line| line.map_err(|reason| format!("line {} is altered: {reason}", lines.number)));
+        line.and_then(|line| verification.line(lines.number, line, keys)).map_err(NotOlder::Bundle)?;
+    }
+    verification.report.checkpoint.ok_or_else(|| NotOlder::Bundle("it has no checkpoint".into()))
 }
 
 /// Verifies a bundle that one of `keys` signed, and that nothing of what `older` covers was changed since.
@@ -134,13 +148,30 @@ impl<R: BufRead> Lines<R> {
             let long = read > LINE_BYTES_MAX;
             return Ok(Some(Err(if long { "it is too long".into() } else { "it ends amid the line: cut".into() })));
         }
-        // Nothing but what the writer wrote: another spelling of the same would be an altered byte that nobody sees.
-        let line = serde_json::from_slice::<Line>(&text).map_err(|error| error.to_string());
-        let same = |line: &Line| line.text().is_ok_and(|written| written.as_bytes().strip_suffix(b"\n") == Some(&text));
-        Ok(Some(line.and_then(|line| {
-            if same(&line) { Ok(line) } else { Err("it is not written as an export writes it".into()) }
-        })))
+        Ok(Some(as_written(&text)))
     }
+}
+
+/// The line, if it is written in the only way: another spelling of the same would be an altered byte that nobody sees.
+fn as_written(text: &[u8]) -> Result<Line, String> {
+    let unreadable = |error: serde_json::Error| match error.column() {
+        0 => error.to_string().replace(" at line 0 column 0", ""),
+        column => error.to_string().replace(&format!(" at line 1 column {column}"), &format!(" at byte {column}")),
+    };
+    let line: Line = serde_json::from_slice(text).map_err(unreadable)?;
+    let written = line.text().map_err(|error| error.to_string())?;
+    let written = written.trim_end_matches('\n').as_bytes();
+    if written == text {
+        return Ok(line);
+    }
+    let at = written.iter().zip(text).take_while(|(one, other)| one == other).count();
+    let part = |text: &[u8]| String::from_utf8_lossy(&text[at..text.len().min(at + SHOWN_BYTES)]).into_owned();
+    Err(format!(
+        "it is not written as an export writes it: from byte {} on it has {:?}, where {:?} was expected",
+        at + 1,
+        part(text),
+        part(written)
+    ))
 }
 
 /// An event that does not fit.
@@ -205,6 +236,9 @@ impl Verification {
         if header.from == 0 || header.from > header.to.saturating_add(1) {
             return Err(format!("it would hold the events from {} to {}", header.from, header.to));
         }
+        if header.to > EVENTS_MAX {
+            return Err(format!("it would hold events up to {}; no tree has so many", header.to));
+        }
         let peaks: Vec<Hash> = header.before.iter().map(|peak| peak.0).collect();
         // Where each event has a proof of its own nothing would show that these are right.
         let before = match header.complete {
@@ -226,15 +260,22 @@ impl Verification {
     }
 
     fn event(&mut self, number: usize, event: Event) {
-        let sequence = event.columns.audit_sequence.as_deref().and_then(|text| text.parse::<u64>().ok());
+        let sequence = event.columns.audit_sequence.as_deref().and_then(decimal);
         let id = event.columns.event_id.clone().unwrap_or_default();
+        if let Some(column) = missing(&event.columns) {
+            self.report.found(format!("line {number}, event {id}: altered: its {column} is missing"));
+        }
+        if event.columns.organization_id.as_ref() != self.report.header.as_ref().map(|header| &header.organization) {
+            let whose = event.columns.organization_id.as_deref().unwrap_or("nobody");
+            self.report.found(format!("line {number}, event {id}: altered, or added: it is an event of {whose}"));
+        }
         for (place, disclosed) in &event.personal {
             if let Err(reason) = opens(&event.columns, place, disclosed) {
                 self.report.found(format!("line {number}, event {id}: its readable {place} is altered: {reason}"));
             }
         }
         let Some(sequence) = sequence else {
-            self.report.found(format!("line {number}, event {id}: altered: it has no audit sequence"));
+            self.report.found(format!("line {number}, event {id}: altered: its audit sequence is no number from 1 on"));
             return;
         };
         let hash = event.columns.hash();
@@ -281,14 +322,25 @@ impl Verification {
     }
 
     fn hashes(&mut self, number: usize, hashes: &Hashes) {
-        if !self.report.header.as_ref().is_some_and(|header| header.complete) {
+        let Some(to) = self.report.header.as_ref().filter(|header| header.complete).map(|header| header.to) else {
             self.report.found(format!("line {number} is added: events with proofs of their own need no hashes"));
             return;
-        }
+        };
         let next = self.sealed.size() + 1;
         if hashes.first != next {
             self.report
                 .found(format!("line {number} has hashes from {} on, where {next} follows: altered", hashes.first));
+        }
+        // Runs end at multiples of 256 and at the end, and nowhere else: of one history there is one bundle.
+        let before = self.sealed.size();
+        let due = (before / TILE + 1).saturating_mul(TILE).min(to).saturating_sub(before);
+        let given = hashes.hashes.len() as u64;
+        if given == 0 {
+            self.report.found(format!("line {number} has no hashes: added"));
+        } else if given != due {
+            self.report.found(format!(
+                "line {number} has hashes of {given} events, where those of {due} are due: altered, cut or split elsewhere"
+            ));
         }
         for (sequence, Text(sealed)) in (next..).zip(&hashes.hashes) {
             self.sealed.push(*sealed, |_, _| {});
@@ -365,7 +417,7 @@ impl Verification {
 
     fn signed(&mut self, note: &str, keys: &[VerifierKey]) -> Result<(), String> {
         let Some(Header { organization, to, .. }) = &self.report.header else { return Ok(()) };
-        let checkpoint = checkpoint_of(note, keys, organization);
+        let checkpoint = refuse_doubled(note, keys).and_then(|()| checkpoint_of(note, keys, organization));
         let checkpoint = checkpoint.map_err(|error| format!("line 2: the checkpoint does not count: {error}"))?;
         if checkpoint.size != *to {
             return Err(format!("the checkpoint covers {} events, the header says {to}: altered", checkpoint.size));
@@ -424,7 +476,7 @@ impl Verification {
     fn compare_with_older(&mut self, header: &Header, checkpoint: &Checkpoint) {
         let Some(older) = self.older.clone() else { return };
         let size = older.size;
-        if tree_of(&older.origin) != tree_of(&checkpoint.origin) {
+        if older.tree() != checkpoint.tree() {
             self.report.found(format!("the older checkpoint is of {}, not of {}", older.origin, checkpoint.origin));
         } else if size > checkpoint.size {
             let gone = size - checkpoint.size;
@@ -445,27 +497,44 @@ impl Verification {
     }
 }
 
-/// The name of a tree whatever the epoch: a restored database may go on with the same history, and has to show it.
-fn tree_of(origin: &str) -> &str {
-    match origin.rsplit_once('/') {
-        Some((tree, epoch)) if !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()) => tree,
-        _ => origin,
-    }
+/// A number from 1 on as it is written in columns: no zeros before, no sign.
+fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| (1..=EVENTS_MAX).contains(number) && number.to_string() == text)
+}
+
+/// A column that every event has, and this one has not.
+fn missing(columns: &Leaf) -> Option<&'static str> {
+    let columns = [
+        ("aggregateType", &columns.aggregate_type),
+        ("aggregateId", &columns.aggregate_id),
+        ("sequence", &columns.sequence),
+        ("eventType", &columns.event_type),
+        ("eventVersion", &columns.event_version),
+        ("payload", &columns.payload),
+        ("metadata", &columns.metadata),
+        ("organizationId", &columns.organization_id),
+        ("auditSequence", &columns.audit_sequence),
+        ("eventId", &columns.event_id),
+        ("commandId", &columns.command_id),
+        ("actor", &columns.actor),
+        ("correlationId", &columns.correlation_id),
+        ("recordedAt", &columns.recorded_at),
+    ];
+    columns.into_iter().find(|(_, value)| value.is_none()).map(|(name, _)| name)
 }
 
 /// Whether the key opens the sealed text at this place of the event, and to this datum.
 fn opens(columns: &Leaf, place: &str, disclosed: &Disclosed) -> Result<(), String> {
-    let event = columns.event_id.as_deref().unwrap_or_default();
-    let command = columns.command_id.as_deref().unwrap_or_default();
-    let payload;
+    let text = |column: &Option<String>| column.clone().ok_or("the event is not whole");
+    let (event, command) = (text(&columns.event_id)?, text(&columns.command_id)?);
+    let payload: serde_json::Value;
     let (sealed, bound) = match place {
         "ip" => (columns.ip.as_deref(), format!("{command}/ip")),
         "userAgent" => (columns.user_agent.as_deref(), format!("{command}/user_agent")),
         place => {
             let field = place.strip_prefix("payload.").ok_or("there is no such place")?;
-            payload = serde_json::from_str::<serde_json::Value>(columns.payload.as_deref().unwrap_or_default())
-                .map_err(|error| error.to_string())?;
-            let own = payload.as_object().and_then(|own| own.values().next());
+            payload = serde_json::from_str(&text(&columns.payload)?).map_err(|error| error.to_string())?;
+            let own = payload.get(text(&columns.event_type)?);
             let sealed = own.and_then(|own| own.get(field)).and_then(|field| field.get("sealed"));
             (sealed.and_then(serde_json::Value::as_str), format!("{event}/{field}"))
         }

@@ -244,6 +244,7 @@ pub(super) fn verify(bundle: &Path, keys: &[VerifierKey], since: Option<&Path>) 
     let report = verify_bundle(BufReader::new(file), keys, older.as_ref()).map_err(|error| failed(error, None))?;
     if let (true, Some(header), Some(checkpoint)) = (report.is_well(), &report.header, &report.checkpoint) {
         let what = match header.complete {
+            true if header.from > header.to => format!("that there are no events after {}", header.to),
             true => format!("all events from {} to {}", header.from, header.to),
             false => format!("{} events, each by itself; that there are no others is not shown,", report.events),
         };
