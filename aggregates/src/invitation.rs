@@ -296,26 +296,8 @@ impl Invitation {
     pub fn decide(&self, command: InvitationCommand) -> Result<Vec<InvitationEvent>, Refusal> {
         use InvitationCommand as C;
         use InvitationEvent as E;
-        if let C::Invite { id, email, email_claim, token, roles, invited_by, by, expires_at, reason, at } = command {
-            if let Some(id) = &self.id {
-                let message = "this invitation exists already".to_owned();
-                return Err(Refusal::AlreadyExists { path: "email", message, existing: id.to_string() });
-            }
-            let roles = by.own_roles.normal(&roles)?;
-            by.may_grant(&roles)?;
-            let email = Personal::new(id.as_ref(), text::email("email", &email)?);
-            let reason = about(&id, reason)?;
-            return Ok(vec![E::MemberInvited {
-                scope: RoleScope::Organization,
-                email,
-                email_claim,
-                token_digest: token,
-                roles,
-                invited_by,
-                expires_at,
-                created_at: at,
-                reason,
-            }]);
+        if let C::Invite { .. } = command {
+            return self.invite(command);
         }
         let (Some(id), Some(email_claim)) = (&self.id, self.email_claim.clone()) else { return Err(Refusal::NotFound) };
         match command {
@@ -373,22 +355,59 @@ impl Invitation {
                 }
                 _ => Err(Refusal::InvalidState("the invitation is not past its time".into())),
             },
-            C::Erase { .. } if self.erased => Ok(vec![]),
-            C::Erase { because, at } => {
-                let reason = text::reason_of_operator(because)?;
-                let ended = match (self.state, self.state_at(at)) {
-                    (InvitationState::Pending, InvitationState::Pending) => {
-                        Some(E::InvitationRevoked { email_claim: email_claim.clone(), reason: None })
-                    }
-                    (InvitationState::Pending, _) => {
-                        let expires_at = self.expires_at;
-                        Some(E::InvitationExpired { email_claim: email_claim.clone(), expires_at })
-                    }
-                    _ => None,
-                };
-                Ok(ended.into_iter().chain([E::InviteeErased { email_claim, reason }]).collect())
-            }
+            C::Erase { because, at } => self.erase(email_claim, because, at),
         }
+    }
+
+    fn invite(&self, command: InvitationCommand) -> Result<Vec<InvitationEvent>, Refusal> {
+        let InvitationCommand::Invite { id, email, email_claim, token, roles, invited_by, by, expires_at, reason, at } =
+            command
+        else {
+            unreachable!("called for Invite only");
+        };
+        if let Some(id) = &self.id {
+            let message = "this invitation exists already".to_owned();
+            return Err(Refusal::AlreadyExists { path: "email", message, existing: id.to_string() });
+        }
+        let roles = by.own_roles.normal(&roles)?;
+        by.may_grant(&roles)?;
+        let email = Personal::new(id.as_ref(), text::email("email", &email)?);
+        let reason = about(&id, reason)?;
+        Ok(vec![InvitationEvent::MemberInvited {
+            scope: RoleScope::Organization,
+            email,
+            email_claim,
+            token_digest: token,
+            roles,
+            invited_by,
+            expires_at,
+            created_at: at,
+            reason,
+        }])
+    }
+
+    /// Ends an open invitation, and erases what it says of its invitee.
+    fn erase(
+        &self,
+        email_claim: Digest,
+        because: Option<(UserId, String)>,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<InvitationEvent>, Refusal> {
+        if self.erased {
+            return Ok(vec![]);
+        }
+        let reason = text::reason_of_operator(because)?;
+        let ended = match (self.state, self.state_at(at)) {
+            (InvitationState::Pending, InvitationState::Pending) => {
+                Some(InvitationEvent::InvitationRevoked { email_claim: email_claim.clone(), reason: None })
+            }
+            (InvitationState::Pending, _) => {
+                let expires_at = self.expires_at;
+                Some(InvitationEvent::InvitationExpired { email_claim: email_claim.clone(), expires_at })
+            }
+            _ => None,
+        };
+        Ok(ended.into_iter().chain([InvitationEvent::InviteeErased { email_claim, reason }]).collect())
     }
 
     fn must_be_pending(&self, at: DateTime<Utc>) -> Result<(), Refusal> {

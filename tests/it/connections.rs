@@ -107,11 +107,11 @@ async fn where_all_are_at_work_health_is_answered() {
         stream.write_all(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
         std::mem::forget(stream);
     }
-    // Feeds keep the service at work.
+    // Feeds keep the service at work. Each has a connection of its own: the client's idle one may be closed meanwhile.
     let query = format!("subscription {{ auditEvents(organizationId: \"{id}\") {{ position }} }}");
     let mut at_work = vec![];
     for _ in 0..4 {
-        let feed = owner.http.post(server.url("/graphql/sse")).bearer_auth(owner.token.as_deref().unwrap());
+        let feed = reqwest::Client::new().post(server.url("/graphql/sse")).bearer_auth(owner.token.as_deref().unwrap());
         let feed = feed.json(&serde_json::json!({"query": query})).send().await.unwrap();
         assert_eq!(feed.status(), 200);
         at_work.push(feed);

@@ -1,9 +1,11 @@
 //! What is made of a command to an organization.
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    LimitChange, Organization, OrganizationCommand, OrganizationEvent, SETTINGS_NAMESPACES_MAX, maximum_in, policies,
+    LimitChange, Limits, Organization, OrganizationCommand, OrganizationEvent, SETTINGS_NAMESPACES_MAX, maximum_in,
+    policies,
 };
 use crate::error::Refusal;
 use crate::event::shown;
@@ -24,21 +26,16 @@ impl Organization {
             return self.create(command);
         }
         if let C::Prune { kept_days } = command {
-            return match (self.purged, self.pruned) {
-                (true, false) => Ok(vec![E::OrgPruned { kept_days, created_at: self.created_at }]),
-                (true, true) => Err(Refusal::InvalidState("the organization's trail is pruned already".into())),
-                (false, _) => Err(Refusal::InvalidState("the organization is not purged".into())),
-            };
+            return self.prune(kept_days);
         }
         if !self.is_present() {
             return Err(Refusal::NotFound);
         }
-        let deleted = self.status.lifecycle == Lifecycle::Deleted;
         let is_for_deleted = matches!(
             command,
             C::ClearContact | C::Restore { .. } | C::Purge { .. } | C::SetLegalHold { .. } | C::ReleaseLegalHold { .. }
         );
-        if deleted && !is_for_deleted {
+        if self.is_deleted() && !is_for_deleted {
             return Err(Refusal::InvalidState("the organization is deleted: restore it first".into()));
         }
         match command {
@@ -69,35 +66,10 @@ impl Organization {
                 let previous_lifecycle = self.status.lifecycle;
                 Ok(vec![E::OrgDeleted { previous_lifecycle, purge_at, by_operator, reason }])
             }
-            C::Restore { at, .. } if deleted && self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
-                Err(Refusal::InvalidState("the time in which the organization could be restored is over".into()))
-            }
-            C::Restore { reason, .. } if deleted => Ok(vec![E::OrgRestored {
-                lifecycle: self.before_deletion,
-                reason: text::reason("reason", reason.as_deref())?,
-            }]),
-            C::Restore { .. } => Err(Refusal::InvalidState("the organization is not deleted".into())),
-            C::Purge { .. } if self.legal_hold.is_some() => {
-                Err(Refusal::InvalidState("the organization is under legal hold".into()))
-            }
-            C::Purge { at } if deleted && self.purge_at.is_some_and(|purge_at| purge_at <= at) => {
-                Ok(vec![E::OrgPurged { slug: self.slug.clone(), external_id: self.external_id.clone() }])
-            }
-            C::Purge { .. } => Err(Refusal::InvalidState("the organization's time has not come".into())),
-            C::SetLegalHold { reason, at } => match &self.legal_hold {
-                None => Ok(vec![E::OrgLegalHoldSet { held_since: at, reason: text::reason("reason", Some(&reason))? }]),
-                Some(_) => {
-                    let message = "the organization is under legal hold already: release that one first";
-                    Err(Refusal::InvalidState(message.into()))
-                }
-            },
-            C::ReleaseLegalHold { reason } => match &self.legal_hold {
-                Some(hold) => Ok(vec![E::OrgLegalHoldReleased {
-                    held_since: hold.since,
-                    reason: text::reason("reason", Some(&reason))?,
-                }]),
-                None => Err(Refusal::InvalidState("the organization is not under legal hold".into())),
-            },
+            C::Restore { reason, at } => self.restore(reason.as_deref(), at),
+            C::Purge { at } => self.purge(at),
+            C::SetLegalHold { reason, at } => self.set_legal_hold(&reason, at),
+            C::ReleaseLegalHold { reason } => self.release_legal_hold(&reason),
             C::DefineRole { name, description, permissions, by, reason } => {
                 let reason = text::reason("reason", reason.as_deref())?;
                 self.define_role(&name, &description, &permissions, by, reason)
@@ -114,18 +86,80 @@ impl Organization {
             }
             C::WithdrawOwnershipOffer { reason } => self.withdraw_ownership_offer(reason.as_deref()),
             C::SetLimit { limit, value, reason } => self.set_limit(limit, value, reason.as_deref()),
-            C::ChangePlan { plan, limits, reason } => {
-                let reason = text::reason("reason", reason.as_deref())?;
-                if plan == self.plan && limits == self.plan_limits {
-                    return Ok(vec![]);
-                }
-                let in_force = |limit: Limit| {
-                    self.overrides.get(limit.name).copied().unwrap_or_else(|| maximum_in(&limits, limit))
-                };
-                let maximums = resource::limits().map(|limit| (limit.name.to_owned(), in_force(limit))).collect();
-                Ok(vec![E::OrgPlanChanged { plan, previous_plan: self.plan.clone(), limits, maximums, reason }])
-            }
+            C::ChangePlan { plan, limits, reason } => self.change_plan(plan, limits, reason.as_deref()),
         }
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.status.lifecycle == Lifecycle::Deleted
+    }
+
+    /// Whether it is deleted, and the time in which it could be restored is over.
+    fn is_past_its_time(&self, at: DateTime<Utc>) -> bool {
+        self.is_deleted() && self.purge_at.is_some_and(|purge_at| purge_at <= at)
+    }
+
+    fn restore(&self, reason: Option<&str>, at: DateTime<Utc>) -> Result<Vec<OrganizationEvent>, Refusal> {
+        if !self.is_deleted() {
+            return Err(Refusal::InvalidState("the organization is not deleted".into()));
+        }
+        if self.is_past_its_time(at) {
+            let message = "the time in which the organization could be restored is over";
+            return Err(Refusal::InvalidState(message.into()));
+        }
+        let reason = text::reason("reason", reason)?;
+        Ok(vec![OrganizationEvent::OrgRestored { lifecycle: self.before_deletion, reason }])
+    }
+
+    fn purge(&self, at: DateTime<Utc>) -> Result<Vec<OrganizationEvent>, Refusal> {
+        if self.legal_hold.is_some() {
+            return Err(Refusal::InvalidState("the organization is under legal hold".into()));
+        }
+        if !self.is_past_its_time(at) {
+            return Err(Refusal::InvalidState("the organization's time has not come".into()));
+        }
+        Ok(vec![OrganizationEvent::OrgPurged { slug: self.slug.clone(), external_id: self.external_id.clone() }])
+    }
+
+    fn prune(&self, kept_days: u64) -> Result<Vec<OrganizationEvent>, Refusal> {
+        match (self.purged, self.pruned) {
+            (true, false) => Ok(vec![OrganizationEvent::OrgPruned { kept_days, created_at: self.created_at }]),
+            (true, true) => Err(Refusal::InvalidState("the organization's trail is pruned already".into())),
+            (false, _) => Err(Refusal::InvalidState("the organization is not purged".into())),
+        }
+    }
+
+    fn set_legal_hold(&self, reason: &str, at: DateTime<Utc>) -> Result<Vec<OrganizationEvent>, Refusal> {
+        if self.legal_hold.is_some() {
+            let message = "the organization is under legal hold already: release that one first";
+            return Err(Refusal::InvalidState(message.into()));
+        }
+        let reason = text::reason("reason", Some(reason))?;
+        Ok(vec![OrganizationEvent::OrgLegalHoldSet { held_since: at, reason }])
+    }
+
+    fn release_legal_hold(&self, reason: &str) -> Result<Vec<OrganizationEvent>, Refusal> {
+        let Some(hold) = &self.legal_hold else {
+            return Err(Refusal::InvalidState("the organization is not under legal hold".into()));
+        };
+        let reason = text::reason("reason", Some(reason))?;
+        Ok(vec![OrganizationEvent::OrgLegalHoldReleased { held_since: hold.since, reason }])
+    }
+
+    fn change_plan(
+        &self,
+        plan: String,
+        limits: Limits,
+        reason: Option<&str>,
+    ) -> Result<Vec<OrganizationEvent>, Refusal> {
+        let reason = text::reason("reason", reason)?;
+        if plan == self.plan && limits == self.plan_limits {
+            return Ok(vec![]);
+        }
+        let in_force =
+            |limit: Limit| self.overrides.get(limit.name).copied().unwrap_or_else(|| maximum_in(&limits, limit));
+        let maximums = resource::limits().map(|limit| (limit.name.to_owned(), in_force(limit))).collect();
+        Ok(vec![OrganizationEvent::OrgPlanChanged { plan, previous_plan: self.plan.clone(), limits, maximums, reason }])
     }
 
     fn create(&self, command: OrganizationCommand) -> Result<Vec<OrganizationEvent>, Refusal> {

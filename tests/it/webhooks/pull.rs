@@ -247,10 +247,13 @@ async fn metrics_say_how_webhooks_stand() {
     world.settled(&endpoint, 1, "SUCCEEDED").await;
     world.act("disableWebhookEndpoint", &endpoint).await;
     let base = world.owner.url.trim_end_matches("/graphql");
-    let metrics = world.owner.http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
+    let metrics = async || world.owner.http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
+    let disabled = "tenancy_webhook_endpoints_disabled 1";
+    crate::support::eventually("the read model has it", || async { metrics().await.contains(disabled) }).await;
+    let metrics = metrics().await;
     for name in [
         "tenancy_webhook_oldest_due_seconds",
-        "tenancy_webhook_endpoints_disabled 1",
+        disabled,
         "tenancy_webhook_endpoints_failing",
         "tenancy_webhook_attempts_total{outcome=\"succeeded\"}",
         "tenancy_webhook_late_seconds",
