@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 COLUMNS = """aggregateType aggregateId sequence eventType eventVersion payload metadata organizationId auditSequence eventId
 commandId actor onBehalfOf ip userAgent requestId correlationId causationId recordedAt""".split()
+PLACES = {"organizationId", "auditSequence"}
 MAY_BE_NULL = {"onBehalfOf", "ip", "userAgent", "requestId", "causationId"}
 RUN = 256
+INSTALLATION = "installation"
 EVENTS_MAX = 2**63 - 1
 LINE_BYTES_MAX = 16 * 1024 * 1024
 NOTE_BYTES_MAX = 256 * 1024
@@ -105,6 +107,7 @@ def read_header(bundle):
         need(len(header["before"]) == bin(header["from"] - 1).count("1"), "`before` does not fit `from`")
     else:
         need(header["before"] == [], "nothing shows what comes before")
+        need(header["organization"] != INSTALLATION, "a bundle of the installation is complete")
     return header
 
 
@@ -118,19 +121,24 @@ def read_checkpoint(bundle, header, keys):
     return origin, size, root
 
 
-def read_event(line, organization, proof_is_due):
-    """The columns, and the audit sequence."""
+def read_event(line, organization, proof_is_due, following):
+    """The columns, and the audit sequence; of the installation's events the number that follows."""
+    installation = organization == INSTALLATION
     members(line, "type", "columns", "personal", *(["proof"] if proof_is_due else []))
     columns = line["columns"]
     members(columns, *COLUMNS)
     for name, value in columns.items():
-        need(isinstance(value, str) or (value is None and name in MAY_BE_NULL), name + " is no string")
-    need(columns["organizationId"] == organization, "an event is another organization's")
+        is_null = name in MAY_BE_NULL or (installation and name in PLACES)
+        need(isinstance(value, str) or (value is None and is_null), name + " is no string")
+    need(columns["organizationId"] == (None if installation else organization), "an event is another organization's")
     places = line["personal"]
     need(isinstance(places, dict) and list(places) == sorted(places), "`personal` is not in order")
     for place, datum in places.items():
         members(datum, "value", "key")
         need(opened(columns, place, unbase64(datum["key"], 32)) == datum["value"], place + " is altered")
+    if installation:
+        need(columns["auditSequence"] is None, "an event of the installation has an audit sequence")
+        return columns, following
     return columns, number(columns["auditSequence"], 1, EVENTS_MAX)
 
 
@@ -288,7 +296,7 @@ def verify(bundle, keys, older=None):
             then = tree.root()
         line = read_line(bundle)
         if line.get("type") == "event":
-            columns, sequence = read_event(line, header["organization"], not complete)
+            columns, sequence = read_event(line, header["organization"], not complete, last + 1)
             leaf, name = leaf_hash(columns), f"event {sequence} ({columns['eventId']})"
             need(sequence > last, name + " stands out of order")
             last = sequence

@@ -19,3 +19,17 @@ UPDATE seals s SET without_mac = COALESCE((
 
 -- That an epoch after the first was begun by `tenancy recover`, under the same key.
 ALTER TABLE installation ADD COLUMN epoch_code bytea NOT NULL DEFAULT '';
+
+-- The audit trail of the installation: events outside of organizations, in the order in which they were sealed.
+CREATE TABLE installation_trail (
+    number    bigint PRIMARY KEY CHECK (number > 0),
+    partition smallint NOT NULL,
+    "offset"  bigint NOT NULL,
+    UNIQUE (partition, "offset")
+);
+CREATE TRIGGER installation_trail_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON installation_trail
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+INSERT INTO installation_trail (number, partition, "offset")
+SELECT row_number() OVER (ORDER BY e.recorded_at, e.partition, e."offset"), e.partition, e."offset"
+FROM events e JOIN seals s USING (partition)
+WHERE e.organization_id IS NULL AND e."offset" <= s."offset";

@@ -24,6 +24,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::access::issuer::Grant;
 use crate::audit::export::Format;
 use crate::audit::note::VerifierKey;
+use crate::audit::trail::Trail;
 use crate::commands::Person;
 use crate::config::{self, Config, Flags, Loaded, LogFormat};
 use crate::database::embedded::Purpose;
@@ -212,9 +213,9 @@ enum Audit {
     /// Write an organization's audit trail to a file. A bundle that was cut off goes on where it stopped.
     #[command(after_help = "Example:\n  tenancy audit export --organization org_… --out acme.ndjson")]
     Export {
-        /// Whose.
+        /// Whose: an organization's id, or "installation" for users and what operators did to them.
         #[arg(long, value_name = "ID")]
-        organization: OrganizationId,
+        organization: Trail,
         /// The file; - for standard output.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,

@@ -8,17 +8,16 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use aggregates::PRUNED;
-use aggregates::ids::OrganizationId;
 
 use super::heads::{Heads, TreeHead};
-use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash};
 use super::note::{VerifierKey, checkpoint_of};
 use super::proofs::{hashes, root_at};
 use super::seal::TILE;
+use super::trail::{Entry, Trail, select};
 use crate::log::alarms::About;
 use crate::log::chain::{Columns, Cursor, Mac};
-use crate::log::{COLUMNS, Log, LogError, StoredEvent};
+use crate::log::{COLUMNS, Log, LogError};
 
 /// How many organizations are listed at once.
 const PAGE: i64 = 1_000;
@@ -31,14 +30,6 @@ const LOOK_AGAIN: u32 = 5;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// The events of an organization by which others of it may have lost their content.
 const SAID: [&str; 2] = ["OrgPurged", "OrgPruned"];
-
-#[derive(sqlx::FromRow)]
-struct Row {
-    metadata: String,
-    mac: Mac,
-    #[sqlx(flatten)]
-    event: StoredEvent,
-}
 
 /// Something that is not as it was written or signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,13 +92,14 @@ impl Check<'_> {
             wrong.push(format!("the service did not write how far partition {partition} is sealed"));
         }
         let statement = format!(
-            r#"SELECT metadata::text AS metadata, mac, {COLUMNS} FROM events
+            r#"SELECT 0::bigint AS number, metadata::text AS metadata, mac, {COLUMNS} FROM events
                WHERE partition = $1 AND "offset" > $2 AND "offset" <= $3 ORDER BY "offset" LIMIT {PARTITION_PAGE}"#
         );
         let (mut at, mut mac) = (0, Mac::new());
         while at < cursor.offset {
             let query = sqlx::query_as(&statement).bind(partition).bind(at).bind(cursor.offset);
-            let rows: Vec<Row> = query.fetch_all(self.log.pool()).await?;
+            let rows: Vec<Entry> = query.fetch_all(self.log.pool()).await?;
+            self.in_trail(partition, &rows, &mut wrong).await?;
             for row in &rows {
                 let (offset, id) = (row.event.offset, &row.event.event_id);
                 if offset != at + 1 {
@@ -150,6 +142,25 @@ impl Check<'_> {
         wrong.truncate(FINDINGS_MAX);
         checked.wrong.extend(wrong.into_iter().map(|text| Wrong { about: About::Partition(partition), text }));
         Ok(checked)
+    }
+
+    /// Whether those of these events that belong to no organization are in the installation's trail.
+    async fn in_trail(&self, partition: i16, rows: &[Entry], wrong: &mut Vec<String>) -> Result<(), LogError> {
+        let outside = rows.iter().filter(|row| row.event.organization_id.is_none());
+        let offsets: Vec<i64> = outside.map(|row| row.event.offset).collect();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let missing = sqlx::query_scalar!(
+            r#"SELECT o.at AS "at!" FROM unnest($2::bigint[]) AS o(at)
+               WHERE NOT EXISTS (SELECT FROM installation_trail WHERE partition = $1 AND "offset" = o.at)"#,
+            partition,
+            &offsets
+        );
+        for offset in missing.fetch_all(self.log.pool()).await? {
+            wrong.push(format!("offset {offset} of partition {partition} is gone from the installation's trail"));
+        }
+        Ok(())
     }
 
     /// Organizations after this one, by id, of which there is a tree, in the database or outside; some of them.
@@ -233,10 +244,7 @@ impl Check<'_> {
     /// Compares the events of an organization; gives how many, and the root that the sealed hashes add up to.
     async fn compare(&self, id: &str, size: u64, wrong: &mut Vec<String>) -> Result<(u64, Option<Hash>), LogError> {
         let pool = self.log.pool();
-        let statement = format!(
-            "SELECT metadata::text AS metadata, mac, {COLUMNS} FROM events
-             WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3 ORDER BY audit_sequence"
-        );
+        let statement = format!("{} AND number > $2 AND number <= $3 ORDER BY number", select(id));
         let (mut frontier, mut events) = (Frontier::default(), 0);
         // Events without content, and what says that they may have lost it, as it was sealed.
         let (mut pruned, mut said): (Option<u64>, HashSet<&str>) = (None, HashSet::new());
@@ -249,15 +257,15 @@ impl Check<'_> {
                 return Ok((events, None));
             };
             let query = sqlx::query_as(&statement).bind(id).bind(from.cast_signed()).bind(to.cast_signed());
-            let rows: Vec<Row> = query.fetch_all(pool).await?;
+            let rows: Vec<Entry> = query.fetch_all(pool).await?;
             self.pace.after(rows.len()).await;
             let mut rows = rows.into_iter().peekable();
             for (sequence, hash) in (from + 1..).zip(&sealed) {
                 frontier.push(*hash, |_, _| {});
-                match rows.next_if(|row| row.event.audit_sequence == Some(sequence.cast_signed())) {
+                match rows.next_if(|row| row.number == sequence.cast_signed()) {
                     None => wrong.push(format!("event {sequence} is gone")),
                     Some(row) if row.event.event_type == PRUNED.name => pruned = Some(sequence),
-                    Some(row) if Leaf::new(&row.event, &row.metadata).hash() != *hash => {
+                    Some(row) if row.leaf().hash() != *hash => {
                         let id = row.event.event_id;
                         wrong.push(format!("event {sequence} ({id}) is not what was sealed"));
                     }
@@ -275,10 +283,10 @@ impl Check<'_> {
         Ok((events, Some(frontier.root())))
     }
 
-    /// Everything, or one organization.
-    pub async fn all(&self, organization: Option<&OrganizationId>) -> Result<Checked, LogError> {
-        if let Some(organization) = organization {
-            return self.organization(organization.as_ref()).await;
+    /// Everything, or one trail.
+    pub async fn all(&self, trail: Option<&Trail>) -> Result<Checked, LogError> {
+        if let Some(trail) = trail {
+            return self.organization(trail.as_ref()).await;
         }
         let mut all = Checked::default();
         for partition in 0..self.log.partitions() {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use aggregates::ids::OrganizationId;
 use aggregates::{Organization, PRUNED, Recorded};
-use sqlx::{PgPool, Postgres, QueryBuilder};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments, PgPool, Postgres, QueryBuilder};
 
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
 use super::leaf::Leaf;
@@ -17,8 +18,9 @@ use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
 use super::note::without_doubled;
 use super::proofs::{NoProof, hashes, head};
 use super::seal::TILE;
+use super::trail::{Entry, Trail, select};
 use super::{ocsf, tables};
-use crate::log::{AuditFilter, COLUMNS, Log, LogError, Position, StoredEvent, push_filter};
+use crate::log::{AuditFilter, Log, LogError, Position, StoredEvent, push_filter};
 
 /// How long an export waits for its newest events to be sealed, and how often it looks.
 const SEALED_WAIT: Duration = Duration::from_secs(3);
@@ -85,7 +87,7 @@ pub struct Request {
 /// An export on its way.
 pub struct Export {
     log: Arc<Log>,
-    organization: OrganizationId,
+    trail: Trail,
     format: Format,
     filter: AuditFilter,
     from: u64,
@@ -97,26 +99,22 @@ pub struct Export {
     beginning: Option<String>,
 }
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    metadata: String,
-    #[sqlx(flatten)]
-    event: StoredEvent,
-}
-
 impl Export {
     /// Begins one; `None` while nothing is sealed.
-    pub async fn begin(
-        log: &Arc<Log>,
-        organization: &OrganizationId,
-        request: Request,
-    ) -> Result<Option<Self>, NoProof> {
+    pub async fn begin(log: &Arc<Log>, trail: &Trail, request: Request) -> Result<Option<Self>, NoProof> {
         let new = request.resume_after.is_none();
         if new {
-            wait_until_sealed(log.pool(), organization.as_ref()).await?;
+            wait_until_sealed(log.pool(), trail).await?;
         }
-        let Some(head) = head(log.pool(), organization.as_ref()).await? else { return Ok(None) };
-        refuse_pruned(log, organization).await?;
+        let Some(head) = head(log.pool(), trail.as_ref()).await? else { return Ok(None) };
+        match trail {
+            Trail::Organization(organization) => refuse_pruned(log, organization).await?,
+            // There would have to be a proof of each event's number, which is no part of the event.
+            Trail::Installation if !request.filter.is_empty() => {
+                return Err(NoProof::OutOfRange("the installation's trail is exported as a whole".into()));
+            }
+            Trail::Installation => {}
+        }
         let to = request.to.unwrap_or(head.size);
         if to > head.size || (new && to != head.size) {
             return Err(NoProof::OutOfRange(format!(
@@ -131,15 +129,13 @@ impl Export {
         let complete = request.filter.is_empty();
         let mut export = Self {
             log: log.clone(),
-            organization: organization.clone(),
+            trail: trail.clone(),
             format: request.format,
             filter: request.filter,
             from: request.after + 1,
             to,
             done: Some(had),
-            failure: head
-                .failure
-                .or_else(|| log.alarms().told(organization.as_ref(), log.partition_of(organization.as_ref()))),
+            failure: head.failure.or_else(|| log.alarms().told(trail.as_ref(), log.partition_of(trail.as_ref()))),
             beginning: None,
         };
         if new {
@@ -157,10 +153,10 @@ impl Export {
         let after = if complete { after } else { 0 };
         let ranges: Vec<_> =
             complete_subtrees((0, after)).into_iter().map(|(height, at)| (at, at + (1 << height))).collect();
-        let before = hashes(self.log.pool(), self.organization.as_ref(), &ranges).await?;
+        let before = hashes(self.log.pool(), self.trail.as_ref(), &ranges).await?;
         let header = Header {
             format: FORMAT.to_owned(),
-            organization: self.organization.to_string(),
+            organization: self.trail.to_string(),
             from: self.from,
             to: self.to,
             complete,
@@ -170,9 +166,9 @@ impl Export {
         Ok(line(&Line::Header(header))? + &line(&Line::Checkpoint(signed))?)
     }
 
-    /// The organization.
-    pub fn organization(&self) -> &OrganizationId {
-        &self.organization
+    /// Whose.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// Why later events are not sealed, and so not in it.
@@ -212,7 +208,7 @@ impl Export {
         let end = ((done / TILE + 1) * TILE).min(self.to);
         let rows = self.rows(done, end, TILE).await?;
         let leaves: Vec<(u64, u64)> = (done..end).map(|index| (index, index + 1)).collect();
-        let sealed = hashes(self.log.pool(), self.organization.as_ref(), &leaves).await?;
+        let sealed = hashes(self.log.pool(), self.trail.as_ref(), &leaves).await?;
         let mut text = self.events(rows, |_| None).await?;
         let sealed = sealed.into_iter().map(Text).collect();
         text += &line(&Line::Hashes(Hashes { first: done + 1, hashes: sealed }))?;
@@ -225,10 +221,12 @@ impl Export {
         let limit = if self.format == Format::Ndjson { SINGLE_EVENTS } else { TILE };
         let end = self.to.min(done + LOOKED_AT);
         let rows = self.rows(done, end, limit).await?;
-        let last = rows.last().and_then(|row| row.event.audit_sequence).map(i64::unsigned_abs);
+        let last = rows.last().map(|row| row.number.unsigned_abs());
         self.done = Some(last.filter(|_| rows.len() as u64 == limit).unwrap_or(end));
         if self.format != Format::Ndjson {
-            let events: Vec<StoredEvent> = rows.into_iter().map(|row| row.event).collect();
+            // A table shows the number in the trail, whether the event itself has it or not.
+            let numbered = |Entry { number, event, .. }| StoredEvent { audit_sequence: Some(number), ..event };
+            let events: Vec<StoredEvent> = rows.into_iter().map(numbered).collect();
             let read = self.log.reader().read_each(&events, self.log.keys()).await?;
             let table = |(row, read): (&StoredEvent, &Result<Recorded, LogError>)| match self.format {
                 Format::Csv => tables::csv(row, read.as_ref().ok()),
@@ -238,23 +236,23 @@ impl Export {
         }
         let mut proofs: Vec<Vec<Hash>> = vec![];
         for row in &rows {
-            let index = row.event.audit_sequence.unwrap_or_default().unsigned_abs().wrapping_sub(1);
+            let index = row.number.unsigned_abs().wrapping_sub(1);
             let ranges = inclusion_ranges(index, self.to).unwrap_or_default();
-            proofs.push(hashes(self.log.pool(), self.organization.as_ref(), &ranges).await?);
+            proofs.push(hashes(self.log.pool(), self.trail.as_ref(), &ranges).await?);
         }
         self.events(rows, |number| proofs.get(number).cloned()).await
     }
 
-    async fn events(&self, rows: Vec<Row>, proof: impl Fn(usize) -> Option<Vec<Hash>>) -> Result<String, LogError> {
-        let (events, metadata): (Vec<StoredEvent>, Vec<String>) =
-            rows.into_iter().map(|row| (row.event, row.metadata)).unzip();
+    async fn events(&self, rows: Vec<Entry>, proof: impl Fn(usize) -> Option<Vec<Hash>>) -> Result<String, LogError> {
+        let columns: Vec<Leaf> = rows.iter().map(Entry::leaf).collect();
+        let events: Vec<StoredEvent> = rows.into_iter().map(|row| row.event).collect();
         let personal = self.log.disclose(&events).await?;
         let mut text = String::new();
-        for (number, ((event, metadata), personal)) in events.iter().zip(metadata).zip(personal).enumerate() {
+        for (number, (columns, personal)) in columns.into_iter().zip(personal).enumerate() {
             let disclosed =
                 |datum: crate::log::Datum| (datum.place, Disclosed { value: datum.value, key: Text(datum.key) });
             text += &line(&Line::Event(Box::new(Event {
-                columns: Leaf::new(event, &metadata),
+                columns,
                 personal: personal.into_iter().map(disclosed).collect(),
                 proof: proof(number).map(|path| path.into_iter().map(Text).collect()),
             })))?;
@@ -262,19 +260,17 @@ impl Export {
         Ok(text)
     }
 
-    async fn rows(&self, after: u64, to: u64, limit: u64) -> Result<Vec<Row>, LogError> {
-        let mut query = QueryBuilder::<Postgres>::new(format!(
-            "SELECT metadata::text AS metadata, {COLUMNS} FROM events WHERE organization_id = "
-        ));
-        query.push_bind(self.organization.to_string());
-        query.push(" AND audit_sequence > ").push_bind(after.cast_signed());
-        query.push(" AND audit_sequence <= ").push_bind(to.cast_signed());
+    async fn rows(&self, after: u64, to: u64, limit: u64) -> Result<Vec<Entry>, LogError> {
+        let trail = self.trail.as_ref();
+        let mut query = QueryBuilder::<Postgres>::with_arguments(select(trail), trail_argument(trail)?);
+        query.push(" AND number > ").push_bind(after.cast_signed());
+        query.push(" AND number <= ").push_bind(to.cast_signed());
         push_filter(&mut query, &self.filter);
-        query.push(" ORDER BY audit_sequence LIMIT ").push_bind(limit.cast_signed());
-        let rows: Vec<Row> = query.build_query_as().fetch_all(self.log.pool()).await?;
+        query.push(" ORDER BY number LIMIT ").push_bind(limit.cast_signed());
+        let rows: Vec<Entry> = query.build_query_as().fetch_all(self.log.pool()).await?;
         match rows.iter().any(|row| row.event.event_type == PRUNED.name) {
             // What comes out is verified, and would look like a forgery.
-            true => Err(LogError::Corrupt(format!("{} was pruned while it was exported", self.organization))),
+            true => Err(LogError::Corrupt(format!("{} was pruned while it was exported", self.trail))),
             false => Ok(rows),
         }
     }
@@ -289,15 +285,30 @@ async fn refuse_pruned(log: &Log, organization: &OrganizationId) -> Result<(), N
 }
 
 /// Waits a moment for what was appended last; what is not sealed by then comes with the next export.
-async fn wait_until_sealed(pool: &PgPool, organization: &str) -> Result<(), LogError> {
-    let statement = "SELECT coalesce((SELECT max(audit_sequence) FROM events WHERE organization_id = $1), 0)
-        <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)";
+async fn wait_until_sealed(pool: &PgPool, trail: &Trail) -> Result<(), LogError> {
+    let statement = match trail {
+        Trail::Organization(_) => {
+            "SELECT coalesce((SELECT max(audit_sequence) FROM events WHERE organization_id = $1), 0)
+                 <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)"
+        }
+        Trail::Installation => {
+            r#"SELECT NOT EXISTS (SELECT FROM seals s WHERE (
+                   SELECT "offset" FROM events WHERE partition = s.partition ORDER BY "offset" DESC LIMIT 1
+               ) > s."offset") AND $1::text IS NOT NULL"#
+        }
+    };
     let until = Instant::now() + SEALED_WAIT;
-    while !sqlx::query_scalar::<_, bool>(statement).bind(organization).fetch_one(pool).await? && Instant::now() < until
-    {
+    let sealed = || sqlx::query_scalar::<_, bool>(statement).bind(trail.as_ref()).fetch_one(pool);
+    while !sealed().await? && Instant::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+fn trail_argument(trail: &str) -> Result<PgArguments, LogError> {
+    let mut arguments = PgArguments::default();
+    arguments.add(trail).map_err(sqlx::Error::Encode)?;
+    Ok(arguments)
 }
 
 /// The audit sequence up to which this position of the log lies, in its organization.

@@ -22,6 +22,7 @@ pub mod ocsf;
 pub mod proofs;
 pub mod seal;
 mod tables;
+pub mod trail;
 pub mod verify;
 pub mod watch;
 

@@ -19,9 +19,10 @@ use super::heads::{ChainHead, Heads as KnownHeads, TreeHead};
 use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash};
 use super::note::{Checkpoint, Signer, VerifierKey, checkpoint_of, open, sign};
+use super::trail::{Entry, INSTALLATION, select};
 use crate::log::alarms::{About, NoticedBy};
 use crate::log::chain::{ChainKey, Columns, Cursor, Mac};
-use crate::log::{COLUMNS, Log, LogError, StoredEvent};
+use crate::log::{COLUMNS, Log, LogError};
 
 /// The most events of a partition that are sealed in one transaction.
 const EVENTS_MAX: i64 = 1_000;
@@ -49,15 +50,6 @@ pub struct Sealer {
     signed_by: String,
     /// What is known of trees and chains outside of the database.
     known: Arc<KnownHeads>,
-}
-
-/// A stored event with its metadata.
-#[derive(sqlx::FromRow)]
-struct Row {
-    metadata: String,
-    mac: Mac,
-    #[sqlx(flatten)]
-    event: StoredEvent,
 }
 
 /// The name of an organization's tree in its checkpoints. After a restore to an earlier point it is another tree: what
@@ -111,7 +103,7 @@ impl Chain {
     }
 
     /// Takes the next event in, if it is what the service wrote after the one before.
-    fn follow(&mut self, key: &ChainKey, row: &Row) {
+    fn follow(&mut self, key: &ChainKey, row: &Entry) {
         if self.failure.is_some() {
             return;
         }
@@ -205,14 +197,14 @@ impl Tree {
         }
     }
 
-    fn grow(&mut self, leaf: &Leaf, sequence: Option<i64>) {
+    fn grow(&mut self, leaf: &Leaf, number: i64) {
         if self.failure.is_some() || self.behind {
             return;
         }
         let expected = self.frontier.size() + 1;
-        if sequence.map(i64::unsigned_abs) != Some(expected) {
-            let (id, found) = (leaf.event_id.clone().unwrap_or_default(), sequence.unwrap_or_default());
-            self.fail(format!("event {id} has the audit sequence {found}, where {expected} follows"));
+        if number.unsigned_abs() != expected {
+            let id = leaf.event_id.clone().unwrap_or_default();
+            self.fail(format!("event {id} has the audit sequence {number}, where {expected} follows"));
             return;
         }
         let (index, added) = (self.frontier.size(), &mut self.added);
@@ -382,8 +374,8 @@ impl Sealer {
         }
         let is_more = |partition: i16| counts.get(&partition) == Some(&EVENTS_MAX);
         chains.iter_mut().for_each(|(number, chain)| chain.end(is_more(*number)));
-        let sealed = |row: &&Row| chains.get(&row.event.partition).is_some_and(|chain| chain.holds(row.event.offset));
-        let rows: Vec<&Row> = rows.iter().filter(sealed).collect();
+        let sealed = |row: &&Entry| chains.get(&row.event.partition).is_some_and(|chain| chain.holds(row.event.offset));
+        let rows: Vec<&Entry> = rows.iter().filter(sealed).collect();
         let mut organizations: Vec<&str> = rows.iter().filter_map(|row| row.event.organization_id.as_deref()).collect();
         organizations.sort_unstable();
         organizations.dedup();
@@ -395,16 +387,20 @@ impl Sealer {
             let first = rows.iter().find(|row| row.event.organization_id.as_deref() == Some(organization));
             let first = first.and_then(|row| row.event.audit_sequence).unwrap_or_default();
             if tree.failure.is_none() && first > tree.frontier.size().cast_signed() + 1 {
-                let without_mac = chains.get(&partition).map_or(0, |chain| chain.cursor.without_mac);
-                catch_up(connection, key, organization, tree, (first, without_mac)).await?;
+                let without_mac = |partition| chains.get(&partition).map_or(0, |chain| chain.cursor.without_mac);
+                catch_up(connection, key, organization, tree, (first, &without_mac)).await?;
             }
         }
-        for Row { event, metadata, .. } in rows {
-            let Some(tree) = event.organization_id.as_ref().and_then(|id| trees.get_mut(id)) else { continue };
-            tree.grow(&Leaf::new(event, metadata), event.audit_sequence);
+        for row in &rows {
+            let Some(tree) = row.event.organization_id.as_ref().and_then(|id| trees.get_mut(id)) else { continue };
+            tree.grow(&row.leaf(), row.number);
+        }
+        if let Some(tree) = self.grow_installation(connection, &rows, epoch).await? {
+            trees.insert(INSTALLATION.to_owned(), tree);
         }
         for (organization, tree) in &mut trees {
-            tree.end(is_more(tree.partition) || tree.behind);
+            let more = organization != INSTALLATION && is_more(tree.partition);
+            tree.end(more || tree.behind);
             if let Some(failure) = tree.failure.as_ref().filter(|_| !tree.failed_before) {
                 self.log.alarms().raise(About::Organization(organization.clone()), NoticedBy::Sealer, failure.clone());
             }
@@ -418,6 +414,32 @@ impl Sealer {
         let moved = |chain: &Chain| chain.moved();
         Ok(chains.values().any(|chain| chain.moved() && is_more(chain.cursor.partition))
             || (all && chains.values().any(moved)))
+    }
+
+    /// The installation's tree with those of these events that belong to no organization; `None` where there are none.
+    async fn grow_installation(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[&Entry],
+        epoch: i64,
+    ) -> Result<Option<Tree>, LogError> {
+        let outside: Vec<&Entry> = rows.iter().copied().filter(|row| row.event.organization_id.is_none()).collect();
+        if outside.is_empty() {
+            return Ok(None);
+        }
+        let next = number_outside(connection, &outside).await?;
+        // Events of partitions that others seal may be among those that are caught up with.
+        let without = sqlx::query!("SELECT partition, without_mac FROM seals").fetch_all(&mut *connection).await?;
+        let without: HashMap<i16, i64> = without.into_iter().map(|row| (row.partition, row.without_mac)).collect();
+        let mut trees = self.trees(connection, &[INSTALLATION]).await?;
+        let mut tree = trees.remove(INSTALLATION).unwrap_or_else(|| Tree::new(0));
+        tree.expect(self.known.tree(INSTALLATION), epoch);
+        if tree.failure.is_none() {
+            let without_mac = |partition| without.get(&partition).copied().unwrap_or_default();
+            let key = self.log.keys().chain();
+            catch_up(connection, key, INSTALLATION, &mut tree, (next, &without_mac)).await?;
+        }
+        Ok(Some(tree))
     }
 
     /// Raises alarms for partitions that do not hold, and takes them back for those that do again.
@@ -620,56 +642,78 @@ async fn lease(connection: &mut PgConnection, partition: Option<i16>) -> Result<
     Ok(leased.collect())
 }
 
-async fn read(connection: &mut PgConnection, chains: &HashMap<i16, Chain>) -> Result<Vec<Row>, sqlx::Error> {
+async fn read(connection: &mut PgConnection, chains: &HashMap<i16, Chain>) -> Result<Vec<Entry>, sqlx::Error> {
     let (partitions, offsets): (Vec<i16>, Vec<i64>) =
         chains.values().map(|c| (c.cursor.partition, c.cursor.offset)).unzip();
     let statement = format!(
         r#"SELECT e.* FROM unnest($1::smallint[], $2::bigint[]) AS c(number, at)
            CROSS JOIN LATERAL (
-               SELECT metadata::text AS metadata, mac, {COLUMNS} FROM events
+               SELECT COALESCE(audit_sequence, 0) AS number, metadata::text AS metadata, mac, {COLUMNS} FROM events
                WHERE partition = c.number AND "offset" > c.at ORDER BY "offset" LIMIT $3
            ) e ORDER BY e.partition, e."offset""#
     );
     sqlx::query_as(&statement).bind(&partitions).bind(&offsets).bind(EVENTS_MAX).fetch_all(connection).await
 }
 
-/// Has a tree take in the events before `first` that passed while it stood still. Its partition's chain held then; it is looked
-/// again whether each event is still what the service wrote. Events up to `without_mac` have no code.
+/// Has a tree take in the events of its trail before number `first` that passed while it stood still. Their partition's chain
+/// held then; it is looked again whether each is still what the service wrote. `without_mac` says up to which offset of a
+/// partition events have no code.
 async fn catch_up(
     connection: &mut PgConnection,
     key: &ChainKey,
-    organization: &str,
+    trail: &str,
     tree: &mut Tree,
-    (first, without_mac): (i64, i64),
+    (first, without_mac): (i64, &(dyn Fn(i16) -> i64 + Sync)),
 ) -> Result<(), sqlx::Error> {
     #[derive(sqlx::FromRow)]
     struct Passed {
         before: Mac,
         #[sqlx(flatten)]
-        row: Row,
+        entry: Entry,
     }
+    let entries = select(trail);
     let statement = format!(
-        r#"SELECT metadata::text AS metadata, mac, {COLUMNS}, COALESCE((
-               SELECT b.mac FROM events b WHERE b.partition = e.partition AND b."offset" = e."offset" - 1
+        r#"SELECT p.*, COALESCE((
+               SELECT b.mac FROM events b WHERE b.partition = p.partition AND b."offset" = p."offset" - 1
            ), '') AS before
-           FROM events e WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence < $3
-           ORDER BY audit_sequence LIMIT $4"#
+           FROM ({entries} AND number > $2 AND number < $3 ORDER BY number LIMIT $4) p ORDER BY p.number"#
     );
-    let query = sqlx::query_as(&statement).bind(organization).bind(tree.frontier.size().cast_signed()).bind(first);
+    let query = sqlx::query_as(&statement).bind(trail).bind(tree.frontier.size().cast_signed()).bind(first);
     let passed: Vec<Passed> = query.bind(CAUGHT_UP_MAX).fetch_all(connection).await?;
-    for Passed { before, row } in passed {
-        let written = match row.event.offset <= without_mac {
+    for Passed { before, entry } in passed {
+        let event = &entry.event;
+        let written = match event.offset <= without_mac(event.partition) {
             true => Mac::new(),
-            false => key.of_event(&before, &Columns::of(&row.event, &row.metadata)),
+            false => key.of_event(&before, &Columns::of(event, &entry.metadata)),
         };
-        if written != row.mac {
-            tree.fail(format!("event {} is not what the service wrote", row.event.event_id));
+        if written != entry.mac {
+            tree.fail(format!("event {} is not what the service wrote", event.event_id));
             return Ok(());
         }
-        tree.grow(&Leaf::new(&row.event, &row.metadata), row.event.audit_sequence);
+        tree.grow(&entry.leaf(), entry.number);
     }
     tree.behind = tree.frontier.size() + 1 < first.unsigned_abs();
     Ok(())
+}
+
+/// Numbers these events in the installation's trail, after what is there; gives the number that is next. One transaction
+/// does so at a time.
+async fn number_outside(connection: &mut PgConnection, outside: &[&Entry]) -> Result<i64, sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('tenancy installation trail'))")
+        .execute(&mut *connection)
+        .await?;
+    let last = sqlx::query_scalar!(
+        r#"WITH last AS (SELECT COALESCE(max(number), 0) AS number FROM installation_trail), new AS (
+               INSERT INTO installation_trail (number, partition, "offset")
+               SELECT last.number + n.place, n.partition, n.at
+               FROM last CROSS JOIN unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY AS n(partition, at, place)
+               RETURNING number
+           )
+           SELECT GREATEST((SELECT number FROM last), COALESCE((SELECT max(number) FROM new), 0)) AS "last!""#,
+        &outside.iter().map(|row| row.event.partition).collect::<Vec<_>>(),
+        &outside.iter().map(|row| row.event.offset).collect::<Vec<_>>()
+    );
+    Ok(last.fetch_one(connection).await? + 1)
 }
 
 /// Writes how far partitions are sealed, and what keeps them from going on; gives the ends of chains that moved.

@@ -11,6 +11,7 @@ use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash, verify_inclusion};
 use super::note::{Checkpoint, Invalid, NOTE_BYTES_MAX, VerifierKey, checkpoint_of, open, refuse_doubled};
 use super::seal::TILE;
+use super::trail::INSTALLATION;
 use crate::log::open_disclosed;
 
 /// The most events that do not fit of which is looked where they came from.
@@ -236,6 +237,9 @@ impl Verification {
         if header.from == 0 || header.from > header.to.saturating_add(1) {
             return Err(format!("it would hold the events from {} to {}", header.from, header.to));
         }
+        if header.organization == INSTALLATION && !header.complete {
+            return Err("a bundle of the installation is complete, and this one would not be".into());
+        }
         if header.to > EVENTS_MAX {
             return Err(format!("it would hold events up to {}; no tree has so many", header.to));
         }
@@ -253,6 +257,11 @@ impl Verification {
         Ok(())
     }
 
+    /// Whether the bundle is of the installation: its events belong to no organization and are numbered by their order.
+    fn is_of_installation(&self) -> bool {
+        self.report.header.as_ref().is_some_and(|header| header.organization == INSTALLATION)
+    }
+
     fn look_at_older(&mut self) {
         if self.older.as_ref().is_some_and(|older| older.size == self.sealed.size()) {
             self.then = Some((self.here.root(), self.sealed.root()));
@@ -260,12 +269,17 @@ impl Verification {
     }
 
     fn event(&mut self, number: usize, event: Event) {
-        let sequence = event.columns.audit_sequence.as_deref().and_then(decimal);
+        let installation = self.is_of_installation();
+        let sequence = match installation {
+            true => Some(self.seen + 1).filter(|_| event.columns.audit_sequence.is_none()),
+            false => event.columns.audit_sequence.as_deref().and_then(decimal),
+        };
         let id = event.columns.event_id.clone().unwrap_or_default();
-        if let Some(column) = missing(&event.columns) {
+        if let Some(column) = missing(&event.columns, installation) {
             self.report.found(format!("line {number}, event {id}: altered: its {column} is missing"));
         }
-        if event.columns.organization_id.as_ref() != self.report.header.as_ref().map(|header| &header.organization) {
+        let whose = self.report.header.as_ref().map(|header| &header.organization).filter(|_| !installation);
+        if event.columns.organization_id.as_ref() != whose {
             let whose = event.columns.organization_id.as_deref().unwrap_or("nobody");
             self.report.found(format!("line {number}, event {id}: altered, or added: it is an event of {whose}"));
         }
@@ -275,7 +289,8 @@ impl Verification {
             }
         }
         let Some(sequence) = sequence else {
-            self.report.found(format!("line {number}, event {id}: altered: its audit sequence is no number from 1 on"));
+            self.report
+                .found(format!("line {number}, event {id}: altered: its audit sequence is not what it has to be"));
             return;
         };
         let hash = event.columns.hash();
@@ -389,7 +404,7 @@ impl Verification {
         for Stray { number, event: Kept { id, now, mut columns } } in std::mem::take(&mut self.stray) {
             let was = vacant.iter().take(PLACES_MAX).find_map(|(sequence, sealed)| {
                 let columns = columns.as_mut()?;
-                columns.audit_sequence = Some(sequence.to_string());
+                columns.audit_sequence = columns.audit_sequence.as_ref().map(|_| sequence.to_string());
                 (columns.hash() == *sealed).then_some(*sequence)
             });
             match was {
@@ -503,7 +518,7 @@ fn decimal(text: &str) -> Option<u64> {
 }
 
 /// A column that every event has, and this one has not.
-fn missing(columns: &Leaf) -> Option<&'static str> {
+fn missing(columns: &Leaf, installation: bool) -> Option<&'static str> {
     let columns = [
         ("aggregateType", &columns.aggregate_type),
         ("aggregateId", &columns.aggregate_id),
@@ -520,7 +535,9 @@ fn missing(columns: &Leaf) -> Option<&'static str> {
         ("correlationId", &columns.correlation_id),
         ("recordedAt", &columns.recorded_at),
     ];
-    columns.into_iter().find(|(_, value)| value.is_none()).map(|(name, _)| name)
+    let places = ["organizationId", "auditSequence"];
+    let due = |name: &str| !(installation && places.contains(&name));
+    columns.into_iter().find(|(name, value)| value.is_none() && due(name)).map(|(name, _)| name)
 }
 
 /// Whether the key opens the sealed text at this place of the event, and to this datum.

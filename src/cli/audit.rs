@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aggregates::Actor;
-use aggregates::ids::OrganizationId;
 
 use super::operate::exit;
 use super::{Failure, failed, print, progress_bar, progress_lines};
@@ -16,6 +15,7 @@ use crate::audit::leaf::time;
 use crate::audit::merkle::Hash;
 use crate::audit::note::{Checkpoint, VerifierKey};
 use crate::audit::proofs::{self, NoProof};
+use crate::audit::trail::Trail;
 use crate::audit::verify::{older, verify as verify_bundle};
 use crate::audit::watch::Status;
 use crate::config::Config;
@@ -63,7 +63,7 @@ const REMEDY: &str = "give the data directory of a running service with --data-d
 
 /// What to export, and whereto.
 pub(super) struct Wanted {
-    pub organization: OrganizationId,
+    pub organization: Trail,
     pub out: PathBuf,
     pub format: Format,
     pub since: Option<Position>,
@@ -99,7 +99,10 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
     let log = core.commands.log();
     let Wanted { organization, out, format, since } = wanted;
     let after = match since {
-        Some(position) => sequence_at(log, organization, position).await.map_err(no_proof)?,
+        Some(position) => match organization.organization() {
+            Some(organization) => sequence_at(log, organization, position).await.map_err(no_proof)?,
+            None => return Err(failed("the installation's trail is exported as a whole", "leave --since away")),
+        },
         None => 0,
     };
     let mut request = Request { format: *format, after, ..Request::default() };
@@ -134,7 +137,7 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
 }
 
 /// Begins an export, which is on record from here on.
-async fn begin(core: &Core, organization: &OrganizationId, request: Request) -> Result<Export, Failure> {
+async fn begin(core: &Core, organization: &Trail, request: Request) -> Result<Export, Failure> {
     let export = Export::begin(core.commands.log(), organization, request).await.map_err(no_proof)?;
     let export = export.ok_or_else(|| {
         failed(format!("there is no organization {organization}"), "organizations have ids such as org_…")
@@ -143,7 +146,7 @@ async fn begin(core: &Core, organization: &OrganizationId, request: Request) -> 
         kind: Kind::AuditExport,
         actor: Actor::System,
         operation: "tenancy audit export".to_owned(),
-        organization: Some(organization.clone()),
+        organization: organization.organization().cloned(),
         reached: None,
         target: Some(organization.to_string()),
         ip: None,
@@ -195,7 +198,7 @@ struct Begun {
 }
 
 /// What there is of the same export, up to the last event whose hashes are there too.
-fn begun(file: &mut File, organization: &OrganizationId, after: u64) -> std::io::Result<Option<Begun>> {
+fn begun(file: &mut File, organization: &Trail, after: u64) -> std::io::Result<Option<Begun>> {
     let mut reader = BufReader::new(file);
     let (mut text, mut length) = (vec![], 0);
     let mut begun: Option<Begun> = None;

@@ -18,6 +18,7 @@ use super::{Failure, failed, print, progress_bar, progress_lines};
 use crate::audit::check::{Check, Checked, Pace};
 use crate::audit::keys::known;
 use crate::audit::note::VerifierKey;
+use crate::audit::trail::Trail;
 use crate::commands::prune::Pruned;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
@@ -302,7 +303,8 @@ async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<O
     };
     let pace = Pace { events_per_second: 0 };
     let check = Check { log: core.commands.log(), keys: &keys, heads: &core.heads, pace };
-    let checked = check.all(wanted.organization.as_ref()).await;
+    let trail = wanted.organization.clone().map(Trail::from);
+    let checked = check.all(trail.as_ref()).await;
     let Checked { events, wrong } = checked.map_err(crate::service::Error::from)?;
     if wrong.is_empty() {
         print(&format!("seals: {events} events are what was sealed and signed\n"));

@@ -1,15 +1,18 @@
 //! Whether the log is as the service wrote it, for operators' dashboards.
 
 use aggregates::ids::OrganizationId;
-use async_graphql::{Enum, ID, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, Error, ID, SimpleObject};
 
+use super::proofs::{AuditCheckpoint, checkpoint_of};
 use super::scalars::{Long, Time};
 use super::session::Session;
+use crate::audit::trail::Trail;
 use crate::audit::watch::Round;
 use crate::log::alarms::{About, Alarm, NoticedBy};
 
 /// What standing verification of this replica has read, and what it, the sealer and the writer have noticed.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub struct AuditStatus {
     /// The last round in which everything was read. Null before the first.
     last_round: Option<AuditRound>,
@@ -56,6 +59,15 @@ pub enum AuditWatcher {
     Sealer,
     /// Standing verification.
     Verification,
+}
+
+#[ComplexObject]
+impl AuditStatus {
+    /// The newest signed head of the installation's trail: users, and what operators did to them. Null while nothing of it is
+    /// sealed. `/audit/installation/export` has the trail.
+    async fn installation_checkpoint(&self, ctx: &Context<'_>) -> Result<Option<AuditCheckpoint>, Error> {
+        checkpoint_of(Session::of(ctx), &Trail::Installation).await
+    }
 }
 
 impl AuditStatus {

@@ -10,6 +10,7 @@ use super::scalars::{Long, Time};
 use super::session::{Session, id};
 use crate::audit::merkle::Hash;
 use crate::audit::proofs::{self, Head, NoProof};
+use crate::audit::trail::Trail;
 use crate::requests::trail::Kind;
 
 /// A signed head of an organization's tree: a C2SP tlog-checkpoint.
@@ -78,9 +79,14 @@ fn no_proof(error: NoProof) -> Error {
 /// The newest signed head; none while nothing is sealed.
 pub async fn checkpoint(ctx: &Context<'_>, organization: &ID) -> Result<Option<AuditCheckpoint>, Error> {
     let Some(id) = audited(ctx, "organizationId", organization).await? else { return Ok(None) };
-    let log = Session::of(ctx).log();
-    let head = proofs::head(log.pool(), id.as_ref()).await.map_err(log_fault)?;
-    let told = log.alarms().told(id.as_ref(), log.partition_of(id.as_ref()));
+    checkpoint_of(Session::of(ctx), &id.into()).await
+}
+
+/// The same of any trail.
+pub(super) async fn checkpoint_of(session: &Session, trail: &Trail) -> Result<Option<AuditCheckpoint>, Error> {
+    let log = session.log();
+    let head = proofs::head(log.pool(), trail.as_ref()).await.map_err(log_fault)?;
+    let told = log.alarms().told(trail.as_ref(), log.partition_of(trail.as_ref()));
     Ok(head.map(|Head { note, size, root, sealed_at, failure }| AuditCheckpoint {
         note,
         tree_size: size.into(),

@@ -88,8 +88,10 @@ pub async fn events(
     let sender = sender(&request);
     let answered = async {
         let Query(parameters) = parameters.map_err(|error| Refusal::bad(unreadable(&error)))?;
-        let (reader, organization) = admit(&shared, &parameters.organization, sender, Kind::AuditRead).await?;
-        answer(&shared, &reader, &organization, Wanted::of(parameters)?).await
+        let (reader, trail) = admit(&shared, &parameters.organization, sender, Kind::AuditRead).await?;
+        // The installation has no feed of its own.
+        let organization = trail.organization().ok_or_else(not_found)?;
+        answer(&shared, &reader, organization, Wanted::of(parameters)?).await
     };
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }
@@ -118,7 +120,7 @@ async fn answer(
         };
         if !page.messages.is_empty() || page.more || Instant::now() >= deadline {
             // What was decided while the caller waited counts.
-            if !reader.may(organization, None).await? {
+            if !reader.may(&organization.clone().into(), None).await? {
                 return Err(not_found());
             }
             return Ok(follower.respond(&page));

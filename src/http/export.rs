@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use aggregates::descriptors;
-use aggregates::ids::OrganizationId;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
@@ -17,6 +16,7 @@ use serde_json::json;
 use super::{Sender, Shared, caller, graphql::code, sender, unreadable};
 use crate::audit::export::{Export, Format, Request as Wanted, sequence_at};
 use crate::audit::proofs::NoProof;
+use crate::audit::trail::Trail;
 use crate::commands::{Caller, Principal};
 use crate::graphql::Session;
 use crate::log::AuditFilter;
@@ -120,7 +120,7 @@ pub(super) async fn admit(
     organization: &str,
     (headers, peer): Sender,
     kind: Kind,
-) -> Result<(Reader, OrganizationId), Refusal> {
+) -> Result<(Reader, Trail), Refusal> {
     let meter = Arc::new(Meter::new(shared.rate_limits.clone()));
     let limited = |Refusal(status, code, message, _)| {
         let wait = (status == StatusCode::TOO_MANY_REQUESTS).then(|| meter.retry_after_seconds());
@@ -131,10 +131,10 @@ pub(super) async fn admit(
         meter.query(&caller.actor(false)).map_err(|refused| limited(super::rate_limited(refused).into()))?;
     }
     let reader = Reader { shared: shared.clone(), caller };
-    let organization: OrganizationId =
+    let trail: Trail =
         organization.parse().map_err(|_| Refusal::bad("the address names no organization: give its id, org_…"))?;
-    match reader.may(&organization, Some(kind)).await? {
-        true => Ok((reader, organization)),
+    match reader.may(&trail, Some(kind)).await? {
+        true => Ok((reader, trail)),
         false => Err(not_found()),
     }
 }
@@ -187,13 +187,20 @@ impl Reader {
     }
 
     /// Whether they may, as the log has it now.
-    pub(super) async fn may(&self, organization: &OrganizationId, kind: Option<Kind>) -> Result<bool, Refusal> {
+    pub(super) async fn may(&self, trail: &Trail, kind: Option<Kind>) -> Result<bool, Refusal> {
         let Some(caller) = &self.caller else {
             return Err(Refusal::of(code::UNAUTHENTICATED, "an export needs a token".to_owned()));
         };
         let pending = self.shared.access.is_pending(&caller.principal).await.map_err(crate::graphql::fault)?;
         let session = Session::new(self.shared.app.clone(), Some(caller.clone()), pending, "export".to_owned());
         session.caller()?;
+        let Trail::Organization(organization) = trail else {
+            // To anybody else it does not exist.
+            if kind.is_some() && session.is_operator() {
+                session.note_audit_read(None);
+            }
+            return Ok(session.is_operator());
+        };
         match kind {
             Some(kind) => Ok(session.audits(organization, kind).await?),
             None => Ok(session
@@ -206,7 +213,7 @@ impl Reader {
 
 async fn begin(
     shared: &Arc<Shared>,
-    organization: OrganizationId,
+    trail: Trail,
     parameters: Parameters,
     reader: Reader,
 ) -> Result<Response, Refusal> {
@@ -223,7 +230,10 @@ async fn begin(
         (Some(position), None) => {
             let position =
                 position.parse().map_err(|error: crate::log::InvalidPosition| Refusal::bad(error.to_string()))?;
-            sequence_at(&log, &organization, &position).await.map_err(no_proof)?
+            let organization = trail.organization();
+            let organization = organization
+                .ok_or_else(|| Refusal::bad("of the installation's trail give `after`, and no position"))?;
+            sequence_at(&log, organization, &position).await.map_err(no_proof)?
         }
         (None, after) => after.unwrap_or(0),
     };
@@ -234,8 +244,8 @@ async fn begin(
         to: parameters.to,
         resume_after: parameters.resume_after,
     };
-    let export = Export::begin(&log, &organization, wanted).await.map_err(no_proof)?.ok_or_else(not_found)?;
-    let name = format!("attachment; filename=\"{organization}-{}.{}\"", export.to(), format.name());
+    let export = Export::begin(&log, &trail, wanted).await.map_err(no_proof)?.ok_or_else(not_found)?;
+    let name = format!("attachment; filename=\"{trail}-{}.{}\"", export.to(), format.name());
     let (to, failure) = (export.to(), export.failure().map(HeaderValue::try_from));
     let in_flight = shared.in_flight.token();
     let lines = futures_util::stream::try_unfold((export, reader), move |(mut export, reader)| {
@@ -244,7 +254,7 @@ async fn begin(
             let _in_flight = in_flight;
             // A caller who was removed meanwhile gets no more; what they have ends without its end.
             let may = reader
-                .may(export.organization(), None)
+                .may(export.trail(), None)
                 .await
                 .map_err(|Refusal(_, _, reason, _)| std::io::Error::other(reason));
             if !may? {

@@ -330,3 +330,62 @@ async fn events_of_before_there_were_codes_are_the_beginning_of_their_chain() {
     assert_eq!(checkpoint(&ada, &acme).await.0, size);
     server.stop().await;
 }
+
+/// What operators do to people is proven as what happens in organizations is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_do_to_users_is_exported_and_proven() {
+    let database = Database::new().await;
+    let server = serve(&database).await;
+    let ada = server.user("ada@example.com");
+    server.organization("acme", &ada).await;
+    let (user, operator) = (ada.user_id().await, server.operator());
+    let input = json!({"userId": user, "reason": "left the company"});
+    assert!(operator.run("revokeUser", "UserReviewInput", input, "user { id }").await.accepted());
+    let checkpoint = async || {
+        let query = "{ auditStatus { installationCheckpoint { treeSize failure } } }";
+        operator.query(query, json!({})).await.at("/auditStatus/installationCheckpoint").clone()
+    };
+    eventually("the revocation is sealed", async || checkpoint().await["treeSize"].as_i64() >= Some(3)).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("installation.ndjson");
+    let path = file.to_str().unwrap();
+    let exported =
+        async || command(&database, &["audit", "export", "--organization", "installation", "--out", path]).await;
+    let output = exported().await;
+    assert!(output.status.success(), "{output:?}");
+    let bundle = std::fs::read_to_string(&file).unwrap();
+    assert!(bundle.contains("UserRevoked") && bundle.contains("left the company"), "{bundle}");
+    let keys = command(&database, &["audit", "key"]).await;
+    let key = String::from_utf8(keys.stdout).unwrap().trim().to_owned();
+    let verified = async || command(&database, &["audit", "verify", path, "--key", &key]).await;
+    assert!(verified().await.status.success(), "{:?}", verified().await);
+    if let Some(python) = crate::export::python() {
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verify_audit.py");
+        let output = std::process::Command::new(python).arg(script).arg(&file).arg(&key).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    // Two lines exchanged, and one that is left out.
+    let lines: Vec<&str> = bundle.lines().collect();
+    let (mut moved, mut cut) = (lines.clone(), lines.clone());
+    moved.swap(2, 3);
+    cut.remove(3);
+    for altered in [moved, cut] {
+        std::fs::write(&file, altered.join("\n") + "\n").unwrap();
+        assert!(!verified().await.status.success());
+    }
+    // Over HTTP it is for operators, and does not exist for anybody else.
+    let get = async |token: String| {
+        let url = server.url("/audit/installation/export");
+        reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap()
+    };
+    assert_eq!(get(server.token("operator@example.com", true)).await.text().await.unwrap(), bundle);
+    assert_eq!(get(server.token("bob@example.com", false)).await.status(), 404);
+
+    let pool = database.pool().await;
+    tamper(&pool, "UPDATE events SET actor = 'system' WHERE event_type = 'UserRevoked'").await;
+    eventually("it is told", async || !checkpoint().await["failure"].is_null()).await;
+    assert!(exported().await.status.success());
+    let output = verified().await;
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stdout).contains("is altered"), "{output:?}");
+    server.stop().await;
+}

@@ -436,7 +436,7 @@ async fn what_the_owner_of_the_database_does_to_the_log_is_named() {
     assert_eq!(wrong.status.code(), Some(2));
 }
 
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let named = std::env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
     let found = Command::new(&named).args(["-c", "import cryptography"]).output();
     found.is_ok_and(|output| output.status.success()).then_some(named)
