@@ -239,6 +239,9 @@ enum Audit {
         #[arg(long, value_name = "CHECKPOINT_FILE")]
         since: Option<PathBuf>,
     },
+    /// Print what standing verification of the service of this data directory has read, when, and what it found. Exit code 1
+    /// if something is not as it was written and signed.
+    Status,
     /// Print what changed in an organization between two of its events. Personal values are not printed.
     #[command(after_help = "Example:\n  tenancy audit diff --organization org_… --from 3 --to 120")]
     Diff {
@@ -401,6 +404,7 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
             Projections::Retry { name } => operate::retry(config, operate::named(&[name], false)).await,
         },
         Command::Audit { command: Audit::Key } => audit::key(config),
+        Command::Audit { command: Audit::Status } => audit::status(config),
         Command::Audit { command: Audit::Export { organization, out, format, since } } => {
             audit::export(config, audit::Wanted { organization, out, format, since }).await
         }

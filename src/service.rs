@@ -66,7 +66,7 @@ impl Service {
         background.run(|stop| presence.keep(stop));
         let (sizes, heartbeat) = settings::feeds(config);
         let feeds = Arc::new(Feeds::new(core.commands.clone(), sizes, heartbeat, background.stop().clone()));
-        background::run_all(&background, config, &core, &feeds).await?;
+        let verified = background::run_all(&background, config, &core, &feeds).await?;
         let health = Health {
             pool: core.database.pool.clone(),
             stopping: background.stop().clone(),
@@ -88,6 +88,7 @@ impl Service {
                 page_size_max: i32::try_from(config.limits.page_size_max).unwrap_or(i32::MAX),
                 feeds,
                 folds: audit::as_of::Folds::default(),
+                verified,
             }),
             access: Access::new(core.commands.clone(), verifiers, settings::operators(config)),
             limits,

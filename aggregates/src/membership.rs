@@ -145,7 +145,7 @@ impl MembershipEvent {
             let own: Vec<_> = roles.iter().filter_map(|role| roles::holders_tally(role)).collect();
             own.into_iter().map(move |name| Effect::tally(name, by))
         };
-        let home = |user: &UserId| user.to_string();
+        let only_one = |user: &UserId| user.to_string();
         match self {
             // The seat was kept while the invitation was open, and goes over.
             E::MemberJoined { roles, scope: RoleScope::Organization, invitation_id: Some(_), .. } => {
@@ -155,7 +155,7 @@ impl MembershipEvent {
                 seat(roles, 1).chain(held(roles, 1)).collect()
             }
             E::MemberBound { user_id } => {
-                vec![Effect::Claim { scope: Membership::ONLY_ONE, key: home(user_id), until: None }]
+                vec![Effect::Claim { scope: Membership::ONLY_ONE, key: only_one(user_id), until: None }]
             }
             E::MemberReinstated { roles, .. } => seat(roles, 1).collect(),
             E::MemberSuspended { roles, .. } => seat(roles, -1).collect(),
@@ -164,7 +164,7 @@ impl MembershipEvent {
                 let active = *previous_state == MembershipState::Active;
                 let seats = active.then(|| seat(roles, -1)).into_iter().flatten();
                 // Released only where this membership bound the user.
-                let released = Effect::Release { scope: Membership::ONLY_ONE, key: home(user_id) };
+                let released = Effect::Release { scope: Membership::ONLY_ONE, key: only_one(user_id) };
                 seats.chain(held(roles, -1)).chain([released]).collect()
             }
             E::MemberRolesChanged { roles, previous_roles, scope: RoleScope::Organization, .. } => {

@@ -137,7 +137,7 @@ pub struct User {
 }
 
 /// What a token says of its user.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Profile {
     /// The verified address.
     pub email: Option<String>,

@@ -562,8 +562,8 @@ fn each_event_says_which_seats_it_takes_and_frees() {
         }
         other => other,
     };
-    let home = || user("ada").to_string();
-    let free = || Effect::Release { scope: Membership::ONLY_ONE, key: home() };
+    let only_one = || user("ada").to_string();
+    let free = || Effect::Release { scope: Membership::ONLY_ONE, key: only_one() };
     let effects = [
         (joined(&["admin"]), vec![seat(1)]),
         (joined(&["owner", "guest"]), vec![seat(1), owner(1)]),
@@ -571,7 +571,7 @@ fn each_event_says_which_seats_it_takes_and_frees() {
         (by_invitation(&["owner"]), vec![owner(1)]),
         (
             Event::MemberBound { user_id: user("ada") },
-            vec![Effect::Claim { scope: Membership::ONLY_ONE, key: home(), until: None }],
+            vec![Effect::Claim { scope: Membership::ONLY_ONE, key: only_one(), until: None }],
         ),
         (changed(&["guest"], &["admin"]), vec![]),
         (changed(&["guest"], &["owner"]), vec![owner(1)]),

@@ -3,7 +3,7 @@
 //! They are made by the aggregates' own event types, with ids as the service makes them, in the partition that
 //! follows from the organization's id, with dense offsets and audit sequences, and with claims and tallies by the
 //! events' own effects. What is personal is sealed by the service's own key ring, under a key for each person, so
-//! that reading them costs what it costs in life. Only deciding is left out.
+//! that reading them costs what it costs in life, and each carries its code. Only deciding is left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -19,6 +19,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sqlx::PgPool;
 use tenancy::commands::invitations::{email_claim, token_digest};
 use tenancy::database::embedded::Purpose;
+use tenancy::log::chain::{ChainKey, Columns, METADATA, Mac};
 use tenancy::log::{KeyRing, MasterKeys, ledger::ClaimKey, partition_of};
 use tenancy::service::Core;
 use uuid::Uuid;
@@ -30,7 +31,7 @@ use crate::world::{ADDRESS, USER_AGENT};
 const CHUNK: usize = 20_000;
 const EVENTS: &str = "COPY events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition,
     \"offset\", organization_id, audit_sequence, event_id, command_id, actor, ip, user_agent, request_id, correlation_id,
-    recorded_at) FROM STDIN";
+    recorded_at, mac) FROM STDIN";
 const CLAIMS: &str = "COPY claims (scope, key, holder, organization_id, partition) FROM STDIN";
 const TALLIES: &str = "COPY tallies (organization_id, name, used, maximum, floor, partition) FROM STDIN";
 
@@ -82,7 +83,7 @@ pub struct Filler {
     keys: KeyRing,
     issuer: String,
     partitions: i16,
-    heads: Vec<i64>,
+    heads: Vec<(i64, Mac)>,
     now: DateTime<Utc>,
     pending: Vec<Pending>,
     claims: String,
@@ -107,7 +108,7 @@ impl Filler {
             issuer: config.access.issuer,
             pool,
             partitions,
-            heads: vec![0; usize::from(partitions.unsigned_abs())],
+            heads: vec![(0, Mac::new()); usize::from(partitions.unsigned_abs())],
             now: Utc::now() - TimeDelta::days(1),
             pending: vec![],
             claims: String::new(),
@@ -204,10 +205,10 @@ impl Filler {
         let mut rows = String::with_capacity(self.pending.len() * 700);
         for pending in std::mem::take(&mut self.pending) {
             let head = &mut self.heads[usize::from(pending.partition.unsigned_abs())];
-            *head += 1;
+            head.0 += 1;
             self.written += 1;
             let seal = |of: &str, place: &str, value: &str| keys.seal(of, place, value);
-            write_event(&mut rows, pending, *head, &seal, self.now);
+            write_event(&mut rows, pending, head, (self.keys.chain(), &seal), self.now);
         }
         copy(&self.pool, EVENTS, &rows).await;
     }
@@ -224,7 +225,14 @@ impl Filler {
 /// Seals what is of somebody for a place: (whose, place, value).
 type Seal<'a> = &'a dyn Fn(&str, &str, &str) -> Option<String>;
 
-fn write_event(rows: &mut String, pending: Pending, offset: i64, seal: Seal<'_>, now: DateTime<Utc>) {
+/// Writes an event to the end of its partition's chain.
+fn write_event(
+    rows: &mut String,
+    pending: Pending,
+    (offset, mac): &mut (i64, Mac),
+    (chain, seal): (&ChainKey, Seal<'_>),
+    now: DateTime<Utc>,
+) {
     let Pending { stream, sequence, organization, audit_sequence, partition, actor, mut event } = pending;
     let (id, command, correlation, request) = (EventId::random(), Uuid::new_v4(), Uuid::new_v4(), Uuid::now_v7());
     event.visit_personal(&mut |field, personal| {
@@ -234,20 +242,49 @@ fn write_event(rows: &mut String, pending: Pending, offset: i64, seal: Seal<'_>,
     let column = |name: &str, value: &str| seal(actor.as_ref(), &format!("{command}/{name}"), value);
     let ip = column("ip", ADDRESS).expect("nobody was erased");
     let user_agent = column("user_agent", USER_AGENT).expect("nobody was erased");
-    let payload = serde_json::to_string(&event).expect("an event is JSON").replace('\\', "\\\\");
+    let payload = serde_json::to_string(&event).expect("an event is JSON");
     let descriptor = event.descriptor();
+    let by = Actor::User(actor.clone()).to_string();
+    *mac = chain.of_event(
+        mac,
+        &Columns {
+            partition,
+            offset: *offset,
+            aggregate_type: stream.aggregate_type(),
+            aggregate_id: stream.id(),
+            sequence: sequence.cast_signed(),
+            event_type: descriptor.name,
+            event_version: descriptor.version,
+            payload: &payload,
+            metadata: METADATA,
+            organization_id: organization.as_ref().map(AsRef::as_ref),
+            audit_sequence,
+            event_id: id.as_ref(),
+            command_id: command,
+            actor: &by,
+            on_behalf_of: None,
+            ip: Some(&ip),
+            user_agent: Some(&user_agent),
+            request_id: Some(&request.to_string()),
+            correlation_id: correlation,
+            causation_id: None,
+            recorded_at: now,
+        },
+    );
+    let code: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    let payload = payload.replace('\\', "\\\\");
     let null = || "\\N".to_owned();
     let (organization, audit) =
         (organization.map_or_else(null, String::from), audit_sequence.map_or_else(null, |number| number.to_string()));
     let _ = writeln!(
         rows,
         "{}\t{}\t{sequence}\t{}\t{}\t{payload}\t{partition}\t{offset}\t{organization}\t{audit}\t{id}\t{command}\t{}\t\
-         {ip}\t{user_agent}\t{request}\t{correlation}\t{}",
+         {ip}\t{user_agent}\t{request}\t{correlation}\t{}\t\\\\x{code}",
         stream.aggregate_type(),
         stream.id(),
         descriptor.name,
         descriptor.version,
-        Actor::User(actor),
+        by,
         now.to_rfc3339_opts(SecondsFormat::Micros, true)
     );
 }

@@ -102,10 +102,10 @@ fn insert(event_type: &str, sample: &Sample, new: bool) -> String {
     one_line(&format!(
         "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition,
              \"offset\", organization_id, audit_sequence, event_id, command_id, actor, ip, user_agent, request_id,
-             correlation_id, recorded_at)
+             correlation_id, recorded_at, mac)
          VALUES ('Project', '{PROJECT}' || {project}, {sequence}, '{event_type}', '1.0', '{payload}', :partition, :key,
              '{ORGANIZATION}' || :organization, :key, '{EVENT}' || :key, gen_random_uuid(), '{actor}', '{ip}',
-             '{user_agent}', '{request_id}', gen_random_uuid(), now());"
+             '{user_agent}', '{request_id}', gen_random_uuid(), now(), '\\x000102030405060708090a0b0c0d0e0f');"
     ))
 }
 

@@ -33,7 +33,7 @@ pub struct Replica {
     common: Common,
     /// Which one.
     pub number: usize,
-    home: PathBuf,
+    folder: PathBuf,
     port: u16,
     database: u16,
     clock: PathBuf,
@@ -53,13 +53,13 @@ struct State {
 impl Replica {
     /// A replica that listens on `port` and finds its database on `database`, both of 127.0.0.1.
     pub fn make(common: &Common, number: usize, port: u16, database: u16) -> std::io::Result<Self> {
-        let home = common.directory.join(format!("replica-{number}"));
-        std::fs::create_dir_all(&home)?;
+        let folder = common.directory.join(format!("replica-{number}"));
+        std::fs::create_dir_all(&folder)?;
         let replica = Self {
             common: common.clone(),
             number,
-            clock: home.join("clock"),
-            home,
+            clock: folder.join("clock"),
+            folder,
             port,
             database,
             clock_off: AtomicI64::new(0),
@@ -72,7 +72,7 @@ impl Replica {
 
     /// The key of its issuer; all replicas have to have the same.
     pub fn issuer_key(&self) -> PathBuf {
-        self.home.join("issuer.pem")
+        self.folder.join("issuer.pem")
     }
 
     /// Its log: JSON lines of all its lives.
@@ -107,7 +107,7 @@ impl Replica {
         }
         let variables = [
             ("DATABASE_URL", format!("postgres://tenancy@127.0.0.1:{}/tenancy", self.database)),
-            ("TENANCY_DATA_DIR", self.home.display().to_string()),
+            ("TENANCY_DATA_DIR", self.folder.display().to_string()),
             ("TENANCY_LISTEN", format!("127.0.0.1:{}", self.port)),
             // A key for tests: 32 bytes of zeros.
             ("TENANCY_SECRETS__MASTER_KEY", format!("{}=", "A".repeat(43))),

@@ -8,7 +8,7 @@ use crate::Projection;
 
 /// Whose checkpoints: those of the tables that serve, or of the ones that are being built beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum Tables {
     Serving,
     Shadow,
 }
@@ -30,7 +30,7 @@ pub(crate) fn names(projections: &[Projection]) -> (Vec<&'static str>, Vec<i32>)
 pub(crate) async fn make(
     connection: &mut PgConnection,
     projections: &[Projection],
-    role: Role,
+    tables: Tables,
     partitions: i16,
 ) -> Result<(), sqlx::Error> {
     let (names, versions) = names(projections);
@@ -41,7 +41,7 @@ pub(crate) async fn make(
          ON CONFLICT DO NOTHING",
         &names as &[&str],
         &versions,
-        role == Role::Shadow,
+        tables == Tables::Shadow,
         i32::from(partitions)
     )
     .execute(connection)
@@ -55,7 +55,7 @@ pub(crate) async fn make(
 pub(crate) async fn lease(
     connection: &mut PgConnection,
     projections: &[Projection],
-    role: Role,
+    tables: Tables,
     partitions: &[i16],
 ) -> Result<Vec<Lease>, sqlx::Error> {
     let (names, versions) = names(projections);
@@ -70,7 +70,7 @@ pub(crate) async fn lease(
            ORDER BY c.projection, c.partition FOR UPDATE OF c SKIP LOCKED"#,
         &names as &[&str],
         &versions,
-        role == Role::Shadow,
+        tables == Tables::Shadow,
         partitions
     )
     .fetch_all(connection)
@@ -85,7 +85,7 @@ pub(crate) async fn lease(
 /// Moves held checkpoints to these offsets.
 pub(crate) async fn save(
     connection: &mut PgConnection,
-    role: Role,
+    tables: Tables,
     reached: &[(Projection, i16, i64)],
 ) -> Result<(), sqlx::Error> {
     let names: Vec<&str> = reached.iter().map(|(projection, ..)| projection.name()).collect();
@@ -100,7 +100,7 @@ pub(crate) async fn save(
         &versions,
         &partitions,
         &offsets,
-        role == Role::Shadow
+        tables == Tables::Shadow
     )
     .execute(connection)
     .await?;
@@ -111,7 +111,7 @@ pub(crate) async fn save(
 pub(crate) async fn offsets(
     connection: &mut PgConnection,
     projection: Projection,
-    role: Role,
+    tables: Tables,
     locked: bool,
 ) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
     let mut statement = r#"SELECT partition, "offset" FROM checkpoints
@@ -123,7 +123,7 @@ pub(crate) async fn offsets(
     let rows: Vec<(i16, i64)> = sqlx::query_as(&statement)
         .bind(projection.name())
         .bind(projection.version())
-        .bind(role == Role::Shadow)
+        .bind(tables == Tables::Shadow)
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().collect())
@@ -167,28 +167,9 @@ pub enum Reach {
 pub async fn reached(pool: &PgPool, wanted: &BTreeMap<i16, i64>) -> Result<Reach, sqlx::Error> {
     let (partitions, offsets): (Vec<i16>, Vec<i64>) = wanted.iter().unzip();
     let (names, versions) = names(&Projection::shown().collect::<Vec<_>>());
-    let row = sqlx::query!(
-        r#"WITH wanted AS (SELECT * FROM unnest($3::smallint[], $4::bigint[]) AS w(number, at)),
-                own AS (SELECT * FROM unnest($1::text[], $2::int[]) AS p(name, version))
-           SELECT EXISTS (
-                      SELECT FROM own CROSS JOIN wanted JOIN checkpoints c
-                          ON c.projection = own.name AND c.version = own.version AND c.partition = wanted.number
-                      WHERE NOT c.shadow AND c."offset" < wanted.at
-                  ) AS "behind!",
-                  EXISTS (
-                      SELECT FROM own CROSS JOIN wanted JOIN parked k
-                          ON k.projection = own.name AND k.version = own.version AND k.partition = wanted.number
-                      JOIN events e ON e.partition = wanted.number AND e."offset" = wanted.at
-                      WHERE NOT k.shadow AND k."offset" <= wanted.at
-                        AND k.owner = COALESCE(e.organization_id, e.aggregate_id)
-                  ) AS "parked!""#,
-        &names as &[&str],
-        &versions,
-        &partitions,
-        &offsets
-    )
-    .fetch_one(pool)
-    .await?;
+    let row = sqlx::query_file!("src/reached.sql", &names as &[&str], &versions, &partitions, &offsets)
+        .fetch_one(pool)
+        .await?;
     Ok(match (row.parked, row.behind) {
         (true, _) => Reach::Parked,
         (false, true) => Reach::Behind,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use sqlx::{Connection, PgConnection};
 
-use crate::checkpoints::{Role, names};
+use crate::checkpoints::{Tables, names};
 use crate::fold::{Outbox, Parked, Parking, apply_apart};
 use crate::source::{Failure, Range, Source};
 use crate::{BATCH_EVENTS_MAX, Projection};
@@ -28,10 +28,10 @@ pub struct Retried {
 pub(crate) async fn load(
     connection: &mut PgConnection,
     projection: Projection,
-    role: Role,
+    tables: Tables,
     partitions: &[i16],
 ) -> Result<Parking, sqlx::Error> {
-    let mut parkings = load_each(connection, &[projection], role, partitions).await?;
+    let mut parkings = load_each(connection, &[projection], tables, partitions).await?;
     Ok(parkings.remove(&projection).unwrap_or_default())
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn load(
 pub(crate) async fn load_each(
     connection: &mut PgConnection,
     projections: &[Projection],
-    role: Role,
+    tables: Tables,
     partitions: &[i16],
 ) -> Result<HashMap<Projection, Parking>, sqlx::Error> {
     let (names, versions) = names(projections);
@@ -49,7 +49,7 @@ pub(crate) async fn load_each(
            WHERE k.shadow = $3 AND k.partition = ANY($4)"#,
         &names as &[&str],
         &versions,
-        role == Role::Shadow,
+        tables == Tables::Shadow,
         partitions
     )
     .fetch_all(connection)
@@ -82,7 +82,7 @@ pub(crate) async fn of_owner(
 pub(crate) async fn keep(
     connection: &mut PgConnection,
     projection: Projection,
-    role: Role,
+    tables: Tables,
     parked: &[Parked],
 ) -> Result<(), sqlx::Error> {
     for stream in parked {
@@ -102,7 +102,7 @@ pub(crate) async fn keep(
                    retry_at = now() + make_interval(secs => LEAST(3600, $10 * 2 ^ LEAST(parked.tries, 20)))"#,
             projection.name(),
             projection.version(),
-            role == Role::Shadow,
+            tables == Tables::Shadow,
             stream.aggregate_type,
             stream.aggregate_id,
             stream.owner,
@@ -169,7 +169,7 @@ pub(crate) async fn retry<S: Source>(
     }
     let range = Range { partition, after: 0, until: cursor };
     let mut attempt = transaction.begin().await?;
-    let left_out = load(&mut attempt, projection, Role::Serving, &[partition]).await?;
+    let left_out = load(&mut attempt, projection, Tables::Serving, &[partition]).await?;
     let parking = refold(&mut attempt, source, projection, owner, range, &Outbox::of_left_out(&left_out)).await?;
     // Making it worse than it is would be no help: then what is shown, and what is parked, stays as it is.
     if !parking.fresh.iter().all(|parked| before.contains(&parked.aggregate_id)) {
@@ -189,7 +189,7 @@ pub(crate) async fn retry<S: Source>(
     )
     .execute(&mut *transaction)
     .await?;
-    keep(&mut transaction, projection, Role::Serving, &parking.fresh).await?;
+    keep(&mut transaction, projection, Tables::Serving, &parking.fresh).await?;
     transaction.commit().await?;
     let parked = parking.fresh.len();
     Ok(Retried { level: before.len().saturating_sub(parked) as u64, parked: parked as u64 })

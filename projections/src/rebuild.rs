@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 
-use crate::checkpoints::{self, Role};
+use crate::checkpoints::{self, Tables};
 use crate::runtime::{Runtime, Step};
 use crate::source::{Failure, Source};
 use crate::tables::{Difference, Rows, copy_indexes, copy_layout, difference, tables};
@@ -150,7 +150,7 @@ impl<S: Source> Rebuilder<S> {
                 self.source.clone(),
                 self.partitions,
                 projections.clone(),
-                Role::Shadow,
+                Tables::Shadow,
             ),
             source: self.source.clone(),
             pool,
@@ -169,7 +169,7 @@ async fn prepare(connection: &mut PgConnection, projection: Projection, partitio
     let mut transaction = connection.begin().await?;
     let begun_by = request(&mut transaction, projection).await?;
     sqlx::query(&format!("DROP SCHEMA IF EXISTS {old} CASCADE")).execute(&mut *transaction).await?;
-    let begun = checkpoints::offsets(&mut transaction, projection, Role::Shadow, false).await?;
+    let begun = checkpoints::offsets(&mut transaction, projection, Tables::Shadow, false).await?;
     // What another program filled may be what its successor is to mend.
     let fits = begun_by == PROGRAM
         && begun.len() == usize::from(partitions.unsigned_abs())
@@ -187,7 +187,7 @@ async fn prepare(connection: &mut PgConnection, projection: Projection, partitio
                 .execute(&mut *transaction)
                 .await?;
         }
-        checkpoints::make(&mut transaction, &[projection], Role::Shadow, partitions).await?;
+        checkpoints::make(&mut transaction, &[projection], Tables::Shadow, partitions).await?;
         sqlx::query("UPDATE rebuilds SET program = $3 WHERE projection = $1 AND version = $2")
             .bind(projection.name())
             .bind(projection.version())
@@ -285,7 +285,7 @@ impl<S: Source> Work<S> {
         let of: i64 = self.source.heads(connection).await?.values().sum();
         let mut done = of;
         for projection in &self.projections {
-            let offsets = checkpoints::offsets(connection, *projection, Role::Shadow, false).await?;
+            let offsets = checkpoints::offsets(connection, *projection, Tables::Shadow, false).await?;
             if offsets.is_empty() {
                 return Err(Failure::Superseded(projection.name()));
             }
@@ -300,7 +300,7 @@ impl<S: Source> Work<S> {
         let mut connection = self.pool.acquire().await?;
         for projection in &self.projections {
             let partitions: Vec<i16> =
-                checkpoints::offsets(&mut connection, *projection, Role::Shadow, false).await?.into_keys().collect();
+                checkpoints::offsets(&mut connection, *projection, Tables::Shadow, false).await?.into_keys().collect();
             for partition in &partitions {
                 let of = (partitions.len() * self.projections.len()) as i64;
                 self.stage.send_replace(Stage::Comparing { done, of });
@@ -331,8 +331,8 @@ impl<S: Source> Work<S> {
             let only = |offsets: BTreeMap<i16, i64>| -> BTreeMap<i16, i64> {
                 offsets.into_iter().filter(|(number, _)| *number == partition).collect()
             };
-            let old = only(checkpoints::offsets(&mut snapshot, projection, Role::Serving, false).await?);
-            let new = only(checkpoints::offsets(&mut snapshot, projection, Role::Shadow, false).await?);
+            let old = only(checkpoints::offsets(&mut snapshot, projection, Tables::Serving, false).await?);
+            let new = only(checkpoints::offsets(&mut snapshot, projection, Tables::Shadow, false).await?);
             if new.is_empty() {
                 return Err(Failure::Superseded(projection.name()));
             }
@@ -370,8 +370,8 @@ impl<S: Source> Work<S> {
         let (serving, next, old) = schemas(projection);
         let mut transaction = self.pool.begin().await?;
         sqlx::query("SET LOCAL synchronous_commit = on").execute(&mut *transaction).await?;
-        let shown = checkpoints::offsets(&mut transaction, projection, Role::Serving, true).await?;
-        let made = checkpoints::offsets(&mut transaction, projection, Role::Shadow, true).await?;
+        let shown = checkpoints::offsets(&mut transaction, projection, Tables::Serving, true).await?;
+        let made = checkpoints::offsets(&mut transaction, projection, Tables::Shadow, true).await?;
         let fits = tables(&mut transaction, &serving).await? == tables(&mut transaction, &next).await?;
         if made.is_empty() || !fits {
             return Err(Failure::Superseded(projection.name()));
@@ -412,7 +412,7 @@ impl<S: Source> Work<S> {
                 .execute(&mut *transaction)
                 .await?;
         }
-        let events = checkpoints::offsets(&mut transaction, projection, Role::Serving, false).await?.values().sum();
+        let events = checkpoints::offsets(&mut transaction, projection, Tables::Serving, false).await?.values().sum();
         transaction.commit().await?;
         Ok(Some(events))
     }

@@ -14,7 +14,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoints::{self, Lease, Role};
+use crate::checkpoints::{self, Lease, Tables};
 use crate::fold::{self, Outbox, Parking, apply_apart, apply_together, blames_events, cursor_after};
 use crate::parked::{self, Retried};
 use crate::source::{Entry, Failure, Range, Source};
@@ -46,7 +46,7 @@ pub struct Runtime<S> {
     pool: PgPool,
     source: Arc<S>,
     projections: Vec<Projection>,
-    role: Role,
+    tables: Tables,
     partitions: i16,
     progress: watch::Sender<Progress>,
     /// How many events are taken at a time, now; fewer after a batch that failed for reasons of its own.
@@ -61,9 +61,9 @@ pub struct Runtime<S> {
 impl<S: Source> Runtime<S> {
     /// Runs all projections on the tables that serve. Makes sure that there is a checkpoint for each partition.
     pub async fn new(pool: PgPool, source: Arc<S>, partitions: i16) -> Result<Self, sqlx::Error> {
-        let runtime = Self::over(pool, source, partitions, Projection::ALL.to_vec(), Role::Serving);
+        let runtime = Self::over(pool, source, partitions, Projection::ALL.to_vec(), Tables::Serving);
         let mut connection = runtime.pool.acquire().await?;
-        checkpoints::make(&mut connection, &runtime.projections, Role::Serving, partitions).await?;
+        checkpoints::make(&mut connection, &runtime.projections, Tables::Serving, partitions).await?;
         Ok(runtime)
     }
 
@@ -73,15 +73,15 @@ impl<S: Source> Runtime<S> {
         source: Arc<S>,
         partitions: i16,
         projections: Vec<Projection>,
-        role: Role,
+        tables: Tables,
     ) -> Self {
         // A rebuild has no reader who waits for it, so it can take its time for each transaction.
-        let batch_events_max = if role == Role::Shadow { 5 * BATCH_EVENTS_MAX } else { BATCH_EVENTS_MAX };
+        let batch_events_max = if tables == Tables::Shadow { 5 * BATCH_EVENTS_MAX } else { BATCH_EVENTS_MAX };
         Self {
             pool,
             source,
             projections,
-            role,
+            tables,
             partitions,
             progress: watch::channel(Progress::new()).0,
             batch_events: AtomicI64::new(batch_events_max),
@@ -172,7 +172,7 @@ impl<S: Source> Runtime<S> {
 
     async fn step_together(&self, projections: &[Projection]) -> Result<Step, Failure> {
         let mut transaction = self.pool.begin().await?;
-        let leases = checkpoints::lease(&mut transaction, projections, self.role, &self.some_partitions()).await?;
+        let leases = checkpoints::lease(&mut transaction, projections, self.tables, &self.some_partitions()).await?;
         if leases.is_empty() {
             return Ok(Step::Idle);
         }
@@ -198,7 +198,7 @@ impl<S: Source> Runtime<S> {
     /// After a batch failed by its events: again, parking the streams that are to blame.
     async fn step_with_care(&self, projections: &[Projection]) -> Result<Step, Failure> {
         let mut transaction = self.pool.begin().await?;
-        let leases = checkpoints::lease(&mut transaction, projections, self.role, &self.some_partitions()).await?;
+        let leases = checkpoints::lease(&mut transaction, projections, self.tables, &self.some_partitions()).await?;
         let applied = self.apply(&mut transaction, &leases, Care::Apart).await?;
         transaction.commit().await?;
         Ok(self.settle(applied))
@@ -230,7 +230,7 @@ impl<S: Source> Runtime<S> {
         let pages: HashMap<Range, &Vec<Entry>> = ranges.iter().copied().zip(&pages).collect();
         // A statement of its own, after the leases: theirs may have begun before another loop parked a stream.
         let partitions: Vec<i16> = ranges.iter().map(|range| range.partition).collect();
-        let mut parked = parked::load_each(connection, &self.projections, self.role, &partitions).await?;
+        let mut parked = parked::load_each(connection, &self.projections, self.tables, &partitions).await?;
         let mut applied = Applied { more: pages.values().any(|page| page.len() as i64 >= each), ..Applied::default() };
         for projection in &self.projections {
             let leases: Vec<&Lease> = leases.iter().filter(|lease| lease.projection == *projection).collect();
@@ -238,7 +238,7 @@ impl<S: Source> Runtime<S> {
                 continue;
             }
             let mut parking = parked.remove(projection).unwrap_or_default();
-            let outbox = if self.role == Role::Serving { Outbox::open() } else { Outbox::closed() };
+            let outbox = if self.tables == Tables::Serving { Outbox::open() } else { Outbox::closed() };
             self.apply_one(connection, *projection, &leases, &pages, &mut parking, (care, &outbox)).await?;
             applied.written |= outbox.is_noted();
             for lease in leases {
@@ -248,7 +248,7 @@ impl<S: Source> Runtime<S> {
                 applied.shown.push((*projection, lease.partition, parked.map_or(to, |from| to.min(from - 1))));
             }
         }
-        checkpoints::save(connection, self.role, &applied.reached).await?;
+        checkpoints::save(connection, self.tables, &applied.reached).await?;
         Ok(applied)
     }
 
@@ -267,7 +267,7 @@ impl<S: Source> Runtime<S> {
             Care::Together => apply_together(connection, projection, entries, parking, outbox).await?,
             Care::Apart => apply_apart(connection, projection, entries, parking, outbox).await?,
         }
-        parked::keep(connection, projection, self.role, &parking.fresh).await?;
+        parked::keep(connection, projection, self.tables, &parking.fresh).await?;
         metrics::counter!("tenancy_projection_events_total", "projection" => projection.name()).increment(count as u64);
         Ok(())
     }
@@ -324,7 +324,7 @@ impl<S: Source> Runtime<S> {
         to: &BTreeMap<i16, i64>,
     ) -> Result<(), Failure> {
         let partitions: Vec<i16> = from.keys().copied().collect();
-        let mut parking = parked::load(connection, projection, self.role, &partitions).await?;
+        let mut parking = parked::load(connection, projection, self.tables, &partitions).await?;
         let mut reached = vec![];
         for (partition, after) in from {
             let until = to.get(partition).copied().unwrap_or(*after);
@@ -332,8 +332,8 @@ impl<S: Source> Runtime<S> {
             let at = fold::fold(connection, &*self.source, projection, range, &mut parking, &AtomicU64::new(0)).await?;
             reached.push((projection, *partition, at));
         }
-        parked::keep(connection, projection, self.role, &parking.fresh).await?;
-        checkpoints::save(connection, self.role, &reached).await?;
+        parked::keep(connection, projection, self.tables, &parking.fresh).await?;
+        checkpoints::save(connection, self.tables, &reached).await?;
         Ok(())
     }
 }

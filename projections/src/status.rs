@@ -84,21 +84,7 @@ impl Status {
 /// How all projections of this program's versions stand, by the database.
 pub async fn status(pool: &PgPool) -> Result<Vec<Status>, sqlx::Error> {
     let (names, versions) = names(Projection::ALL);
-    let checkpoints = sqlx::query!(
-        r#"SELECT c.projection, c.shadow, c.partition, c."offset", COALESCE(h.head, 0) AS "head!",
-                  COALESCE(GREATEST(EXTRACT(EPOCH FROM clock_timestamp() - n.recorded_at), 0), 0)::float8 AS "lag_seconds!"
-           FROM unnest($1::text[], $2::int[]) AS p(name, version)
-           JOIN checkpoints c ON c.projection = p.name AND c.version = p.version
-           LEFT JOIN LATERAL (
-               SELECT "offset" AS head FROM events WHERE partition = c.partition ORDER BY "offset" DESC LIMIT 1
-           ) h ON true
-           LEFT JOIN events n ON n.partition = c.partition AND n."offset" = c."offset" + 1
-           ORDER BY c.projection, c.partition"#,
-        &names as &[&str],
-        &versions
-    )
-    .fetch_all(pool)
-    .await?;
+    let checkpoints = sqlx::query_file!("src/status.sql", &names as &[&str], &versions).fetch_all(pool).await?;
     let parked = sqlx::query!(
         r#"SELECT k.projection, k.aggregate_type, k.aggregate_id, k.partition, k."offset", k.failure, k.parked_at, k.tries, k.retry_at
            FROM unnest($1::text[], $2::int[]) AS p(name, version)

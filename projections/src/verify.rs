@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
-use crate::checkpoints::{self, Role};
+use crate::checkpoints::{self, Tables};
 use crate::fold::{Outbox, Parking, apply_apart, fold};
 use crate::rebuild::REBUILD_LOCKS;
 use crate::source::{Failure, Range, Source};
@@ -71,10 +71,10 @@ async fn in_snapshot<S: Source>(
     done: &AtomicU64,
 ) -> Result<Verified, Failure> {
     let schema = projection.schema();
-    let shown = checkpoints::offsets(snapshot, projection, Role::Serving, false).await?;
+    let shown = checkpoints::offsets(snapshot, projection, Tables::Serving, false).await?;
     let partitions: Vec<i16> = shown.keys().copied().collect();
     // What is parked is left out here too, from the same event on: it is known, and no difference.
-    let mut parking = parked::load(snapshot, projection, Role::Serving, &partitions).await?;
+    let mut parking = parked::load(snapshot, projection, Tables::Serving, &partitions).await?;
     let known = match organization {
         None => parking.len(),
         Some((owner, _)) => parked::of_owner(snapshot, projection, owner).await?,
@@ -91,7 +91,7 @@ async fn in_snapshot<S: Source>(
             None => {
                 fold(snapshot, source, projection, range, &mut parking, done).await?;
             }
-            Some((owner, home)) if home == partition => {
+            Some((owner, own_partition)) if own_partition == partition => {
                 fold_owner(snapshot, source, projection, (owner, range), &mut parking, done).await?;
             }
             Some(_) => {}

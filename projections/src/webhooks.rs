@@ -264,24 +264,7 @@ pub async fn make_due(connection: &mut PgConnection, subjects: &BTreeSet<(&str, 
         return Ok(());
     }
     let (endpoints, subjects): (Vec<&str>, Vec<&str>) = subjects.iter().copied().unzip();
-    sqlx::query!(
-        "UPDATE webhook_deliveries d SET due_at = clock_timestamp()
-         FROM unnest($1::text[], $2::text[]) AS s(endpoint_id, subject_id)
-         CROSS JOIN LATERAL (
-             SELECT n.id, n.audit_sequence, n.due_at FROM webhook_deliveries n
-             WHERE n.endpoint_id = s.endpoint_id AND n.subject_id = s.subject_id AND n.due_at IS NOT NULL
-             ORDER BY n.audit_sequence LIMIT 1
-         ) first
-         WHERE d.id = first.id AND first.due_at = 'infinity' AND NOT EXISTS (
-             SELECT FROM webhook_backfills b
-             WHERE b.endpoint_id = s.endpoint_id AND b.kind = 'MISSED' AND b.stage <> 'RELEASE'
-               AND b.cursor < first.audit_sequence
-         )",
-        &endpoints as &[&str],
-        &subjects as &[&str]
-    )
-    .execute(connection)
-    .await?;
+    sqlx::query_file!("src/make_due.sql", &endpoints as &[&str], &subjects as &[&str]).execute(connection).await?;
     Ok(())
 }
 
@@ -301,17 +284,8 @@ async fn begin(connection: &mut PgConnection, backfills: &[Backfill<'_>]) -> Res
     if backfills.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
-        "WITH wanted AS (
-             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
-                 AS w(endpoint_id, organization_id, kind, patterns, after, until)
-         )
-         INSERT INTO webhook_backfills (endpoint_id, organization_id, kind, patterns, cursor, until, stage)
-         SELECT w.endpoint_id, w.organization_id, w.kind, w.patterns::text[], w.after, COALESCE(w.until, (
-                    SELECT e.audit_sequence FROM events e WHERE e.organization_id = w.organization_id
-                    ORDER BY e.audit_sequence DESC LIMIT 1
-                ), 0), CASE w.kind WHEN 'MISSED' THEN 'FORGET' ELSE 'EVENTS' END
-         FROM wanted w",
+    sqlx::query_file!(
+        "src/begin_backfills.sql",
         column!(backfills, |b| b.endpoint) as &[&str],
         column!(backfills, |b| b.organization) as &[&str],
         column!(backfills, |b| b.kind) as &[&str],

@@ -137,7 +137,9 @@ impl Export {
             from: request.after + 1,
             to,
             done: Some(had),
-            failure: head.failure,
+            failure: head
+                .failure
+                .or_else(|| log.alarms().told(organization.as_ref(), log.partition_of(organization.as_ref()))),
             beginning: None,
         };
         if new {

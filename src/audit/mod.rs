@@ -6,12 +6,14 @@
 //! which [`verify`] checks without the service. What an organization was at any point is folded from its events
 //! ([`as_of`]).
 
+pub mod adopt;
 pub mod as_of;
 pub mod bundle;
 pub mod check;
 pub mod data;
 pub mod diff;
 pub mod export;
+pub mod heads;
 pub mod keys;
 pub mod leaf;
 pub mod merkle;
@@ -21,6 +23,7 @@ pub mod proofs;
 pub mod seal;
 mod tables;
 pub mod verify;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

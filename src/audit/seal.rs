@@ -2,6 +2,10 @@
 //!
 //! Like a projection, but never made afresh: what was sealed stays as it was, so that an event that somebody changes
 //! later no longer fits. Rows and cursor change in one transaction; the lock of the cursor is the lease.
+//!
+//! Only what the service wrote is sealed: each event is held against its code ([`crate::log::chain`]). And no tree is signed
+//! that does not continue what is known of it outside of the database ([`super::heads`]); a new head is known there before it
+//! is published. What does not fit stops its partition, or its tree, and raises an alarm.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,15 +15,20 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
+use super::heads::{ChainHead, Heads as KnownHeads, TreeHead};
 use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash};
 use super::note::{Checkpoint, Signer, VerifierKey, checkpoint_of, open, sign};
+use crate::log::alarms::{About, NoticedBy};
+use crate::log::chain::{ChainKey, Columns, Cursor, Mac};
 use crate::log::{COLUMNS, Log, LogError, StoredEvent};
 
 /// The most events of a partition that are sealed in one transaction.
 const EVENTS_MAX: i64 = 1_000;
 /// The most partitions that are sealed in one transaction.
 const PARTITIONS_MAX: i64 = 16;
+/// The most events that a tree which stood still takes in at once.
+const CAUGHT_UP_MAX: i64 = 10_000;
 /// How long events are gathered, so that a busy organization's head is signed once for many of them.
 const GATHER: Duration = Duration::from_millis(250);
 /// How often it is looked for what another replica wrote and did not seal.
@@ -38,12 +47,15 @@ pub struct Sealer {
     verifiers: Vec<VerifierKey>,
     /// Their texts.
     signed_by: String,
+    /// What is known of trees and chains outside of the database.
+    known: Arc<KnownHeads>,
 }
 
 /// A stored event with its metadata.
 #[derive(sqlx::FromRow)]
 struct Row {
     metadata: String,
+    mac: Mac,
     #[sqlx(flatten)]
     event: StoredEvent,
 }
@@ -57,6 +69,98 @@ pub fn origin(name: &str, organization: &str, epoch: i64) -> String {
     }
 }
 
+/// A partition that is being sealed: where its chain stands, and how far it holds.
+struct Chain {
+    cursor: Cursor,
+    /// The part of the chain that was known elsewhere and is still to come.
+    known: Option<ChainHead>,
+    /// Why it does not go on.
+    failure: Option<String>,
+    /// What was on record of that before.
+    failed_before: Option<String>,
+    began_at: i64,
+}
+
+impl Chain {
+    /// Begins where the last one sealed ended; `code` is what says that it did.
+    fn begin(key: &ChainKey, leased: Leased, known: Option<ChainHead>) -> Self {
+        let Leased { cursor, code, failure, epoch, epoch_code } = leased;
+        let partition = cursor.partition;
+        let began = cursor.offset > 0 || cursor.without_mac > 0;
+        let newer = known.as_ref().map(|known| known.epoch).filter(|known| *known > epoch);
+        let failed = if let Some(newer) = newer {
+            Some(format!("the database is of epoch {epoch}, and epoch {newer} was known"))
+        } else if began && code != key.of_cursor(&cursor) {
+            Some(format!("the service did not write how far partition {partition} is sealed"))
+        } else if epoch > 1 && epoch_code != key.of_epoch(epoch) {
+            Some(format!("epoch {epoch} was not begun by `tenancy recover`"))
+        } else {
+            None
+        };
+        let (began_at, failed_before) = (cursor.offset, failure);
+        let mut chain = Self { cursor, known: None, failure: failed, failed_before, began_at };
+        match known.filter(|known| known.epoch == epoch) {
+            Some(known) if known.offset > chain.cursor.offset => chain.known = Some(known),
+            Some(known) if known.offset == chain.cursor.offset && known.mac != chain.cursor.mac => {
+                chain
+                    .fail(format!("offset {} of partition {partition} is another event than was sealed", known.offset));
+            }
+            Some(_) | None => {}
+        }
+        chain
+    }
+
+    /// Takes the next event in, if it is what the service wrote after the one before.
+    fn follow(&mut self, key: &ChainKey, row: &Row) {
+        if self.failure.is_some() {
+            return;
+        }
+        let (event, at) = (&row.event, row.event.offset);
+        let (partition, before) = (self.cursor.partition, self.cursor.offset);
+        let written = match at <= self.cursor.without_mac {
+            true => Mac::new(),
+            false => key.of_event(&self.cursor.mac, &Columns::of(event, &row.metadata)),
+        };
+        let exchanged = |known: &ChainHead| known.offset == at && known.mac != row.mac;
+        if at != before + 1 {
+            self.fail(format!("offset {at} of partition {partition} follows {before}: the log has a gap"));
+        } else if row.mac != written {
+            let id = &event.event_id;
+            self.fail(format!(
+                "event {id} at offset {at} of partition {partition} is not what the service wrote there"
+            ));
+        } else if self.known.as_ref().is_some_and(exchanged) {
+            self.fail(format!("offset {at} of partition {partition} is another event than was sealed"));
+        } else {
+            (self.cursor.offset, self.cursor.mac) = (at, row.mac.clone());
+            self.known.take_if(|known| known.offset <= at);
+        }
+    }
+
+    /// At the end of what was read, which is all that there is unless it is `more`.
+    fn end(&mut self, more: bool) {
+        if let Some(known) = self.known.as_ref().filter(|_| !more && self.failure.is_none()) {
+            let (partition, offset, at) = (self.cursor.partition, known.offset, self.cursor.offset);
+            // Nothing of it is signed: it may be another history from anywhere on.
+            self.cursor.offset = self.began_at;
+            self.fail(format!("partition {partition} was sealed up to offset {offset}, and ends at {at}"));
+        }
+    }
+
+    fn fail(&mut self, failure: String) {
+        _ = self.failure.get_or_insert(failure);
+    }
+
+    /// Whether an event of the batch may be sealed.
+    fn holds(&self, offset: i64) -> bool {
+        offset <= self.cursor.offset
+    }
+
+    fn moved(&self) -> bool {
+        self.cursor.offset > self.began_at
+    }
+}
+
 /// A tree that grows.
 struct Tree {
     /// Whether it is there already. One that is and has failed is left as it is.
@@ -66,21 +170,49 @@ struct Tree {
     partition: i16,
     /// New hashes by level and number.
     added: BTreeMap<(i16, u64), Hash>,
+    /// What was known of it elsewhere and is still to come, and what it was before it grew.
+    known: Option<(TreeHead, Frontier)>,
+    /// Whether it is so far behind that what is new has to wait.
+    behind: bool,
+    /// Whether its failure was on record already: standing verification speaks of that.
+    failed_before: bool,
 }
 
 impl Tree {
     fn new(partition: i16) -> Self {
-        Self { begun: false, frontier: Frontier::default(), failure: None, partition, added: BTreeMap::new() }
+        let (frontier, added) = (Frontier::default(), BTreeMap::new());
+        Self {
+            begun: false,
+            frontier,
+            failure: None,
+            partition,
+            added,
+            known: None,
+            behind: false,
+            failed_before: false,
+        }
+    }
+
+    /// Holds it against what is known of it elsewhere.
+    fn expect(&mut self, known: Option<TreeHead>, epoch: i64) {
+        match known {
+            Some(known) if known.epoch != epoch => {}
+            Some(known) if known.size > self.frontier.size() => self.known = Some((known, self.frontier.clone())),
+            Some(known) if known.size == self.frontier.size() && known.root != self.frontier.root() => {
+                self.fail(format!("another tree of {} events was signed before", known.size));
+            }
+            Some(_) | None => {}
+        }
     }
 
     fn grow(&mut self, leaf: &Leaf, sequence: Option<i64>) {
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.behind {
             return;
         }
         let expected = self.frontier.size() + 1;
         if sequence.map(i64::unsigned_abs) != Some(expected) {
             let (id, found) = (leaf.event_id.clone().unwrap_or_default(), sequence.unwrap_or_default());
-            self.failure = Some(format!("event {id} has the audit sequence {found}, where {expected} follows"));
+            self.fail(format!("event {id} has the audit sequence {found}, where {expected} follows"));
             return;
         }
         let (index, added) = (self.frontier.size(), &mut self.added);
@@ -90,15 +222,41 @@ impl Tree {
                 added.insert((level, index >> height), *root);
             }
         });
+        let Some((known, before)) = self.known.take_if(|(known, _)| known.size == self.frontier.size()) else { return };
+        if known.root != self.frontier.root() {
+            self.give_up(before, format!("another tree of {} events was signed before", known.size));
+        }
+    }
+
+    /// At the end of what was read.
+    fn end(&mut self, more: bool) {
+        if more || self.failure.is_some() {
+            return;
+        }
+        if let Some((known, before)) = self.known.take() {
+            let (signed, there) = (known.size, self.frontier.size());
+            self.give_up(before, format!("a tree of {signed} events was signed before, and {there} events are there"));
+        }
+    }
+
+    fn fail(&mut self, failure: String) {
+        _ = self.failure.get_or_insert(failure);
+    }
+
+    /// Fails, and nothing of it is signed.
+    fn give_up(&mut self, before: Frontier, failure: String) {
+        self.fail(failure);
+        self.frontier = before;
+        self.added.clear();
     }
 }
 
 impl Sealer {
     /// Seals by these keys, which there has to be one of.
-    pub fn new(pool: PgPool, log: Arc<Log>, signers: Vec<Signer>) -> Self {
+    pub fn new(pool: PgPool, log: Arc<Log>, signers: Vec<Signer>, known: Arc<KnownHeads>) -> Self {
         let verifiers: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().clone()).collect();
         let signed_by = verifiers.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        Self { pool, log, signers, verifiers, signed_by }
+        Self { pool, log, signers, verifiers, signed_by, known }
     }
 
     /// Seals what is appended, until the service stops.
@@ -204,49 +362,73 @@ impl Sealer {
     }
 
     async fn seal(&self, connection: &mut PgConnection, partition: Option<i16>) -> Result<bool, LogError> {
-        let cursors = lease(connection, partition).await?;
-        let rows = read(connection, &cursors).await?;
-        let mut reached: HashMap<i16, (i64, i64)> = cursors.iter().map(|(number, at)| (*number, (*at, 0))).collect();
-        let mut organizations: Vec<&str> = vec![];
-        for Row { event, .. } in &rows {
-            let (at, count) = reached.entry(event.partition).or_default();
-            if event.offset != *at + 1 {
-                return Err(LogError::Corrupt(format!(
-                    "offset {} of partition {} follows {at}: the log has a gap",
-                    event.offset, event.partition
-                )));
+        let leased = lease(connection, partition).await?;
+        let Some(epoch) = leased.first().map(|leased| leased.epoch) else { return Ok(false) };
+        let key = self.log.keys().chain();
+        self.known.refresh().map_err(unkept)?;
+        let all = leased.len() as i64 == PARTITIONS_MAX;
+        let begin = |leased: Leased| {
+            let number = leased.cursor.partition;
+            (number, Chain::begin(key, leased, self.known.chain(number)))
+        };
+        let mut chains: HashMap<i16, Chain> = leased.into_iter().map(begin).collect();
+        let rows = read(connection, &chains).await?;
+        let mut counts: HashMap<i16, i64> = HashMap::new();
+        for row in &rows {
+            *counts.entry(row.event.partition).or_default() += 1;
+            if let Some(chain) = chains.get_mut(&row.event.partition) {
+                chain.follow(key, row);
             }
-            (*at, *count) = (event.offset, *count + 1);
-            organizations.extend(event.organization_id.as_deref());
         }
-        if rows.is_empty() {
-            return Ok(false);
-        }
+        let is_more = |partition: i16| counts.get(&partition) == Some(&EVENTS_MAX);
+        chains.iter_mut().for_each(|(number, chain)| chain.end(is_more(*number)));
+        let sealed = |row: &&Row| chains.get(&row.event.partition).is_some_and(|chain| chain.holds(row.event.offset));
+        let rows: Vec<&Row> = rows.iter().filter(sealed).collect();
+        let mut organizations: Vec<&str> = rows.iter().filter_map(|row| row.event.organization_id.as_deref()).collect();
         organizations.sort_unstable();
         organizations.dedup();
         let mut trees = self.trees(connection, &organizations).await?;
-        for Row { event, metadata } in &rows {
-            let Some(organization) = &event.organization_id else { continue };
-            let tree = trees.entry(organization.clone()).or_insert_with(|| Tree::new(event.partition));
-            let failed = tree.failure.is_some();
-            tree.grow(&Leaf::new(event, metadata), event.audit_sequence);
-            if let Some(failure) = tree.failure.as_ref().filter(|_| !failed) {
-                tracing::error!(%organization, %failure, "the audit trail is not sealed any further");
+        for organization in organizations {
+            let partition = self.log.partition_of(organization);
+            let tree = trees.entry(organization.to_owned()).or_insert_with(|| Tree::new(partition));
+            tree.expect(self.known.tree(organization), epoch);
+            let first = rows.iter().find(|row| row.event.organization_id.as_deref() == Some(organization));
+            let first = first.and_then(|row| row.event.audit_sequence).unwrap_or_default();
+            if tree.failure.is_none() && first > tree.frontier.size().cast_signed() + 1 {
+                let without_mac = chains.get(&partition).map_or(0, |chain| chain.cursor.without_mac);
+                catch_up(connection, key, organization, tree, (first, without_mac)).await?;
             }
         }
-        self.save(connection, &trees).await?;
-        let more = reached.values().any(|(_, count)| *count == EVENTS_MAX) || cursors.len() as i64 == PARTITIONS_MAX;
-        let (partitions, offsets): (Vec<i16>, Vec<i64>) =
-            reached.into_iter().map(|(number, (at, _))| (number, at)).unzip();
-        sqlx::query!(
-            r#"UPDATE seals s SET "offset" = r.at FROM unnest($1::smallint[], $2::bigint[]) AS r(number, at)
-               WHERE s.partition = r.number"#,
-            &partitions,
-            &offsets
-        )
-        .execute(connection)
-        .await?;
-        Ok(more)
+        for Row { event, metadata, .. } in rows {
+            let Some(tree) = event.organization_id.as_ref().and_then(|id| trees.get_mut(id)) else { continue };
+            tree.grow(&Leaf::new(event, metadata), event.audit_sequence);
+        }
+        for (organization, tree) in &mut trees {
+            tree.end(is_more(tree.partition) || tree.behind);
+            if let Some(failure) = tree.failure.as_ref().filter(|_| !tree.failed_before) {
+                self.log.alarms().raise(About::Organization(organization.clone()), NoticedBy::Sealer, failure.clone());
+            }
+        }
+        let heads = self.save(connection, &trees, epoch).await?;
+        let ends = save_cursors(connection, key, chains.values(), epoch).await?;
+        self.tell(chains.values());
+        let known = self.known.clone();
+        let kept = tokio::task::spawn_blocking(move || known.keep(&heads, &ends)).await;
+        kept.map_err(|error| LogError::Corrupt(error.to_string()))?.map_err(unkept)?;
+        let moved = |chain: &Chain| chain.moved();
+        Ok(chains.values().any(|chain| chain.moved() && is_more(chain.cursor.partition))
+            || (all && chains.values().any(moved)))
+    }
+
+    /// Raises alarms for partitions that do not hold, and takes them back for those that do again.
+    fn tell<'a>(&self, chains: impl Iterator<Item = &'a Chain>) {
+        for chain in chains {
+            let about = About::Partition(chain.cursor.partition);
+            match &chain.failure {
+                Some(failure) => self.log.alarms().raise(about, NoticedBy::Sealer, failure.clone()),
+                None => self.log.alarms().clear(about, NoticedBy::Sealer),
+            }
+        }
     }
 
     /// The trees of these organizations, each as its newest head says: one that none of our keys signed, or that is not
@@ -267,6 +449,7 @@ impl Sealer {
         for row in rows {
             let mut tree = Tree::new(row.partition);
             tree.begun = true;
+            tree.failed_before = row.failure.is_some();
             tree.failure = row.failure;
             let (peaks, rest) = row.peaks.as_chunks::<32>();
             let kept = Frontier::new(row.size.unsigned_abs(), peaks.to_vec()).filter(|_| rest.is_empty());
@@ -281,9 +464,15 @@ impl Sealer {
         Ok(trees)
     }
 
-    async fn save(&self, connection: &mut PgConnection, trees: &HashMap<String, Tree>) -> Result<(), LogError> {
+    /// Writes the trees as they are now, and gives the heads that are new.
+    async fn save(
+        &self,
+        connection: &mut PgConnection,
+        trees: &HashMap<String, Tree>,
+        epoch: i64,
+    ) -> Result<Vec<(String, TreeHead)>, LogError> {
         let now = Utc::now();
-        let epoch = self.log.epoch();
+        let mut new = vec![];
         let mut heads = Heads::default();
         let mut runs = Runs::default();
         let mut failures = Failures::default();
@@ -295,6 +484,7 @@ impl Sealer {
             }
             let name = self.signers.first().map_or("", |signer| signer.verifier().name());
             let (size, root) = (tree.frontier.size(), tree.frontier.root());
+            new.push((organization.clone(), TreeHead { epoch, size, root }));
             let checkpoint = Checkpoint { origin: origin(name, organization, epoch), size, root };
             heads.organizations.push(organization);
             heads.sizes.push(size.cast_signed());
@@ -346,7 +536,7 @@ impl Sealer {
             .execute(connection)
             .await?;
         }
-        Ok(())
+        Ok(new)
     }
 }
 
@@ -398,29 +588,122 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// The cursors of partitions, or of this one, that have something new and that nobody else seals.
-async fn lease(connection: &mut PgConnection, partition: Option<i16>) -> Result<Vec<(i16, i64)>, sqlx::Error> {
+/// A partition that this transaction seals.
+struct Leased {
+    cursor: Cursor,
+    code: Mac,
+    failure: Option<String>,
+    epoch: i64,
+    epoch_code: Mac,
+}
+
+/// The partitions, or this one, that have something new and that nobody else seals. Those that failed come last.
+async fn lease(connection: &mut PgConnection, partition: Option<i16>) -> Result<Vec<Leased>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"SELECT partition, "offset" FROM seals s
+        r#"SELECT s.partition, s."offset", s.without_mac, s.mac, s.code, s.failure, i.epoch, i.epoch_code
+           FROM seals s CROSS JOIN installation i
            WHERE (SELECT "offset" FROM events WHERE partition = s.partition ORDER BY "offset" DESC LIMIT 1) > s."offset"
-             AND ($1::smallint IS NULL OR partition = $1)
-           ORDER BY partition LIMIT $2 FOR UPDATE SKIP LOCKED"#,
+             AND ($1::smallint IS NULL OR s.partition = $1)
+           ORDER BY s.failure IS NOT NULL, s.partition LIMIT $2 FOR UPDATE OF s SKIP LOCKED"#,
         partition,
         PARTITIONS_MAX
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.partition, row.offset)).collect())
+    let leased = rows.into_iter().map(|row| Leased {
+        cursor: Cursor { partition: row.partition, offset: row.offset, without_mac: row.without_mac, mac: row.mac },
+        code: row.code,
+        failure: row.failure,
+        epoch: row.epoch,
+        epoch_code: row.epoch_code,
+    });
+    Ok(leased.collect())
 }
 
-async fn read(connection: &mut PgConnection, cursors: &[(i16, i64)]) -> Result<Vec<Row>, sqlx::Error> {
-    let (partitions, offsets): (Vec<i16>, Vec<i64>) = cursors.iter().copied().unzip();
+async fn read(connection: &mut PgConnection, chains: &HashMap<i16, Chain>) -> Result<Vec<Row>, sqlx::Error> {
+    let (partitions, offsets): (Vec<i16>, Vec<i64>) =
+        chains.values().map(|c| (c.cursor.partition, c.cursor.offset)).unzip();
     let statement = format!(
         r#"SELECT e.* FROM unnest($1::smallint[], $2::bigint[]) AS c(number, at)
            CROSS JOIN LATERAL (
-               SELECT metadata::text AS metadata, {COLUMNS} FROM events
+               SELECT metadata::text AS metadata, mac, {COLUMNS} FROM events
                WHERE partition = c.number AND "offset" > c.at ORDER BY "offset" LIMIT $3
            ) e ORDER BY e.partition, e."offset""#
     );
     sqlx::query_as(&statement).bind(&partitions).bind(&offsets).bind(EVENTS_MAX).fetch_all(connection).await
+}
+
+/// Has a tree take in the events before `first` that passed while it stood still. Its partition's chain held then; it is looked
+/// again whether each event is still what the service wrote. Events up to `without_mac` have no code.
+async fn catch_up(
+    connection: &mut PgConnection,
+    key: &ChainKey,
+    organization: &str,
+    tree: &mut Tree,
+    (first, without_mac): (i64, i64),
+) -> Result<(), sqlx::Error> {
+    #[derive(sqlx::FromRow)]
+    struct Passed {
+        before: Mac,
+        #[sqlx(flatten)]
+        row: Row,
+    }
+    let statement = format!(
+        r#"SELECT metadata::text AS metadata, mac, {COLUMNS}, COALESCE((
+               SELECT b.mac FROM events b WHERE b.partition = e.partition AND b."offset" = e."offset" - 1
+           ), '') AS before
+           FROM events e WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence < $3
+           ORDER BY audit_sequence LIMIT $4"#
+    );
+    let query = sqlx::query_as(&statement).bind(organization).bind(tree.frontier.size().cast_signed()).bind(first);
+    let passed: Vec<Passed> = query.bind(CAUGHT_UP_MAX).fetch_all(connection).await?;
+    for Passed { before, row } in passed {
+        let written = match row.event.offset <= without_mac {
+            true => Mac::new(),
+            false => key.of_event(&before, &Columns::of(&row.event, &row.metadata)),
+        };
+        if written != row.mac {
+            tree.fail(format!("event {} is not what the service wrote", row.event.event_id));
+            return Ok(());
+        }
+        tree.grow(&Leaf::new(&row.event, &row.metadata), row.event.audit_sequence);
+    }
+    tree.behind = tree.frontier.size() + 1 < first.unsigned_abs();
+    Ok(())
+}
+
+/// Writes how far partitions are sealed, and what keeps them from going on; gives the ends of chains that moved.
+async fn save_cursors<'a>(
+    connection: &mut PgConnection,
+    key: &ChainKey,
+    chains: impl Iterator<Item = &'a Chain>,
+    epoch: i64,
+) -> Result<Vec<(i16, ChainHead)>, sqlx::Error> {
+    let changed: Vec<&Chain> = chains.filter(|chain| chain.moved() || chain.failure != chain.failed_before).collect();
+    // One whose very beginning is doubtful stays as it was found.
+    let moved = |chain: &&&Chain| chain.moved();
+    let ends = changed.iter().filter(moved).map(|chain| {
+        let Cursor { partition, offset, mac, .. } = &chain.cursor;
+        (*partition, ChainHead { epoch, offset: *offset, mac: mac.clone() })
+    });
+    let ends = ends.collect();
+    sqlx::query!(
+        r#"UPDATE seals s SET "offset" = r.at, mac = r.mac, code = COALESCE(r.code, s.code), failure = r.failure
+           FROM unnest($1::smallint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[])
+                AS r(number, at, mac, code, failure)
+           WHERE s.partition = r.number"#,
+        &changed.iter().map(|chain| chain.cursor.partition).collect::<Vec<_>>(),
+        &changed.iter().map(|chain| chain.cursor.offset).collect::<Vec<_>>(),
+        &changed.iter().map(|chain| chain.cursor.mac.clone()).collect::<Vec<_>>(),
+        &changed.iter().map(|chain| chain.moved().then(|| key.of_cursor(&chain.cursor))).collect::<Vec<_>>()
+            as &[Option<Vec<u8>>],
+        &changed.iter().map(|chain| chain.failure.clone()).collect::<Vec<_>>() as &[Option<String>]
+    )
+    .execute(connection)
+    .await?;
+    Ok(ends)
+}
+
+fn unkept(error: super::heads::Error) -> LogError {
+    LogError::Unkept(error.to_string())
 }

@@ -8,13 +8,16 @@ use std::process::ExitCode;
 use aggregates::Actor;
 use aggregates::ids::OrganizationId;
 
+use super::operate::exit;
 use super::{Failure, failed, print, progress_bar, progress_lines};
 use crate::audit::bundle::{LINE_BYTES_MAX, Line};
 use crate::audit::export::{Export, Format, Request, sequence_at};
+use crate::audit::leaf::time;
 use crate::audit::merkle::Hash;
 use crate::audit::note::{Checkpoint, VerifierKey};
 use crate::audit::proofs::{self, NoProof};
 use crate::audit::verify::{older, verify as verify_bundle};
+use crate::audit::watch::Status;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::log::Position;
@@ -26,6 +29,37 @@ pub(super) fn key(config: &Config) -> Result<ExitCode, Failure> {
     let signers = audit_signers(config)?;
     Ok(print(&signers.iter().map(|signer| format!("{}\n", signer.verifier())).collect::<String>()))
 }
+
+/// How standing verification stands. It needs no database: its word is what is doubted.
+pub(super) fn status(config: &Config) -> Result<ExitCode, Failure> {
+    let unreadable = |error: std::io::Error| failed(format!("{}: {error}", config.data_dir.display()), REMEDY);
+    let status = Status::read(&config.data_dir).map_err(unreadable)?;
+    let status = status.ok_or_else(|| failed("no service has verified anything from this data directory", REMEDY))?;
+    let mut text = match &status.last {
+        Some(round) => format!(
+            "everything was read up to {}: {} events, {} audit trails\n",
+            time(round.ended_at.unwrap_or(round.began_at)),
+            round.events,
+            round.organizations
+        ),
+        None => "nothing was read to the end yet\n".to_owned(),
+    };
+    if let Some(round) = &status.current {
+        let (began, read) = (time(round.began_at), round.events);
+        text += &format!("being read again since {began}: {read} events so far\n");
+    }
+    text += &format!("as of {}\n", time(status.at));
+    for alarm in &status.alarms {
+        text += &format!("ALARM since {}: {}\n", time(alarm.since), alarm);
+    }
+    if status.alarms.is_empty() {
+        text += "nothing differs from what was written and signed\n";
+    }
+    print(&text);
+    Ok(exit(status.alarms.is_empty()))
+}
+
+const REMEDY: &str = "give the data directory of a running service with --data-dir or TENANCY_DATA_DIR";
 
 /// What to export, and whereto.
 pub(super) struct Wanted {

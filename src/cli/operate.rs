@@ -15,14 +15,14 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{Failure, failed, print, progress_bar, progress_lines};
-use crate::audit::check::{Checked, check};
+use crate::audit::check::{Check, Checked, Pace};
 use crate::audit::keys::known;
 use crate::audit::note::VerifierKey;
 use crate::commands::prune::Pruned;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::database::presence::Presence;
-use crate::database::roles::Role;
+use crate::database::roles::DatabaseRole;
 use crate::database::{self, Database};
 use crate::erased::ErasedList;
 use crate::log::LogError;
@@ -42,7 +42,7 @@ pub(super) fn named(names: &[String], all: bool) -> Vec<Projection> {
         .collect()
 }
 
-fn exit(well: bool) -> ExitCode {
+pub(super) fn exit(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -284,7 +284,7 @@ async fn count(done: Arc<AtomicU64>, bar: ProgressBar) {
 }
 
 async fn verify_log(core: &Core) -> Result<Option<&'static str>, Failure> {
-    let wrong = ledger::check(&core.database.options(Role::Writer), core.commands.log().partitions()).await;
+    let wrong = ledger::check(&core.database.options(DatabaseRole::Writer), core.commands.log().partitions()).await;
     let wrong = wrong.map_err(crate::service::Error::from)?;
     if wrong.is_empty() {
         print("log: offsets, audit sequences and versions are dense\n");
@@ -300,7 +300,9 @@ async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<O
         // Without a key there is only the word of the database for whose signatures they are.
         Err(_) => known(&core.database.pool).await.map_err(crate::service::Error::from)?,
     };
-    let checked = check(&core.database.pool, &keys, wanted.organization.as_ref()).await;
+    let pace = Pace { events_per_second: 0 };
+    let check = Check { log: core.commands.log(), keys: &keys, heads: &core.heads, pace };
+    let checked = check.all(wanted.organization.as_ref()).await;
     let Checked { events, wrong } = checked.map_err(crate::service::Error::from)?;
     if wrong.is_empty() {
         print(&format!("seals: {events} events are what was sealed and signed\n"));
@@ -313,15 +315,27 @@ async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<O
 async fn verify_ledger(core: &Core, wanted: &Wanted, done: &AtomicU64) -> Result<Vec<&'static str>, Failure> {
     let log = core.commands.log();
     let organization = wanted.organization.as_ref();
-    let verified =
-        ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, wanted.repair, done).await;
+    let verified = ledger::verify(
+        &core.database.options(DatabaseRole::Writer),
+        log.partitions(),
+        organization,
+        wanted.repair,
+        done,
+    )
+    .await;
     let LedgerVerified { events, differences, broken, repaired } = verified.map_err(crate::service::Error::from)?;
     // That it is right now is said by a second look, not by the first one's good intentions.
     let left = match repaired {
         0 => differences.len() + broken.len(),
         _ => {
-            let again =
-                ledger::verify(&core.database.options(Role::Writer), log.partitions(), organization, false, done).await;
+            let again = ledger::verify(
+                &core.database.options(DatabaseRole::Writer),
+                log.partitions(),
+                organization,
+                false,
+                done,
+            )
+            .await;
             let again = again.map_err(crate::service::Error::from)?;
             again.differences.len() + again.broken.len()
         }
@@ -355,7 +369,7 @@ async fn verify_projection(
     let log = core.commands.log();
     let organization = wanted.organization.as_ref().map(|id| (id.as_ref(), log.partition_of(id.as_ref())));
     let verified =
-        projections::verify(&core.database.options(Role::Projector), log, projection, organization, done).await;
+        projections::verify(&core.database.options(DatabaseRole::Projector), log, projection, organization, done).await;
     let Some(verified) = verified.map_err(failure)? else { return Ok(None) };
     let name = projection.name();
     let mut text = String::new();
@@ -410,7 +424,10 @@ pub(super) async fn recover(
         ));
     }
     let core = Core::over(database, config).await?;
-    let recovered = ledger::recover(&core.database.options(Role::Writer)).await.map_err(crate::service::Error::from)?;
+    let key = core.commands.log().keys().chain();
+    let recovered = ledger::recover(&core.database.options(DatabaseRole::Writer), key)
+        .await
+        .map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {
         print(&format!("{} keys of erased people had come back, and are destroyed again\n", recovered.erased_again));

@@ -15,13 +15,12 @@ use std::collections::BTreeMap;
 use aggregates::api_token::{ApiTokenCommand, ApiTokenState};
 use aggregates::ids::{ApiTokenId, InvitationId, OrganizationId, UserId};
 use aggregates::invitation::{InvitationCommand, InvitationState};
-use aggregates::{Actor, ApiToken, Invitation, StreamId, User};
+use aggregates::{Actor, ApiToken, Invitation, Organization, StreamId, User};
 
 use super::invitations::email_claim;
 use super::roles::wait_for_read_models;
-use super::standing::Standing;
 use super::work::{Stop, Work};
-use crate::log::{Log, LogError, scope};
+use crate::log::{Loaded, Log, LogError, scope};
 
 /// The most invitations that one command revokes. What is beyond it cannot be accepted any more and expires.
 const REVOKED_MAX: i64 = 200;
@@ -39,28 +38,28 @@ pub(super) struct Ended {
 /// Revokes the open invitations by and to `user`.
 pub(super) async fn revoke_invitations(
     work: &mut Work<'_>,
-    standing: &Standing,
+    id: &OrganizationId,
+    organization: &Loaded<Organization>,
     user: Option<&UserId>,
     ended: Ended,
 ) -> Result<(), Stop> {
     let Some(user) = user else { return Ok(()) };
-    let organization = &standing.id;
     let mut reasons = BTreeMap::new();
-    let kept = standing.organization.state.keeps_invitations_of_removed_members();
+    let kept = organization.state.keeps_invitations_of_removed_members();
     if let Some(reason) = ended.by_member.filter(|_| !kept) {
-        wait_for_read_models(work.log(), &[work.log().partition_of(organization.as_ref())]).await?;
-        let made = open_invitations_by(work.log(), organization, user).await?;
-        reasons.extend(made.into_iter().map(|id| (id, reason)));
+        wait_for_read_models(work.log(), &[work.log().partition_of(id.as_ref())]).await?;
+        let made = open_invitations_by(work.log(), id, user).await?;
+        reasons.extend(made.into_iter().map(|invitation| (invitation, reason)));
     }
-    reasons.extend(open_invitation_to(work, organization, user).await?.map(|id| (id, ended.to_member)));
+    reasons.extend(open_invitation_to(work, id, user).await?.map(|invitation| (invitation, ended.to_member)));
     let streams: Vec<StreamId> = reasons.keys().cloned().map(Into::into).collect();
     work.log().warm(&streams).await?;
-    for (id, reason) in reasons {
-        let before = work.load::<Invitation>(&id).await?;
+    for (invitation, reason) in reasons {
+        let before = work.load::<Invitation>(&invitation).await?;
         if before.state.state_at(work.now) == InvitationState::Pending {
             let command = InvitationCommand::Revoke { reason: Some(reason.to_owned()), at: work.now };
             let events = before.state.decide(command)?;
-            work.record(&id, &before, events);
+            work.record(&invitation, &before, events);
         }
     }
     Ok(())
@@ -69,23 +68,24 @@ pub(super) async fn revoke_invitations(
 /// Revokes the API tokens that `user`, who is out from now on, answers for, where the policy wants it.
 pub(super) async fn revoke_tokens(
     work: &mut Work<'_>,
-    standing: &Standing,
+    id: &OrganizationId,
+    organization: &Loaded<Organization>,
     user: Option<&UserId>,
     reason: &str,
 ) -> Result<(), Stop> {
-    let Some(user) = user.filter(|_| standing.organization.state.revokes_tokens_of_removed_members()) else {
+    let Some(user) = user.filter(|_| organization.state.revokes_tokens_of_removed_members()) else {
         return Ok(());
     };
-    wait_for_read_models(work.log(), &[work.log().partition_of(standing.id.as_ref())]).await?;
-    let ids = living_tokens(work.log(), &standing.id, user).await?;
-    let streams: Vec<StreamId> = ids.iter().cloned().map(Into::into).collect();
+    wait_for_read_models(work.log(), &[work.log().partition_of(id.as_ref())]).await?;
+    let tokens = living_tokens(work.log(), id, user).await?;
+    let streams: Vec<StreamId> = tokens.iter().cloned().map(Into::into).collect();
     work.log().warm(&streams).await?;
-    for id in ids {
-        let before = work.load::<ApiToken>(&id).await?;
+    for token in tokens {
+        let before = work.load::<ApiToken>(&token).await?;
         if before.state.state == ApiTokenState::Active {
             let command = ApiTokenCommand::Revoke { reason: Some(reason.to_owned()), at: work.now };
             let events = before.state.decide(command)?;
-            work.record(&id, &before, events);
+            work.record(&token, &before, events);
         }
     }
     Ok(())

@@ -72,7 +72,7 @@ impl UseCase for InviteMember {
         let standing = Standing::of(work, &self.organization).await?;
         let rights =
             standing.require(work, Some(Capability::AddMembers), Permission::MemberInvite, self.reason.as_deref())?;
-        let by = work.caller.actor(rights.operator);
+        let by = work.caller()?.actor(rights.operator);
         // What nobody could accept is not sent: the token of somebody who is out.
         let place = &standing.organization.state;
         if grants::present_grantor(work, &self.organization, place, &by).await?.is_none() {

@@ -44,7 +44,7 @@ impl UseCase for AddMember {
         let membership = work.load::<Membership>(&id).await?;
         let visible = rights.operator
             || membership.version > 0
-            || sees_user(work.log(), &work.caller.principal, &self.user).await?;
+            || sees_user(work.log(), &work.caller()?.principal, &self.user).await?;
         if user.version == 0 || user.state.state == UserState::Erased || !visible {
             return Err(Fault::NotFound.into());
         }
@@ -62,7 +62,7 @@ impl UseCase for AddMember {
         finish(work, id, &membership, joined);
         // Its seat is free again, and it is no second way in.
         let ended = Ended { by_member: None, to_member: "the invited person was added as a member" };
-        departures::revoke_invitations(work, &standing, Some(&self.user), ended).await
+        departures::revoke_invitations(work, &standing.id, &standing.organization, Some(&self.user), ended).await
     }
 }
 
@@ -145,18 +145,18 @@ impl UseCase for ChangeMember {
                     by_member: Some("who invited was removed from the organization"),
                     to_member: "the invited person was removed from the organization",
                 };
-                departures::revoke_invitations(work, &standing, user, ended).await?;
+                departures::revoke_invitations(work, &standing.id, &standing.organization, user, ended).await?;
                 let reason = "who answers for it was removed from the organization";
-                departures::revoke_tokens(work, &standing, user, reason).await
+                departures::revoke_tokens(work, &standing.id, &standing.organization, user, reason).await
             }
             Change::Suspend(_) => {
                 let ended = Ended { by_member: None, to_member: "the invited person was suspended as a member" };
-                departures::revoke_invitations(work, &standing, user, ended).await
+                departures::revoke_invitations(work, &standing.id, &standing.organization, user, ended).await
             }
             // A role taken by a demotion does not come back by an older promise.
             Change::Roles(_) if membership.state.roles.iter().any(|held| !after.roles.contains(held)) => {
                 let ended = Ended { by_member: None, to_member: "the invited person's roles as a member were lowered" };
-                departures::revoke_invitations(work, &standing, user, ended).await
+                departures::revoke_invitations(work, &standing.id, &standing.organization, user, ended).await
             }
             Change::Roles(_) | Change::Reinstate(_) => Ok(()),
         }
@@ -194,8 +194,15 @@ impl UseCase for LeaveOrganization {
             by_member: Some("who invited left the organization"),
             to_member: "the invited person left the organization",
         };
-        departures::revoke_invitations(work, &standing, user, ended).await?;
-        departures::revoke_tokens(work, &standing, user, "who answers for it left the organization").await
+        departures::revoke_invitations(work, &standing.id, &standing.organization, user, ended).await?;
+        departures::revoke_tokens(
+            work,
+            &standing.id,
+            &standing.organization,
+            user,
+            "who answers for it left the organization",
+        )
+        .await
     }
 }
 

@@ -135,7 +135,7 @@ pub(super) async fn found(
         reason: founding.reason,
         at: work.now,
     })?;
-    let created = work.record(&id, &before, own_contact(work, events));
+    let created = work.record(&id, &before, own_contact(work, events)?);
 
     let membership_id = MembershipId::of(&id, &founding.owner);
     let membership = work.expect_nothing::<Membership>(&membership_id);
@@ -451,15 +451,15 @@ impl UseCase for ChangeOrganizationPlan {
 
 pub(super) fn finish(work: &mut Work<'_>, standing: Standing, command: OrganizationCommand) -> Result<(), Stop> {
     work.expect_version(standing.organization.version)?;
-    let events = own_contact(work, standing.organization.state.decide(command)?);
+    let events = own_contact(work, standing.organization.state.decide(command)?)?;
     let after = work.record(&standing.id, &standing.organization, events);
     work.entities = vec![Entity::new(standing.id, after)];
     Ok(())
 }
 
 /// A caller's own address as the organization's contact stays the caller's: it goes when they are erased.
-fn own_contact(work: &Work<'_>, mut events: Vec<OrganizationEvent>) -> Vec<OrganizationEvent> {
-    let principal = &work.caller.principal;
+fn own_contact(work: &Work<'_>, mut events: Vec<OrganizationEvent>) -> Result<Vec<OrganizationEvent>, Stop> {
+    let principal = &work.caller()?.principal;
     let own = principal.email().map(text::email_key);
     for event in &mut events {
         event.visit_personal(&mut |field, personal| {
@@ -468,7 +468,7 @@ fn own_contact(work: &Work<'_>, mut events: Vec<OrganizationEvent>) -> Vec<Organ
             }
         });
     }
-    events
+    Ok(events)
 }
 
 /// A slug that is well formed and not reserved by this deployment.

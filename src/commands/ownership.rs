@@ -44,7 +44,7 @@ impl UseCase for OfferOwnership {
         let events = standing.organization.state.decide(OrganizationCommand::OfferOwnership {
             membership: self.membership.clone(),
             recipient: (*recipient.state).clone(),
-            by: work.caller.actor(rights.operator),
+            by: work.caller()?.actor(rights.operator),
             reason: self.reason.clone(),
             at: work.now,
         })?;

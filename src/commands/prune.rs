@@ -4,9 +4,11 @@
 use aggregates::Organization;
 use aggregates::ids::OrganizationId;
 use aggregates::organization::OrganizationCommand;
+use serde::Serialize;
 use sqlx::PgPool;
 
-use super::{Commands, Fault, home};
+use super::work::{Stop, Work};
+use super::{Commands, Fault, UseCase};
 use crate::log::prune::{self, NotYet};
 
 /// What came of one whose time is over: how many events have no content any more, or why some still do.
@@ -33,14 +35,8 @@ impl Commands {
 
     /// Whether the log says of it that its trail goes.
     async fn record_pruning(&self, id: &OrganizationId, kept_days: u32) -> Result<bool, Fault> {
-        let now = self.log().current(&[home(id)]).await?.get::<Organization>(id);
-        let kept_days = kept_days.into();
-        match now.state.decide(OrganizationCommand::Prune { kept_days }) {
-            Ok(events) => self.append_as_system(id, home(id), now.version, events, vec![]).await?,
-            Err(_) => return Ok(now.state.pruned),
-        }
-        // Somebody else may have been faster, at this or at something else.
-        Ok(self.log().current(&[home(id)]).await?.get::<Organization>(id).state.pruned)
+        self.act_by_itself(&RecordPruning { organization: id.clone(), kept_days: kept_days.into() }).await?;
+        Ok(self.log().current(&[id.clone().into()]).await?.get::<Organization>(id).state.pruned)
     }
 
     /// Prunes these organizations, of which the log says so, each as far as that can be done now. `projector` owns the read
@@ -52,5 +48,27 @@ impl Commands {
             pruned.push((id, events));
         }
         pruned
+    }
+}
+
+/// Records of a purged organization that its trail goes.
+#[derive(Debug, Serialize)]
+struct RecordPruning {
+    organization: OrganizationId,
+    kept_days: u64,
+}
+
+impl UseCase for RecordPruning {
+    const OPERATION: &'static str = "prune";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.organization = Some(self.organization.clone());
+        let before = work.load::<Organization>(&self.organization).await?;
+        // It is not due, or recorded already.
+        let Ok(events) = before.state.decide(OrganizationCommand::Prune { kept_days: self.kept_days }) else {
+            return Ok(());
+        };
+        work.record(&self.organization, &before, events);
+        Ok(())
     }
 }

@@ -11,9 +11,10 @@ use chrono::{DateTime, Utc};
 use projections::Reach;
 use serde::Serialize;
 
+use super::UseCase;
+use super::execution::READ_MODEL_PAUSE;
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{READ_MODEL_PAUSE, UseCase};
 use crate::log::{Log, LogError};
 
 /// The most holders that one command gives another role.

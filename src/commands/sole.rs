@@ -9,9 +9,10 @@ use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::membership::{Grantor, MembershipCommand, MembershipEvent, MembershipState};
 use aggregates::{Membership, Organization, Refusal};
 use cqrs_es::Aggregate;
+use serde::Serialize;
 
 use super::work::{Stop, Work};
-use super::{Commands, Fault};
+use super::{Commands, Fault, UseCase};
 use crate::log::{Loaded, LogError};
 
 /// How a user who is in another organization is refused.
@@ -78,19 +79,33 @@ pub(super) async fn must_be_nowhere_else(
 impl Commands {
     /// Ends the membership `holder`, which binds its user, if its organization is purged.
     pub(super) async fn free_from_purged(&self, holder: &str) -> Result<(), Fault> {
-        let Ok(id) = holder.parse::<MembershipId>() else { return Ok(()) };
-        let membership = self.log().current(&[id.clone().into()]).await?.get::<Membership>(&id);
-        let Some(organization) = membership.organization.clone() else { return Ok(()) };
-        let place = self.log().current(&[organization.clone().into()]).await?.get::<Organization>(&organization);
-        if place.state.is_present() {
+        let Ok(membership) = holder.parse::<MembershipId>() else { return Ok(()) };
+        self.act_by_itself(&FreeFromPurged { membership }).await
+    }
+}
+
+/// Ends a membership in an organization that is purged.
+#[derive(Debug, Serialize)]
+struct FreeFromPurged {
+    membership: MembershipId,
+}
+
+impl UseCase for FreeFromPurged {
+    const OPERATION: &'static str = "freeFromPurged";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let before = work.load::<Membership>(&self.membership).await?;
+        let Some(organization) = before.organization.clone() else { return Ok(()) };
+        work.organization = Some(organization.clone());
+        if work.load::<Organization>(&organization).await?.state.is_present() {
             return Ok(());
         }
         let reason = Some("the organization was purged".to_owned());
         let command = MembershipCommand::Remove { reason, by: Grantor::unbounded() };
-        match membership.state.decide(command) {
-            Ok(events) => self.append_as_system(&organization, id.into(), membership.version, events, vec![]).await,
-            // Somebody ended it meanwhile.
-            Err(_) => Ok(()),
+        // An error means that somebody ended it meanwhile.
+        if let Ok(events) = before.state.decide(command) {
+            work.record(&self.membership, &before, events);
         }
+        Ok(())
     }
 }

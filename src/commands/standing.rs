@@ -9,7 +9,7 @@ use aggregates::{ApiToken, Membership, Organization, Refusal, StreamId, text};
 
 use super::work::{Stop, Work};
 use super::{Fault, Principal, Rejection};
-use crate::log::{Current, Loaded};
+use crate::log::{Current, Loaded, Log, LogError};
 
 /// A caller and an organization that the caller may see.
 pub struct Standing {
@@ -40,6 +40,18 @@ pub struct Rights {
 /// Whether a member with this state of things sees the organization.
 pub fn sees(organization: &Organization, membership: &Membership) -> bool {
     is_visible(organization, membership.permissions(&organization.roles), membership.is_active_owner())
+}
+
+/// Whether `principal` sees the organization, as the log has both now; what is in none is for operators.
+pub(super) async fn sees_now(
+    log: &Log,
+    principal: &Principal,
+    organization: Option<&OrganizationId>,
+) -> Result<bool, LogError> {
+    let operator = principal.is_operator();
+    let Some(id) = organization.filter(|_| !operator) else { return Ok(operator) };
+    let now = log.current(&[id.clone().into(), Insider::stream(principal, id)]).await?;
+    Ok(Insider::read(principal, id, &now).sees(&now.get::<Organization>(id).state))
 }
 
 fn is_visible(organization: &Organization, permissions: Permissions, owner: bool) -> bool {
@@ -75,7 +87,7 @@ impl Insider {
     }
 
     async fn load(work: &mut Work<'_>, organization: &OrganizationId) -> Result<Self, Stop> {
-        Ok(match &work.caller.principal {
+        Ok(match &work.caller()?.principal {
             Principal::User(person) => Self::Member(work.load(&MembershipId::of(organization, &person.user)).await?),
             Principal::Token(id) => Self::token(work.load(id).await?, organization),
         })
@@ -165,10 +177,11 @@ impl Standing {
 
     async fn load(work: &mut Work<'_>, id: &OrganizationId) -> Result<Self, Stop> {
         work.organization = Some(id.clone());
-        work.log().warm(&[id.clone().into(), Insider::stream(&work.caller.principal, id)]).await?;
+        let principal = &work.caller()?.principal;
+        work.log().warm(&[id.clone().into(), Insider::stream(principal, id)]).await?;
         let organization = work.load::<Organization>(id).await?;
         let insider = Insider::load(work, id).await?;
-        Ok(Self { organization, id: id.clone(), insider, operator: work.caller.principal.is_operator() })
+        Ok(Self { organization, id: id.clone(), insider, operator: principal.is_operator() })
     }
 
     /// Whether the caller sees the organization.

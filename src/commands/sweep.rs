@@ -5,12 +5,14 @@ use std::time::Duration;
 use aggregates::api_token::ApiTokenCommand;
 use aggregates::ids::{ApiTokenId, MembershipId, OrganizationId, UserId};
 use aggregates::membership::MembershipState;
-use aggregates::{Actor, ApiToken, Event, Membership, Organization, StreamId};
+use aggregates::{Actor, ApiToken, Membership, Organization, StreamId};
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Commands, Fault, home, system_origin};
-use crate::log::{Draft, LogError, Outcome};
+use super::work::{Stop, Work};
+use super::{Commands, Fault, UseCase};
+use crate::log::LogError;
 
 /// How often the sweeper looks.
 const EVERY: Duration = Duration::from_secs(10);
@@ -96,16 +98,8 @@ impl Commands {
     }
 
     async fn expire(&self, organization: &str, holder: &str) -> Result<(), Fault> {
-        let (Ok(organization), Some(stream)) = (organization.parse::<OrganizationId>(), StreamId::from_id(holder))
-        else {
-            return Ok(());
-        };
-        let now = self.log().current(std::slice::from_ref(&stream)).await?;
-        let Some(known) = now.state(&stream) else { return Ok(()) };
-        match known.state.expired(Utc::now()) {
-            Some(events) => self.append_as_system(&organization, stream, known.version, events, vec![]).await,
-            None => Ok(()),
-        }
+        let Ok(organization) = organization.parse::<OrganizationId>() else { return Ok(()) };
+        self.act_by_itself(&Expire { organization, holder: holder.to_owned() }).await
     }
 
     /// Revokes the tokens of organizations that want it whose responsible member is out: those that were created while
@@ -132,39 +126,15 @@ impl Commands {
             let Some(last) = candidates.last() else { return Ok(()) };
             after = (last.created_at, last.id.clone());
             for row in candidates {
-                let (Ok(id), Ok(organization), Ok(user)) =
-                    (row.id.parse::<ApiTokenId>(), row.organization_id.parse(), row.user_id.parse())
+                let (Ok(token), Ok(organization), Ok(user)) =
+                    (row.id.parse(), row.organization_id.parse(), row.user_id.parse())
                 else {
                     continue;
                 };
-                if let Err(error) = self.revoke_left_behind(&id, &organization, &user).await {
+                if let Err(error) = self.act_by_itself(&RevokeLeftBehind { token, organization, user }).await {
                     tracing::warn!(%error, token = row.id, "a token whose member is out could not be revoked");
                 }
             }
-        }
-    }
-
-    async fn revoke_left_behind(
-        &self,
-        id: &ApiTokenId,
-        organization: &OrganizationId,
-        user: &UserId,
-    ) -> Result<(), Fault> {
-        let (log, membership) = (self.log(), MembershipId::of(organization, user));
-        log.bring_up_to_date(&[id.clone().into(), home(organization), membership.clone().into()]).await?;
-        let token = log.load::<ApiToken>(id).await?;
-        let place = log.load::<Organization>(organization).await?;
-        let member = log.load::<Membership>(&membership).await?;
-        let due = place.state.revokes_tokens_of_removed_members()
-            && member.state.state == MembershipState::Removed
-            && token.state.responsible == Actor::User(user.clone());
-        let reason = Some("who answers for it is no member any more".to_owned());
-        match token.state.decide(ApiTokenCommand::Revoke { reason, at: Utc::now() }) {
-            Ok(events) if due => {
-                let relied = vec![(home(organization), place.version), (membership.into(), member.version)];
-                self.append_as_system(organization, id.clone().into(), token.version, events, relied).await
-            }
-            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -179,51 +149,93 @@ impl Commands {
             let Some(last) = due.last() else { return Ok(()) };
             after = last.clone();
             for (_, id) in due {
-                if let Err(error) = self.purge(&id, now).await {
+                if let Err(error) = self.act_by_itself(&Purge { id: id.clone() }).await {
                     tracing::warn!(%error, id, "what was deleted could not be purged");
                 }
             }
         }
     }
+}
 
-    /// Purges something whose time has come; what is held, or was restored meanwhile, stays. That nobody holds the
-    /// organization is relied upon: a hold at the same time wins or loses.
-    async fn purge(&self, id: &str, at: DateTime<Utc>) -> Result<(), Fault> {
-        let Some(stream) = StreamId::from_id(id) else { return Ok(()) };
-        let now = self.log().current(std::slice::from_ref(&stream)).await?;
-        let Some(known) = now.state(&stream) else { return Ok(()) };
-        let Some(events) = known.state.purged(at) else { return Ok(()) };
-        let Some(place) = known.organization.clone() else { return Ok(()) };
-        if stream == home(&place) {
-            return self.append_as_system(&place, stream, known.version, events, vec![]).await;
+/// Records that something is past its time.
+#[derive(Debug, Serialize)]
+struct Expire {
+    organization: OrganizationId,
+    holder: String,
+}
+
+impl UseCase for Expire {
+    const OPERATION: &'static str = "expire";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.organization = Some(self.organization.clone());
+        let Some(stream) = StreamId::from_id(&self.holder) else { return Ok(()) };
+        let Some(known) = work.load_any(&stream).await? else { return Ok(()) };
+        if let Some(events) = known.state.expired(work.now) {
+            work.record_any(stream, known.version, events);
         }
-        let organization = self.log().current(&[home(&place)]).await?.get::<Organization>(&place);
-        if organization.state.legal_hold.is_some() {
-            return Ok(());
-        }
-        let relied = vec![(home(&place), organization.version)];
-        self.append_as_system(&place, stream, known.version, events, relied).await
+        Ok(())
     }
+}
 
-    /// Appends what the service itself decided. A replica that comes too late leaves it: another one has done it.
-    pub(super) async fn append_as_system<E: Into<Event>>(
-        &self,
-        organization: &OrganizationId,
-        stream: StreamId,
-        version: u64,
-        events: Vec<E>,
-        relied: Vec<(StreamId, u64)>,
-    ) -> Result<(), Fault> {
-        let draft = Draft {
-            organization: Some(organization.clone()),
-            relied,
-            held: None,
-            writes: vec![(stream, version, events.into_iter().map(Into::into).collect())],
-            origin: system_origin(),
-        };
-        match self.log().append(self.log().seal(draft).await?).await? {
-            Outcome::Accepted { .. } | Outcome::Conflict { .. } => Ok(()),
-            other => Err(LogError::Corrupt(format!("sweeping gave {other:?}")).into()),
+/// Revokes a token whose responsible member is out, where the organization wants that.
+#[derive(Debug, Serialize)]
+struct RevokeLeftBehind {
+    token: ApiTokenId,
+    organization: OrganizationId,
+    user: UserId,
+}
+
+impl UseCase for RevokeLeftBehind {
+    const OPERATION: &'static str = "revokeLeftBehind";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        work.organization = Some(self.organization.clone());
+        let membership = MembershipId::of(&self.organization, &self.user);
+        work.log()
+            .warm(&[self.token.clone().into(), self.organization.clone().into(), membership.clone().into()])
+            .await?;
+        let token = work.load::<ApiToken>(&self.token).await?;
+        let organization = work.load::<Organization>(&self.organization).await?;
+        let member = work.load::<Membership>(&membership).await?;
+        let is_due = organization.state.revokes_tokens_of_removed_members()
+            && member.state.state == MembershipState::Removed
+            && token.state.responsible == Actor::User(self.user.clone());
+        let reason = Some("who answers for it is no member any more".to_owned());
+        match token.state.decide(ApiTokenCommand::Revoke { reason, at: work.now }) {
+            Ok(events) if is_due => {
+                work.record(&self.token, &token, events);
+            }
+            // It does not concern the token any more.
+            Ok(_) | Err(_) => {}
         }
+        Ok(())
+    }
+}
+
+/// Purges something whose time has come; what is held, or was restored meanwhile, stays. That nobody holds the
+/// organization is relied upon: a hold at the same time wins or loses.
+#[derive(Debug, Serialize)]
+struct Purge {
+    id: String,
+}
+
+impl UseCase for Purge {
+    const OPERATION: &'static str = "purge";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let Some(stream) = StreamId::from_id(&self.id) else { return Ok(()) };
+        let Some(known) = work.load_any(&stream).await? else { return Ok(()) };
+        let (Some(events), Some(organization)) = (known.state.purged(work.now), known.organization) else {
+            return Ok(());
+        };
+        work.organization = Some(organization.clone());
+        // The organization's own rule looks at its hold itself.
+        let is_held = stream != StreamId::from(organization.clone())
+            && work.load::<Organization>(&organization).await?.state.legal_hold.is_some();
+        if !is_held {
+            work.record_any(stream, known.version, events);
+        }
+        Ok(())
     }
 }

@@ -44,7 +44,7 @@ impl UseCase for CreateApiToken {
             permissions: self.permissions.clone(),
             hint: token_secret::hint(&secret),
             secret: token_secret::digest(work.log().keys(), &secret),
-            by: creator(work, &standing, &rights),
+            by: creator(work, &standing, &rights)?,
             expires_at: self.expires_at,
             reason: self.reason.clone(),
             at: work.now,
@@ -55,14 +55,14 @@ impl UseCase for CreateApiToken {
     }
 }
 
-fn creator(work: &Work<'_>, standing: &Standing, rights: &Rights) -> Creator {
-    let actor = work.caller.actor(rights.operator);
+fn creator(work: &Work<'_>, standing: &Standing, rights: &Rights) -> Result<Creator, Stop> {
+    let actor = work.caller()?.actor(rights.operator);
     let (responsible, until) = match &standing.insider {
         Insider::Member(_) => (actor.clone(), None),
         // Else a token would be a way to stay for whoever made it.
         Insider::Token(token) => (token.state.responsible.clone(), token.state.expires_at),
     };
-    Creator { actor, responsible, permissions: rights.grantor.permissions, until }
+    Ok(Creator { actor, responsible, permissions: rights.grantor.permissions, until })
 }
 
 /// Takes an API token back.

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use aggregates::ids::{Id, UserId};
 use aggregates::user::{Profile, UserCommand, UserState};
-use aggregates::{Actor, Digest, Event, Refusal, StreamId, User};
+use aggregates::{Digest, Refusal, StreamId, User};
 use chrono::Utc;
 use serde::Serialize;
 
 use super::work::{Entity, Stop, Work};
-use super::{Commands, Fault, Person, Principal, UseCase, system_origin};
-use crate::log::{Draft, Loaded, LogError, Outcome};
+use super::{Commands, Fault, Person, Principal, Rejection, UseCase, authority};
+use crate::log::{Loaded, LogError};
 
 /// What an operator does to a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ impl UseCase for ReviewUser {
         let command = match self.act {
             Act::Approve => UserCommand::Approve { reason },
             // Nobody could undo it for an operator who has done it to themselves.
-            Act::Revoke if work.caller.principal.user() == Some(&self.user) => {
+            Act::Revoke if work.caller()?.principal.user() == Some(&self.user) => {
                 return Err(Refusal::InvalidState("nobody revokes their own user: ask another operator".into()).into());
             }
             Act::Revoke => UserCommand::Revoke { reason },
@@ -83,9 +83,6 @@ pub(super) fn admit(user: &Loaded<User>) -> Result<(), Fault> {
         UserState::Revoked => Err(Fault::Revoked),
     }
 }
-
-/// How often a profile is followed again that another call has just changed.
-const TRIES_MAX: usize = 16;
 
 /// (issuer, subject), as the claim on it.
 pub fn identity_claim(commands: &Commands, issuer: &str, subject: &str) -> Digest {
@@ -115,24 +112,24 @@ impl Commands {
             return Ok(id);
         }
         let id = UserId::random();
-        let command = UserCommand::Register {
+        let case = RegisterUser {
             id: id.clone(),
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
-            identity_claim: identity,
+            identity: identity.clone(),
             profile: profile.clone(),
             held: self.rules().approval_required && !named_by_operator,
         };
-        let events = User::default().decide(command).map_err(unexpected)?;
-        match self.append_to_user(&id, 0, events).await? {
-            Outcome::Accepted { .. } => Ok(id),
-            Outcome::Taken { holder, .. } => {
+        match self.act(authority::told_by(&id), &case).await?.rejections.pop() {
+            None => Ok(id),
+            // Another first call was faster.
+            Some(Rejection::Rule(Refusal::AlreadyExists { existing, .. })) => {
                 let id: UserId =
-                    holder.parse().map_err(|_| LogError::Corrupt(format!("{holder} holds an identity")))?;
+                    existing.parse().map_err(|_| LogError::Corrupt(format!("{existing} holds an identity")))?;
                 self.follow_profile(&id, profile).await?;
                 Ok(id)
             }
-            other => Err(LogError::Corrupt(format!("registering a user gave {other:?}")).into()),
+            Some(rejection) => Err(unexpected(rejection)),
         }
     }
 
@@ -180,45 +177,71 @@ impl Commands {
 
     /// Records what the token says of its user, where that is new. Two calls at once record it once.
     pub async fn follow_profile(&self, id: &UserId, profile: Profile) -> Result<(), Fault> {
-        for _ in 0..TRIES_MAX {
-            let user = self.log().load::<User>(id).await?;
-            let command = UserCommand::FollowProfile { profile: profile.clone() };
-            let events = user.state.decide(command).map_err(unexpected)?;
-            if events.is_empty() {
-                return Ok(());
-            }
-            match self.append_to_user(id, user.version, events).await? {
-                Outcome::Accepted { .. } => return Ok(()),
-                Outcome::Conflict { stream, .. } => self.log().bring_up_to_date(&[stream]).await?,
-                other => return Err(LogError::Corrupt(format!("following a profile gave {other:?}")).into()),
-            }
+        // Mostly it says nothing new.
+        let user = self.log().load::<User>(id).await?;
+        if user.state.decide(UserCommand::FollowProfile { profile: profile.clone() }).is_ok_and(|new| new.is_empty()) {
+            return Ok(());
         }
-        Err(Fault::Conflict)
-    }
-
-    async fn append_to_user<E: Into<Event>>(
-        &self,
-        id: &UserId,
-        version: u64,
-        events: Vec<E>,
-    ) -> Result<Outcome, Fault> {
-        let mut origin = system_origin();
-        origin.actor = Actor::User(id.clone());
-        let draft = Draft {
-            organization: None,
-            relied: vec![],
-            held: None,
-            writes: vec![(id.clone().into(), version, events.into_iter().map(Into::into).collect())],
-            origin,
-        };
-        let append = self.log().seal(draft).await?;
-        Ok(self.log().append(append).await?)
+        let case = FollowProfile { user: id.clone(), profile };
+        match self.act(authority::told_by(id), &case).await?.rejections.pop() {
+            None => Ok(()),
+            Some(rejection) => Err(unexpected(rejection)),
+        }
     }
 }
 
-fn unexpected(refusal: Refusal) -> Fault {
-    match refusal {
-        Refusal::NotFound => Fault::NotFound,
-        refusal => Fault::BadInput(refusal.to_string()),
+/// Registers the user of an identity.
+#[derive(Debug, Serialize)]
+struct RegisterUser {
+    id: UserId,
+    issuer: String,
+    subject: String,
+    identity: Digest,
+    profile: Profile,
+    held: bool,
+}
+
+impl UseCase for RegisterUser {
+    const OPERATION: &'static str = "registerUser";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let before = work.expect_nothing::<User>(&self.id);
+        let events = before.state.decide(UserCommand::Register {
+            id: self.id.clone(),
+            issuer: self.issuer.clone(),
+            subject: self.subject.clone(),
+            identity_claim: self.identity.clone(),
+            profile: self.profile.clone(),
+            held: self.held,
+        })?;
+        work.record(&self.id, &before, events);
+        Ok(())
+    }
+}
+
+/// Records what a token says of its user.
+#[derive(Debug, Serialize)]
+struct FollowProfile {
+    user: UserId,
+    profile: Profile,
+}
+
+impl UseCase for FollowProfile {
+    const OPERATION: &'static str = "followProfile";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let before = work.load::<User>(&self.user).await?;
+        let events = before.state.decide(UserCommand::FollowProfile { profile: self.profile.clone() })?;
+        work.record(&self.user, &before, events);
+        Ok(())
+    }
+}
+
+fn unexpected(rejection: Rejection) -> Fault {
+    match rejection {
+        Rejection::Rule(refusal) => Fault::BadInput(refusal.to_string()),
+        rejection @ (Rejection::Version { .. } | Rejection::Limit { .. } | Rejection::LastOwner) => {
+            LogError::Corrupt(format!("what a token says of its user gave {rejection:?}")).into()
+        }
     }
 }

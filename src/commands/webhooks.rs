@@ -13,12 +13,10 @@ use serde::Serialize;
 
 use super::standing::Standing;
 use super::work::{Entity, Stop, Work};
-use super::{Commands, Fault, UseCase, home};
+use super::{Commands, Fault, UseCase};
 use crate::endpoints::signature;
 use crate::log::{Loaded, Log, LogError, Position};
 
-/// How often it is tried to record what the service itself decides of an endpoint.
-const SETTLE_TRIES: usize = 5;
 /// How many replays of an endpoint may be under way.
 const REPLAYS_MAX: i64 = 10;
 
@@ -366,7 +364,7 @@ fn finish(
 impl Commands {
     /// Disables an endpoint that is there and enabled; with a URL, only if that is still where it is.
     pub async fn disable_webhook(&self, endpoint: &str, at: Option<&str>, reason: String) -> Result<(), Fault> {
-        self.settle_webhook(endpoint, at, Command::Disable { automatic: true, reason: Some(reason) }).await
+        self.judge_receiver(endpoint, at, Finding::Hopeless { reason }).await
     }
 
     /// Puts on record that every attempt has failed since then, once.
@@ -376,34 +374,70 @@ impl Commands {
         failing_since: DateTime<Utc>,
         disabled_from: DateTime<Utc>,
     ) -> Result<(), Fault> {
-        self.settle_webhook(endpoint, None, Command::Warn { failing_since, disabled_from }).await
+        self.judge_receiver(endpoint, None, Finding::Failing { failing_since, disabled_from }).await
     }
 
-    /// Decides and appends until nobody is in between.
-    async fn settle_webhook(&self, endpoint: &str, at: Option<&str>, command: Command) -> Result<(), Fault> {
-        let Ok(id) = endpoint.parse::<WebhookEndpointId>() else { return Ok(()) };
-        let log = self.log();
-        let is_due = |endpoint: &WebhookEndpoint| {
-            at.is_none_or(|url| url == endpoint.terms.url) && endpoint.decide(command.clone()).is_ok()
-        };
-        for _ in 0..SETTLE_TRIES {
-            // Mostly it is done already.
-            if !is_due(&log.load::<WebhookEndpoint>(&id).await?.state) {
-                return Ok(());
-            }
-            log.bring_up_to_date(&[id.clone().into()]).await?;
-            let endpoint = log.load::<WebhookEndpoint>(&id).await?;
-            let Some(organization) = endpoint.organization.clone() else { return Ok(()) };
-            log.bring_up_to_date(&[home(&organization)]).await?;
-            let place = log.load::<Organization>(&organization).await?;
-            // Nothing happens any more in one that is gone for good.
-            if place.state.purged || !is_due(&endpoint.state) {
-                return Ok(());
-            }
-            let events = endpoint.state.decide(command.clone()).unwrap_or_default();
-            let relied = vec![(home(&organization), place.version)];
-            self.append_as_system(&organization, id.clone().into(), endpoint.version, events, relied).await?;
+    async fn judge_receiver(&self, endpoint: &str, at: Option<&str>, finding: Finding) -> Result<(), Fault> {
+        let Ok(endpoint) = endpoint.parse::<WebhookEndpointId>() else { return Ok(()) };
+        let case = JudgeReceiver { endpoint, at: at.map(str::to_owned), finding };
+        // Mostly it is done already.
+        if case.is_due(&self.log().load::<WebhookEndpoint>(&case.endpoint).await?.state) {
+            self.act_by_itself(&case).await?;
         }
+        Ok(())
+    }
+}
+
+/// What deliveries show of a receiver.
+#[derive(Debug, Serialize)]
+enum Finding {
+    /// It wants no more, or has failed for too long.
+    Hopeless { reason: String },
+    /// It fails.
+    Failing { failing_since: DateTime<Utc>, disabled_from: DateTime<Utc> },
+}
+
+impl Finding {
+    fn command(&self) -> Command {
+        match self {
+            Self::Hopeless { reason } => Command::Disable { automatic: true, reason: Some(reason.clone()) },
+            Self::Failing { failing_since, disabled_from } => {
+                Command::Warn { failing_since: *failing_since, disabled_from: *disabled_from }
+            }
+        }
+    }
+}
+
+/// Disables an endpoint, or warns of it, because of its receiver.
+#[derive(Debug, Serialize)]
+struct JudgeReceiver {
+    endpoint: WebhookEndpointId,
+    /// The URL of which it is true.
+    at: Option<String>,
+    finding: Finding,
+}
+
+impl JudgeReceiver {
+    fn is_due(&self, endpoint: &WebhookEndpoint) -> bool {
+        let is_there = self.at.as_ref().is_none_or(|url| *url == endpoint.terms.url);
+        is_there && endpoint.decide(self.finding.command()).is_ok()
+    }
+}
+
+impl UseCase for JudgeReceiver {
+    const OPERATION: &'static str = "judgeReceiver";
+
+    async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
+        let before = work.load::<WebhookEndpoint>(&self.endpoint).await?;
+        let Some(organization) = before.organization.clone() else { return Ok(()) };
+        work.organization = Some(organization.clone());
+        let place = work.load::<Organization>(&organization).await?;
+        // Nothing happens any more in one that is gone for good.
+        if place.state.purged || !self.is_due(&before.state) {
+            return Ok(());
+        }
+        let events = before.state.decide(self.finding.command())?;
+        work.record(&self.endpoint, &before, events);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use aggregates::{ApiToken, Event, Invitation, Membership, Refusal, Registered, S
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
+use super::authority::Authority;
 use super::{Caller, Commands, Conditions, Fault, Person, Principal, Rejection};
 use crate::log::{Cached, Loaded, Log, LogError};
 use crate::requests::rate_limits::RateLimited;
@@ -86,8 +87,7 @@ impl Entity {
 
 /// A use case at work.
 pub struct Work<'a> {
-    /// The caller.
-    pub caller: &'a Caller,
+    authority: Authority<'a>,
     /// Now.
     pub now: DateTime<Utc>,
     /// The organization that everything is written to.
@@ -99,7 +99,7 @@ pub struct Work<'a> {
     /// The organization that the caller was seen to be in.
     pub(super) seen: Option<OrganizationId>,
     /// The organization of the token that calls: what it may not do stands in its access trail.
-    pub(super) home: Option<OrganizationId>,
+    pub(super) token_organization: Option<OrganizationId>,
     /// The user who answers for the token that calls.
     person_behind: Option<UserId>,
     /// An organization that is there, and not the caller's to see.
@@ -119,21 +119,21 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     pub(super) fn new(
         commands: &'a Commands,
-        caller: &'a Caller,
+        authority: Authority<'a>,
         conditions: &'a Conditions,
         operation: &'static str,
         seed: Uuid,
         admitted: &'a OnceLock<Result<(), RateLimited>>,
     ) -> Self {
         Self {
-            caller,
+            authority,
             // PostgreSQL keeps microseconds; a state from memory and one from a read model should not differ.
             now: Utc::now().trunc_subsecs(6),
             organization: None,
             entities: vec![],
             secret_to_show: None,
             seen: None,
-            home: None,
+            token_organization: None,
             person_behind: None,
             hidden: None,
             commands,
@@ -166,9 +166,31 @@ impl<'a> Work<'a> {
         Ok(loaded)
     }
 
-    /// Lets the caller in. The command relies on that: whoever is revoked meanwhile is refused.
+    /// Loads an aggregate of whatever kind, as the log has it now; the decision relies upon its version from here on.
+    pub(super) async fn load_any(&mut self, stream: &StreamId) -> Result<Option<Cached>, LogError> {
+        let now = self.commands.log.current(std::slice::from_ref(stream)).await?;
+        let known = now.state(stream).cloned();
+        if let Some(known) = &known {
+            self.loaded.entry(stream.clone()).or_insert(known.version);
+        }
+        Ok(known)
+    }
+
+    /// The caller, for what needs one.
+    pub fn caller(&self) -> Result<&'a Caller, Stop> {
+        Ok(self.authority.require_caller()?)
+    }
+
+    /// Lets the caller in. The command relies on that: a caller who is revoked meanwhile is refused.
     pub(super) async fn admit(&mut self) -> Result<(), Stop> {
-        match &self.caller.principal {
+        match self.authority {
+            Authority::Caller(caller) => self.admit_caller(&caller.principal).await,
+            Authority::Service(_) => Ok(()),
+        }
+    }
+
+    async fn admit_caller(&mut self, principal: &Principal) -> Result<(), Stop> {
+        match principal {
             Principal::User(person) => Ok(super::users::admit(&self.load::<User>(&person.user).await?)?),
             Principal::Token(id) => {
                 let token = self.load::<ApiToken>(id).await?;
@@ -180,7 +202,7 @@ impl<'a> Work<'a> {
                 }
                 self.commands.uses.note(id, self.now);
                 self.person_behind = super::tokens::person_behind(&token.state).cloned();
-                self.home = token.organization;
+                self.token_organization = token.organization;
                 Ok(())
             }
         }
@@ -214,12 +236,12 @@ impl<'a> Work<'a> {
 
     /// The user who calls, for what needs one.
     pub fn person(&self) -> Result<&'a Person, Stop> {
-        Ok(self.caller.principal.person()?)
+        Ok(self.caller()?.principal.person()?)
     }
 
     /// Requires an operator, who says why.
     pub fn require_operator(&mut self, reason: &str) -> Result<(), Stop> {
-        if !self.caller.principal.is_operator() {
+        if !self.caller()?.principal.is_operator() {
             return Err(Fault::Forbidden("only operators of the service may do this".into()).into());
         }
         text::required_reason(Some(reason))?;
@@ -229,7 +251,7 @@ impl<'a> Work<'a> {
 
     /// Counts the command against an organization that the caller was seen to be in: once, however often it is decided.
     pub(super) fn count(&self, organization: &OrganizationId) -> Result<(), Stop> {
-        let Some(meter) = self.caller.member_meter() else { return Ok(()) };
+        let Some(meter) = self.authority.caller().and_then(Caller::member_meter) else { return Ok(()) };
         let admitted = self.admitted.get_or_init(|| meter.command_on(organization, self.operation));
         admitted.clone().map_err(|refused| Stop::Fault(Fault::RateLimited(refused)))
     }
@@ -257,11 +279,15 @@ impl<'a> Work<'a> {
             version: before.version + events.len() as u64,
             organization: self.organization.clone(),
         };
-        if !events.is_empty() {
-            let stream: StreamId = id.clone().into();
-            self.writes.push((stream, before.version, events.into_iter().map(Into::into).collect()));
-        }
+        self.record_any(id.clone().into(), before.version, events.into_iter().map(Into::into).collect());
         after
+    }
+
+    /// The same for an aggregate of whatever kind.
+    pub(super) fn record_any(&mut self, stream: StreamId, version: u64, events: Vec<Event>) {
+        if !events.is_empty() {
+            self.writes.push((stream, version, events));
+        }
     }
 
     /// Something that this command creates. Its id follows from caller, operation, place and idempotency key, where
@@ -271,12 +297,12 @@ impl<'a> Work<'a> {
     where
         A::Id: Id,
     {
-        let Some(key) = &self.conditions.idempotency_key else {
+        let (Some(key), Some(caller)) = (&self.conditions.idempotency_key, self.authority.caller()) else {
             let id = A::Id::from_uuid(self.seed);
             return Ok((id.clone(), self.expect_nothing(&id)));
         };
         let place = self.organization.as_ref().map_or("", AsRef::as_ref);
-        let id = A::Id::derived(&["created", self.caller.principal.id(), self.operation, place, key]);
+        let id = A::Id::derived(&["created", caller.principal.id(), self.operation, place, key]);
         let loaded = self.load(&id).await?;
         Ok((id, loaded))
     }
@@ -303,7 +329,7 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn held(&self) -> Option<&UserId> {
-        self.caller.principal.user().filter(|_| self.hold_caller)
+        self.authority.caller().and_then(|caller| caller.principal.user()).filter(|_| self.hold_caller)
     }
 
     pub(super) fn streams(&self) -> Vec<StreamId> {

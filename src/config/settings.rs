@@ -407,6 +407,13 @@ settings! {
         /// lose their content; that it was there, when it was purged, and its proofs stay. Only the owner of the database
         /// can do that: the service, where it knows the owner (its own database, or owner_url), and `tenancy prune`.
         purged_kept_days: u32 = 0, 0..=36_500;
+        /// How many events a second each replica reads again, to hold them against what was written and signed; 0: none.
+        verify_events_per_second: u32 = 1_000, 0..=1_000_000;
+        /// How long it rests when it has read everything, in seconds.
+        verify_rest_seconds: u32 = 300, 1..=604_800;
+        /// Whether commands are refused while something in the log is not as the service wrote it. If not, they are answered,
+        /// and only what is doubtful is not signed any more.
+        refuse_on_alarm: bool = false;
     }
 
     /// Rules for organizations.

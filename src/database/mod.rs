@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, PgPool};
 
 use crate::config::Config;
 use embedded::{Embedded, Purpose, Settings};
-use roles::Role;
+use roles::DatabaseRole;
 
 /// The migrations, built into the program; forward only.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -195,7 +195,7 @@ impl Database {
         // What is only made from the log need not be flushed: a server that dies takes a read model's rows and the
         // checkpoint that goes with them, and both are made again. What a notification says needs no flush either.
         let made_again = configured.clone().options([("synchronous_commit", "off")]);
-        let pool = |connections: u32, role: Role, configured: &PgConnectOptions| {
+        let pool = |connections: u32, role: DatabaseRole, configured: &PgConnectOptions| {
             let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_WAIT);
             // A round trip before each use would double those of most requests; only a connection that nobody used for
             // a while is asked whether it still lives.
@@ -213,11 +213,11 @@ impl Database {
         let rest = connections_max.saturating_sub(operators + readers).max(1);
         Ok(Self {
             private,
-            pool: pool(rest, Role::Writer, &configured),
-            readers: pool(readers, Role::Reader, &configured),
-            operators: pool(operators, Role::Operator, &configured),
-            projections: pool(PROJECTION_CONNECTIONS, Role::Projector, &made_again),
-            deliveries: pool(DELIVERY_CONNECTIONS, Role::Projector, &made_again),
+            pool: pool(rest, DatabaseRole::Writer, &configured),
+            readers: pool(readers, DatabaseRole::Reader, &configured),
+            operators: pool(operators, DatabaseRole::Operator, &configured),
+            projections: pool(PROJECTION_CONNECTIONS, DatabaseRole::Projector, &made_again),
+            deliveries: pool(DELIVERY_CONNECTIONS, DatabaseRole::Projector, &made_again),
             options,
             owner,
         })
@@ -229,7 +229,7 @@ impl Database {
     }
 
     /// How to connect beside the pools, under a role.
-    pub fn options(&self, role: Role) -> PgConnectOptions {
+    pub fn options(&self, role: DatabaseRole) -> PgConnectOptions {
         role.of(&self.options)
     }
 

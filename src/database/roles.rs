@@ -21,7 +21,7 @@ const LOCKED: &[&str] = &["55P03", "40P01"];
 
 /// A role of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum DatabaseRole {
     /// Appends to the log and reads it, and keeps what is enforced together with it.
     Writer,
     /// Makes the read models, which it owns.
@@ -32,7 +32,7 @@ pub enum Role {
     Operator,
 }
 
-impl Role {
+impl DatabaseRole {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Writer, Self::Projector, Self::Reader, Self::Operator];
 
@@ -66,7 +66,7 @@ pub(super) async fn prepare(owner: &PgPool, login: &str) -> Result<(), Error> {
                     "SELECT current_user::text, current_database()::text,
                             ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1::text[]))",
                 )
-                .bind(Role::ALL.map(Role::name))
+                .bind(DatabaseRole::ALL.map(DatabaseRole::name))
                 .fetch_one(owner)
                 .await?;
                 return Err(Error::Roles { source, statements: statements(&owner, login, &database, &known) });
@@ -94,7 +94,7 @@ async fn try_prepare(owner: &PgPool, login: &str) -> Result<(), sqlx::Error> {
         "SELECT format('GRANT %s TO %I', string_agg(name, ', '), $2::name) FROM unnest($1::text[]) AS r(name)
          WHERE NOT pg_has_role($2::name, name::name, 'MEMBER') HAVING count(*) > 0",
     )
-    .bind(Role::ALL.map(Role::name))
+    .bind(DatabaseRole::ALL.map(DatabaseRole::name))
     .bind(login)
     .fetch_optional(&mut *transaction)
     .await?;
@@ -129,13 +129,13 @@ pub(super) async fn make_login(owner: &PgConnectOptions, login: &str) -> Result<
 /// What somebody who may make roles runs where the owner of the database may not: roles that are not there yet, for they
 /// belong to the server and another database of it may have brought them. All of it may be run again.
 fn statements(owner: &str, login: &str, database: &str, known: &[String]) -> String {
-    let names = Role::ALL.map(Role::name);
+    let names = DatabaseRole::ALL.map(DatabaseRole::name);
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let mut to = vec![quoted(owner)];
     if login != owner {
         to.push(quoted(login));
     }
-    let (projector, database) = (Role::Projector.name(), quoted(database));
+    let (projector, database) = (DatabaseRole::Projector.name(), quoted(database));
     let missing = names.iter().filter(|name| !known.iter().any(|known| known == *name));
     let make = |name: &&str| {
         format!("DO $$ BEGIN CREATE ROLE {name} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;")
@@ -150,7 +150,7 @@ fn statements(owner: &str, login: &str, database: &str, known: &[String]) -> Str
 /// Looks whether the service can work under its roles, and whether these are as narrow as they should be.
 pub(super) async fn check(service: &PgConnectOptions) -> Result<(), Error> {
     let settings = [("search_path", projections::search_path())];
-    let mut writer = Role::Writer.of(service).options(settings).connect().await.map_err(refused)?;
+    let mut writer = DatabaseRole::Writer.of(service).options(settings).connect().await.map_err(refused)?;
     let (role, path, member, free): (String, String, bool, bool) = sqlx::query_as(
         "SELECT current_user::text, current_setting('search_path'),
                 (SELECT bool_and(pg_has_role(session_user, name::name, 'MEMBER')) FROM unnest($1::text[]) AS r(name)),
@@ -161,11 +161,11 @@ pub(super) async fn check(service: &PgConnectOptions) -> Result<(), Error> {
                        OR has_table_privilege(p.oid, c.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
                 )",
     )
-    .bind(Role::ALL.map(Role::name))
+    .bind(DatabaseRole::ALL.map(DatabaseRole::name))
     .fetch_one(&mut writer)
     .await?;
     writer.close().await?;
-    if role != Role::Writer.name() || path.replace(' ', "") != projections::search_path() {
+    if role != DatabaseRole::Writer.name() || path.replace(' ', "") != projections::search_path() {
         return Err(Error::Settings);
     }
     match (member, free) {
@@ -177,7 +177,8 @@ pub(super) async fn check(service: &PgConnectOptions) -> Result<(), Error> {
 
 /// Which of `versions` were applied, for a login that does not own the database.
 pub(super) async fn applied(service: &PgConnectOptions) -> Result<Vec<i64>, Error> {
-    let mut writer = Role::Writer.of(service).options([("search_path", "public")]).connect().await.map_err(refused)?;
+    let mut writer =
+        DatabaseRole::Writer.of(service).options([("search_path", "public")]).connect().await.map_err(refused)?;
     let versions =
         sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&mut writer).await;
     writer.close().await?;

@@ -108,10 +108,10 @@ impl Feeds {
         let of = log.partition_of(organization.as_ref());
         // The person behind a token is watched for it.
         let person = self.commands.person_behind(caller).await?;
-        let home = person.as_ref().map_or(of, |user| log.partition_of(user.as_ref()));
+        let of_caller = person.as_ref().map_or(of, |user| log.partition_of(user.as_ref()));
         let epoch = log.epoch();
-        let heads = log.heads_now(&[of, home]).await?;
-        let seat = self.take(epoch, of, home, person, caller.id(), &heads);
+        let heads = log.heads_now(&[of, of_caller]).await?;
+        let seat = self.take(epoch, of, of_caller, person, caller.id(), &heads);
         // After the caller is watched: what happens between this look and the first page is told.
         self.commands.admit_now(caller).await?;
         Ok(seat)
@@ -121,7 +121,7 @@ impl Feeds {
         self: &Arc<Self>,
         epoch: i64,
         of: i16,
-        home: i16,
+        of_caller: i16,
         person: Option<UserId>,
         caller: &str,
         heads: &Heads,
@@ -136,14 +136,14 @@ impl Feeds {
             followed.seats += 1;
             followed.ring.clone()
         };
-        let (ring, home_ring) = (follow(of), follow(home));
+        let (ring, callers_ring) = (follow(of), follow(of_caller));
         let new = || Watched { seats: 0, shut_out: watch::channel(false).0 };
         let watched = state.callers.entry(caller.to_owned()).or_insert_with(new);
         watched.seats += 1;
         let shut_out = watched.shut_out.subscribe();
         metrics::gauge!("tenancy_feeds_open").increment(1.0);
         let head = heads.get(&of).copied().unwrap_or_default();
-        let partitions = [(of, ring.clone()), (home, home_ring)];
+        let partitions = [(of, ring.clone()), (of_caller, callers_ring)];
         let caller = caller.to_owned();
         Seat { feeds: self.clone(), epoch, partition: of, head, ring, shut_out, person, caller, partitions }
     }

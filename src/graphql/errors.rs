@@ -262,7 +262,7 @@ pub fn log_fault(error: LogError) -> Error {
                 "an argument holds a character or a number that cannot be: look for U+0000 and for times out of range",
             )
         }
-        LogError::Database(_) | LogError::TimedOut | LogError::Busy(_) => {
+        LogError::Database(_) | LogError::TimedOut | LogError::Busy(_) | LogError::Unkept(_) => {
             tracing::warn!(%error, "a request could not be served");
             coded("UNAVAILABLE", "the service cannot answer at the moment: try again in a few seconds")
         }

@@ -39,7 +39,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(60);
 
 /// What a transport and a feed tell each other.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct FeedTransport {
     /// When the caller's token expires.
     pub until: DateTime<Utc>,
     /// Where to go on, by the transport; counts more than what the document says.
@@ -48,7 +48,7 @@ pub struct Terms {
     pub told: Arc<Mutex<Option<String>>>,
 }
 
-impl Terms {
+impl FeedTransport {
     /// For a caller whose token is valid until then.
     pub fn new(until: DateTime<Utc>, resume: Option<String>) -> Self {
         Self { until, resume, told: Arc::default() }
@@ -87,10 +87,11 @@ impl Subscription {
         let session = Session::of(ctx);
         session.caller()?;
         let organization = id("organizationId", &organization_id)?;
-        let terms = ctx.data_opt::<Terms>().ok_or_else(|| bad_input("open it at /graphql/ws or /graphql/sse"))?;
-        let after = terms.resume.clone().or(after.map(|position| position.0));
+        let transport =
+            ctx.data_opt::<FeedTransport>().ok_or_else(|| bad_input("open it at /graphql/ws or /graphql/sse"))?;
+        let after = transport.resume.clone().or(after.map(|position| position.0));
         let actions = actions.unwrap_or_default().iter().map(|action| action.0.name).collect();
-        let feed = Feed::open(session, organization, after, actions, terms).await?;
+        let feed = Feed::open(session, organization, after, actions, transport).await?;
         Ok(futures_util::stream::unfold(Some(feed), |feed| async move {
             let mut feed = feed?;
             match feed.next().await {
@@ -104,7 +105,7 @@ impl Subscription {
 /// One feed.
 struct Feed<'a> {
     session: &'a Session,
-    terms: Terms,
+    transport: FeedTransport,
     seat: Seat,
     organization: OrganizationId,
     /// What the caller is in the organization is decided here: by the membership, or by the API token itself and the
@@ -136,7 +137,7 @@ impl<'a> Feed<'a> {
         organization: OrganizationId,
         after: Option<String>,
         actions: HashSet<&'static str>,
-        terms: &Terms,
+        transport: &FeedTransport,
     ) -> Result<Self, Error> {
         let caller = session.caller()?.principal.clone();
         // The seat before the look: what changes afterwards is told.
@@ -163,10 +164,10 @@ impl<'a> Feed<'a> {
         let behind = seat.person.as_ref().map(|user| MembershipId::of(&organization, user).into());
         let own = behind.into_iter().chain([Insider::stream(&caller, &organization)]).collect();
         let now = Instant::now();
-        let left = (terms.until - Utc::now()).to_std().unwrap_or_default();
+        let left = (transport.until - Utc::now()).to_std().unwrap_or_default();
         Ok(Self {
             session,
-            terms: terms.clone(),
+            transport: transport.clone(),
             own,
             organization,
             actions,
@@ -295,7 +296,7 @@ impl<'a> Feed<'a> {
             }
         }
         let position = self.position();
-        *self.terms.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(position.clone());
+        *self.transport.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(position.clone());
         AuditFeedItem { event: recorded.map(AuditEvent::new), position: PositionText(position) }
     }
 

@@ -8,6 +8,7 @@ mod access_trail;
 mod api_token;
 mod as_of;
 mod audit;
+mod audit_status;
 mod batch;
 mod budget;
 mod connection;
@@ -38,7 +39,7 @@ mod webhook;
 use async_graphql::{MergedObject, Schema, SchemaBuilder};
 
 pub use errors::{describe, fault, log_fault};
-pub use feed::Terms;
+pub use feed::FeedTransport;
 pub use introspection::{Root, Rules as Introspection};
 pub use session::{App, Session};
 

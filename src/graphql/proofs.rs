@@ -78,13 +78,15 @@ fn no_proof(error: NoProof) -> Error {
 /// The newest signed head; none while nothing is sealed.
 pub async fn checkpoint(ctx: &Context<'_>, organization: &ID) -> Result<Option<AuditCheckpoint>, Error> {
     let Some(id) = audited(ctx, "organizationId", organization).await? else { return Ok(None) };
-    let head = proofs::head(Session::of(ctx).log().pool(), id.as_ref()).await.map_err(log_fault)?;
+    let log = Session::of(ctx).log();
+    let head = proofs::head(log.pool(), id.as_ref()).await.map_err(log_fault)?;
+    let told = log.alarms().told(id.as_ref(), log.partition_of(id.as_ref()));
     Ok(head.map(|Head { note, size, root, sealed_at, failure }| AuditCheckpoint {
         note,
         tree_size: size.into(),
         root_hash: STANDARD.encode(root),
         signed_at: Time(sealed_at),
-        failure,
+        failure: failure.or(told),
     }))
 }
 

@@ -8,6 +8,7 @@ use super::Organization;
 use super::access_trail::{AccessRecord, access_trail};
 use super::as_of::{self, AsOfInput, OrganizationSnapshot};
 use super::audit::{AuditConnection, AuditFilter, trail};
+use super::audit_status::AuditStatus;
 use super::connection::{Opaque, PAGE_MAX, PageArguments, cost};
 use super::errors::{bad_input, fault, forbidden, log_fault, not_found};
 use super::invitation::{InvitationPreview, preview};
@@ -218,6 +219,11 @@ impl Query {
             projections(Session::of(ctx)).await
         };
         Some(read.await)
+    }
+
+    /// Operators: whether the log is as the service wrote and signed it, as far as this replica has looked.
+    async fn audit_status(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<AuditStatus>> {
+        Some(operator(ctx).map(|()| AuditStatus::of(Session::of(ctx))))
     }
 
     /// Operators: the audit trail of all organizations and of users, by time.

@@ -14,6 +14,7 @@ use super::lists::Established;
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::audit::as_of::Folds;
+use crate::audit::watch::Progress as Verified;
 use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase, nowhere};
 use crate::feed::Feeds;
@@ -39,6 +40,8 @@ pub struct App {
     pub feeds: Arc<Feeds>,
     /// Organizations as they were, as far as somebody asked lately.
     pub folds: Folds,
+    /// How far standing verification is.
+    pub verified: Arc<Verified>,
 }
 
 /// One request.
@@ -140,6 +143,11 @@ impl Session {
     /// The log.
     pub fn log(&self) -> &Arc<Log> {
         self.app.commands.log()
+    }
+
+    /// How far standing verification is.
+    pub fn verified(&self) -> &Verified {
+        &self.app.verified
     }
 
     /// Organizations as they were.

@@ -64,6 +64,11 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         status = StatusCode::SERVICE_UNAVAILABLE;
         reasons.push("the writer of the log has ended".to_owned());
     }
+    let alarms = shared.app.commands.log().alarms().all().len();
+    if alarms > 0 {
+        // Anybody may ask for this: what it is about is for operators.
+        reasons.push(format!("the log is not as the service wrote it ({alarms}): see `tenancy audit status`"));
+    }
     match tokio::time::timeout(DATABASE_WAIT, projections::status(&shared.health.pool)).await {
         Ok(Ok(projections)) => {
             reasons.extend(projections.iter().filter(|status| !status.parked.is_empty()).map(parked));
@@ -106,10 +111,14 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
             metrics::gauge!("tenancy_projection_parked_streams", "projection" => name).set(status.parked.len() as f64);
         }
     }
-    if let Ok(Ok(webhooks)) = tokio::time::timeout(DATABASE_WAIT, webhooks::standing(&shared.health.pool)).await {
+    if let Ok(Ok(webhooks)) = tokio::time::timeout(DATABASE_WAIT, webhooks::queue_state(&shared.health.pool)).await {
         metrics::gauge!("tenancy_webhook_oldest_due_seconds").set(webhooks.oldest_due_seconds);
         metrics::gauge!("tenancy_webhook_endpoints_disabled").set(webhooks.endpoints_disabled as f64);
         metrics::gauge!("tenancy_webhook_endpoints_failing").set(webhooks.endpoints_failing as f64);
+    }
+    metrics::gauge!("tenancy_audit_alarms").set(shared.app.commands.log().alarms().all().len() as f64);
+    if let Some(age) = shared.app.verified.age_seconds() {
+        metrics::gauge!("tenancy_audit_verified_age_seconds").set(age);
     }
     metrics::gauge!("tenancy_database_connections").set(f64::from(shared.health.pool.size()));
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

@@ -3,16 +3,16 @@
 WITH new_events AS (
     INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
                         organization_id, audit_sequence, event_id, command_id, actor, on_behalf_of, ip, user_agent,
-                        request_id, correlation_id, causation_id, recorded_at)
+                        request_id, correlation_id, causation_id, recorded_at, mac)
     SELECT e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::json, e.partition,
            e.at, e.organization_id, e.audit_sequence, e.event_id, e.command_id, e.actor, e.on_behalf_of, e.ip,
-           e.user_agent, e.request_id, e.correlation_id, e.causation_id, e.recorded_at
+           e.user_agent, e.request_id, e.correlation_id, e.causation_id, e.recorded_at, e.mac
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::bigint[],
                 $9::text[], $10::bigint[], $11::text[], $12::uuid[], $13::text[], $14::text[], $15::text[], $16::text[],
-                $17::text[], $18::uuid[], $19::text[], $20::timestamptz[])
+                $17::text[], $18::uuid[], $19::text[], $20::timestamptz[], $41::bytea[])
          AS e(aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, at, organization_id,
               audit_sequence, event_id, command_id, actor, on_behalf_of, ip, user_agent, request_id, correlation_id,
-              causation_id, recorded_at)
+              causation_id, recorded_at, mac)
 ), claim_changes AS (
     SELECT * FROM unnest($21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::smallint[], $27::timestamptz[])
                   AS c(change, scope, key, holder, organization_id, partition, until)

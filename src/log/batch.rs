@@ -6,6 +6,7 @@ use aggregates::{Effect, Recorded, StreamId};
 use chrono::{DateTime, SubsecRound, Utc};
 
 use super::append::{Append, Outcome, Write, limit_reached};
+use super::chain::{ChainKey, Columns, METADATA, Mac};
 use super::ledger::{self, Broken, Changes, Claim, ClaimKey, Entry, Partition};
 use super::look_up::KnownOutcomes;
 use super::stored::NewEvent;
@@ -20,10 +21,45 @@ pub(super) struct Placed<'a> {
     pub(super) recorded_at: DateTime<Utc>,
     pub(super) partition: i16,
     pub(super) event: NewEvent,
+    pub(super) actor: String,
+    pub(super) on_behalf_of: Option<String>,
+    pub(super) mac: Mac,
+}
+
+impl Placed<'_> {
+    /// The columns as they are written.
+    fn columns(&self) -> Columns<'_> {
+        let origin = self.append.origin();
+        let described = self.event.event.descriptor();
+        Columns {
+            partition: self.partition,
+            offset: self.offset,
+            aggregate_type: self.stream.aggregate_type(),
+            aggregate_id: self.stream.id(),
+            sequence: self.sequence.cast_signed(),
+            event_type: described.name,
+            event_version: described.version,
+            payload: &self.event.payload,
+            metadata: METADATA,
+            organization_id: self.append.organization.as_ref().map(AsRef::as_ref),
+            audit_sequence: self.audit_sequence,
+            event_id: self.event.id.as_ref(),
+            command_id: origin.command_id,
+            actor: &self.actor,
+            on_behalf_of: self.on_behalf_of.as_deref(),
+            ip: self.append.origin.ip.as_deref(),
+            user_agent: self.append.origin.user_agent.as_deref(),
+            request_id: origin.request_id.as_deref(),
+            correlation_id: origin.correlation_id,
+            causation_id: origin.causation_id.as_ref().map(AsRef::as_ref),
+            recorded_at: self.recorded_at,
+        }
+    }
 }
 
 /// A batch being decided.
 pub(super) struct Batch<'a> {
+    chain: ChainKey,
     pub(super) now: DateTime<Utc>,
     pub(super) placed: Vec<Placed<'a>>,
     pub(super) changes: Changes,
@@ -41,10 +77,10 @@ pub(super) enum Decided {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(known: KnownOutcomes) -> Self {
+    pub(super) fn new(known: KnownOutcomes, chain: ChainKey) -> Self {
         // As precise as the database, so that an event is shown with one time and not with two.
         let now = Utc::now().trunc_subsecs(6);
-        Self { now, placed: vec![], changes: Changes::default(), known, kept: vec![] }
+        Self { chain, now, placed: vec![], changes: Changes::default(), known, kept: vec![] }
     }
 
     /// Whether there is nothing to write.
@@ -167,7 +203,7 @@ impl<'a> Batch<'a> {
             *audit += 1;
             *audit
         });
-        self.placed.push(Placed {
+        let mut placed = Placed {
             append,
             stream,
             sequence,
@@ -176,7 +212,13 @@ impl<'a> Batch<'a> {
             recorded_at: partition.recorded_at,
             partition: number,
             event,
-        });
+            actor: append.origin().actor.to_string(),
+            on_behalf_of: append.origin().on_behalf_of.as_ref().map(ToString::to_string),
+            mac: Mac::new(),
+        };
+        placed.mac = self.chain.of_event(&partition.mac, &placed.columns());
+        partition.mac.clone_from(&placed.mac);
+        self.placed.push(placed);
     }
 
     pub(super) fn answer(self, decided: Vec<Decided>) -> Vec<Outcome> {

@@ -44,8 +44,8 @@ pub(super) async fn insert(
         &column!(|e| e.audit_sequence) as &[Option<i64>],
         &column!(|e| e.event.id.as_ref()) as &[&str],
         &column!(|e| e.append.origin().command_id),
-        &column!(|e| e.append.origin().actor.to_string()),
-        &column!(|e| e.append.origin().on_behalf_of.as_ref().map(ToString::to_string)) as &[Option<String>],
+        &column!(|e| e.actor.as_str()) as &[&str],
+        &column!(|e| e.on_behalf_of.as_deref()) as &[Option<&str>],
         &column!(|e| e.append.origin.ip.as_deref()) as &[Option<&str>],
         &column!(|e| e.append.origin.user_agent.as_deref()) as &[Option<&str>],
         &column!(|e| e.append.origin().request_id.as_deref()) as &[Option<&str>],
@@ -71,7 +71,8 @@ pub(super) async fn insert(
         &kept.iter().map(|i| i.key.as_str()).collect::<Vec<_>>() as &[&str],
         &kept.iter().map(|i| i.input.as_str()).collect::<Vec<_>>() as &[&str],
         &outcomes,
-        batch.now
+        batch.now,
+        &column!(|e| e.mac.as_slice()) as &[&[u8]]
     )
     .execute(connection)
     .await?;

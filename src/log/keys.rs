@@ -25,6 +25,7 @@ use sha2::Sha256;
 use sqlx::{PgConnection, PgPool};
 
 use super::LogError;
+use super::chain::ChainKey;
 
 /// How many persons' keys are kept in memory.
 const CACHED_KEYS_MAX: usize = 100_000;
@@ -66,6 +67,7 @@ pub struct KeyRing {
     current: Master,
     other: Option<Master>,
     hashing: [u8; 32],
+    chain: ChainKey,
     /// Each with the revision at which it was asked for; `None`: the person was erased.
     cached: Cache<String, (i64, Option<PersonKey>)>,
     looked: Mutex<Looked>,
@@ -112,8 +114,15 @@ impl KeyRing {
     pub async fn open(pool: PgPool, keys: &MasterKeys) -> Result<Self, LogError> {
         let (current, other) = (Master::new(&keys.current), keys.other.as_ref().map(Master::new));
         let hashing = hashing_key(&pool, &current, other.as_ref()).await?;
+        // It follows from what outlives every change of the master key.
+        let chain = ChainKey::new(&derive(&hashing, "tenancy: codes of events"));
         let looked = Mutex::default();
-        Ok(Self { pool, current, other, hashing, cached: Cache::new(CACHED_KEYS_MAX), looked })
+        Ok(Self { pool, current, other, hashing, chain, cached: Cache::new(CACHED_KEYS_MAX), looked })
+    }
+
+    /// The key of the codes that events carry.
+    pub fn chain(&self) -> &ChainKey {
+        &self.chain
     }
 
     /// Forgets what is in memory: the keys in the database are others.

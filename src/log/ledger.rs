@@ -117,6 +117,8 @@ pub struct Entry<'a> {
 pub struct Partition {
     /// The last offset.
     pub head: i64,
+    /// The code of that event.
+    pub mac: super::chain::Mac,
     /// When it was recorded.
     pub recorded_at: DateTime<Utc>,
     /// Versions of streams; 0 is a stream that is not there.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::LogError;
 use super::append::{Append, Outcome, StoredOutcome, own_partition};
+use super::chain::Mac;
 use super::ledger::{self, Claim, ClaimKey, Partition, Tally};
 use super::stored::{COLUMNS, Reader, StoredEvent};
 use super::writer::{Writer, claim_keys};
@@ -63,6 +64,15 @@ struct Row {
     floor: Option<i64>,
     reached: Option<bool>,
     at: Option<DateTime<Utc>>,
+    mac: Option<Vec<u8>>,
+}
+
+/// An event that another replica wrote.
+#[derive(sqlx::FromRow)]
+struct TailRow {
+    mac: Mac,
+    #[sqlx(flatten)]
+    event: StoredEvent,
 }
 
 /// What a row says.
@@ -70,7 +80,7 @@ enum Found {
     /// How often the database went back to an earlier point, and how often its tables were repaired.
     Installation { epoch: i64, ledger_revision: i64 },
     /// Where a partition ends.
-    Partition { number: i16, head: i64, recorded_at: Option<DateTime<Utc>> },
+    Partition { number: i16, head: i64, mac: Mac, recorded_at: Option<DateTime<Utc>> },
     /// The version of a stream; 0 of one that is not there.
     Stream { stream: StreamId, version: u64 },
     /// How many events an organization has, and one of its tallies, if it has any.
@@ -97,6 +107,7 @@ impl TryFrom<Row> for Found {
             "partition" => Self::Partition {
                 number: i16::try_from(number(row.n, "number")?).map_err(|_| missing("number"))?,
                 head: number(row.used, "head")?,
+                mac: row.mac.unwrap_or_default(),
                 recorded_at: row.at,
             },
             "stream" => {
@@ -206,15 +217,25 @@ impl Writer {
     /// Follows what is new in the locked partitions. False where a tail is too long, or was written by a newer
     /// program: that partition is forgotten, and has to be read afresh as far as it is asked for.
     async fn follow_tails(&mut self, connection: &mut PgConnection, found: &[Found]) -> Result<bool, LogError> {
-        let mut behind = vec![];
+        let (mut behind, mut exchanged) = (vec![], vec![]);
         for found in found {
-            let Found::Partition { number, head, recorded_at } = found else { continue };
-            let new =
-                || Partition { head: *head, recorded_at: recorded_at.unwrap_or_default(), ..Partition::default() };
+            let Found::Partition { number, head, mac, recorded_at } = found else { continue };
+            let new = || Partition {
+                head: *head,
+                mac: mac.clone(),
+                recorded_at: recorded_at.unwrap_or_default(),
+                ..Partition::default()
+            };
             let known = self.ledger.entry(*number).or_insert_with(new);
             if known.head != *head {
                 behind.push((*number, known.head));
+            } else if known.mac != *mac {
+                exchanged.push(*number);
             }
+        }
+        for number in exchanged {
+            // It goes on from the code that it knows, so that nothing continues what was put there.
+            self.alarm(number, format!("the last event of partition {number} is another one than it was"));
         }
         if behind.is_empty() {
             return Ok(true);
@@ -222,15 +243,17 @@ impl Writer {
         let mut followed = true;
         let mut counts: HashMap<i16, i64> = HashMap::new();
         for row in read_tails(connection, &behind).await? {
-            let count = counts.entry(row.partition).or_default();
+            let partition = row.event.partition;
+            let count = counts.entry(partition).or_default();
             *count += 1;
             if *count >= TAIL_EVENTS_MAX || self.follow(&row).is_err() {
-                self.ledger.remove(&row.partition);
+                self.ledger.remove(&partition);
                 followed = false;
             }
         }
         // A head that went back is another database than the one that the ledger was read from.
-        for (number, _) in behind.iter().filter(|(number, _)| !counts.contains_key(number)) {
+        for (number, head) in behind.iter().filter(|(number, _)| !counts.contains_key(number)) {
+            self.alarm(*number, format!("the newest events of partition {number} are gone: it ended at offset {head}"));
             self.ledger.remove(number);
             followed = false;
         }
@@ -286,7 +309,7 @@ impl Writer {
         seen
     }
 
-    fn follow(&mut self, row: &StoredEvent) -> Result<(), LogError> {
+    fn follow(&mut self, TailRow { mac, event: row }: &TailRow) -> Result<(), LogError> {
         let gap = || LogError::Corrupt(format!("partition {} has no offset before {}", row.partition, row.offset));
         let partition =
             self.ledger.get_mut(&row.partition).filter(|known| row.offset == known.head + 1).ok_or_else(gap)?;
@@ -294,6 +317,7 @@ impl Writer {
         let organization = row.organization_id.as_deref().and_then(|id| id.parse::<OrganizationId>().ok());
         let effects = self.reader.parse(row)?.effects();
         partition.head = row.offset;
+        partition.mac.clone_from(mac);
         partition.recorded_at = row.recorded_at;
         if let Some(version) = partition.versions.get_mut(&stream) {
             *version = row.sequence.unsigned_abs();
@@ -400,12 +424,12 @@ async fn read(
 }
 
 /// What came after these heads, up to [`TAIL_EVENTS_MAX`] events each.
-async fn read_tails(connection: &mut PgConnection, heads: &[(i16, i64)]) -> Result<Vec<StoredEvent>, LogError> {
+async fn read_tails(connection: &mut PgConnection, heads: &[(i16, i64)]) -> Result<Vec<TailRow>, LogError> {
     let (numbers, after): (Vec<i16>, Vec<i64>) = heads.iter().copied().unzip();
     let statement = format!(
         r#"SELECT e.* FROM unnest($1::smallint[], $2::bigint[]) AS p(number, after)
            CROSS JOIN LATERAL (
-               SELECT {COLUMNS} FROM events WHERE partition = p.number AND "offset" > p.after ORDER BY "offset" LIMIT $3
+               SELECT {COLUMNS}, mac FROM events WHERE partition = p.number AND "offset" > p.after ORDER BY "offset" LIMIT $3
            ) e"#
     );
     Ok(sqlx::query_as(&statement).bind(numbers).bind(after).bind(TAIL_EVENTS_MAX).fetch_all(connection).await?)

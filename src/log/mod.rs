@@ -9,8 +9,10 @@
 //! - nothing is believed from a cache that the append does not check under the lock;
 //! - a refused command leaves nothing, but a `LimitReached` once for each time that room ran out.
 
+pub mod alarms;
 mod append;
 mod batch;
+pub mod chain;
 mod erasure;
 mod insert;
 mod keys;
@@ -75,6 +77,9 @@ pub enum LogError {
     /// A master key is in use that this service was not given.
     #[error("keys of people are wrapped by the master key {0}, which this service was not given")]
     MasterKey(String),
+    /// What has to be kept beside the database cannot be.
+    #[error("{0}")]
+    Unkept(String),
     /// The log holds something that it should not.
     #[error("the log holds what cannot be: {0}")]
     Corrupt(String),
@@ -117,6 +122,7 @@ pub struct Log {
     states: Arc<load::States>,
     partitions: i16,
     era: Arc<Era>,
+    alarms: Arc<alarms::Alarms>,
     /// At which the states in memory were read.
     ledger_revision: AtomicI64,
 }
@@ -168,6 +174,7 @@ impl Log {
         let (heads_sender, heads) = watch::channel(Heads::new());
         let states = Arc::new(load::states());
         let era = Arc::new(Era(watch::channel(installation.epoch).0));
+        let alarms = Arc::new(alarms::Alarms::default());
         let (mut queues, mut writers) = (vec![], JoinSet::new());
         for _ in 0..sizes.writers.clamp(1, installation.partitions.unsigned_abs().into()) {
             let (sender, queue) = mpsc::channel(sizes.queue_commands_max);
@@ -179,6 +186,8 @@ impl Log {
                 heads_sender.clone(),
                 states.clone(),
                 era.clone(),
+                keys.chain().clone(),
+                alarms.clone(),
             );
             queues.push(sender);
             writers.spawn(writer.run());
@@ -194,6 +203,7 @@ impl Log {
             states,
             partitions: installation.partitions,
             era,
+            alarms,
             ledger_revision: AtomicI64::new(installation.ledger_revision),
         };
         Ok((Arc::new(log), writers))
@@ -238,6 +248,11 @@ impl Log {
     /// What reads stored events.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// What was noticed that the service did not do.
+    pub fn alarms(&self) -> &Arc<alarms::Alarms> {
+        &self.alarms
     }
 
     /// The last offsets that this replica wrote, and a change for each commit.

@@ -15,6 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::append::partition_of;
+use super::chain::ChainKey;
 use super::ledger::{Claim, ClaimKey, Tally, apply_to_tally, tally_of};
 use super::stored::{COLUMNS, Reader, StoredEvent};
 use super::{LogError, writer};
@@ -433,7 +434,7 @@ pub struct Recovered {
 
 /// After the database was restored to an earlier point: raises the epoch, so that positions of before are known as
 /// such, and destroys again the keys of people who were erased. Tells running replicas.
-pub async fn recover(options: &PgConnectOptions) -> Result<Recovered, LogError> {
+pub async fn recover(options: &PgConnectOptions, key: &ChainKey) -> Result<Recovered, LogError> {
     let mut connection = connect(options).await?;
     let mut transaction = connection.begin().await?;
     let epoch = sqlx::query_scalar(
@@ -445,6 +446,7 @@ pub async fn recover(options: &PgConnectOptions) -> Result<Recovered, LogError> 
     )
     .fetch_one(&mut *transaction)
     .await?;
+    sqlx::query("UPDATE installation SET epoch_code = $1").bind(key.of_epoch(epoch)).execute(&mut *transaction).await?;
     let erased_again = sqlx::query(
         "UPDATE subject_keys k SET wrapped = NULL, wrapped_by = NULL, erased_at = t.erased_at FROM tombstones t
          WHERE t.subject_id = k.subject_id AND k.wrapped IS NOT NULL",

@@ -16,8 +16,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::alarms::{About, Alarms, NoticedBy};
 use super::append::{Append, Outcome};
 use super::batch::{Batch, Decided};
+use super::chain::ChainKey;
 use super::insert::insert;
 use super::keys::destroy;
 use super::ledger::{ClaimKey, Partition};
@@ -58,6 +60,8 @@ pub(super) struct Writer {
     /// The aggregates in memory, which a lost connection makes doubtful.
     pub(super) states: Arc<States>,
     pub(super) era: Arc<Era>,
+    chain: ChainKey,
+    alarms: Arc<Alarms>,
     /// The epoch and the ledger's revision that what is in the ledger is of.
     pub(super) seen: (i64, i64),
     pub(super) ledger: HashMap<i16, Partition>,
@@ -73,6 +77,8 @@ impl Writer {
         heads: watch::Sender<Heads>,
         states: Arc<States>,
         era: Arc<Era>,
+        chain: ChainKey,
+        alarms: Arc<Alarms>,
     ) -> Self {
         Self {
             options,
@@ -83,6 +89,8 @@ impl Writer {
             connection: None,
             states,
             era,
+            chain,
+            alarms,
             seen: (0, 0),
             ledger: HashMap::new(),
             reader: Reader::default(),
@@ -180,7 +188,7 @@ impl Writer {
             self.look_up(connection, appends, &partitions, &global_keys).await?;
         let mut recorded = if in_doubt { self.already_recorded(connection, appends).await? } else { HashMap::new() };
 
-        let mut batch = Batch::new(outcomes);
+        let mut batch = Batch::new(outcomes, self.chain.clone());
         let mut decided = Vec::with_capacity(appends.len());
         for append in appends {
             let number = append.partition(self.partitions);
@@ -203,6 +211,12 @@ impl Writer {
         metrics::counter!("tenancy_events_appended_total").increment(batch.events() as u64);
         self.publish(&partitions, in_doubt || !batch.is_empty());
         Ok(batch.answer(decided))
+    }
+
+    /// Tells that a partition does not end any more as this writer knew it, on the same connection and in the same epoch: no
+    /// server that lost its newest commits does that.
+    pub(super) fn alarm(&self, partition: i16, text: String) {
+        self.alarms.raise(About::Partition(partition), NoticedBy::Writer, text);
     }
 
     /// Tells readers how far the partitions are, and drops what has grown too large.
@@ -233,7 +247,7 @@ fn blames_command(error: &LogError) -> bool {
         }
         LogError::Database(error) => matches!(error, sqlx::Error::Encode(_) | sqlx::Error::Decode(_)),
         LogError::Corrupt(_) | LogError::Cipher | LogError::MasterKey(_) => true,
-        LogError::TimedOut | LogError::Busy(_) => false,
+        LogError::TimedOut | LogError::Busy(_) | LogError::Unkept(_) => false,
     }
 }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::settings::webhooks_in_flight_max;
 use super::{Core, Error, pruning};
+use crate::audit::watch::Progress;
 use crate::config::Config;
 use crate::feed::Feeds;
 use crate::log::{CHANNEL, Heads, Log};
@@ -57,13 +58,13 @@ impl Background {
     }
 }
 
-/// Runs everything that needs no HTTP.
+/// Runs everything that needs no HTTP; gives how far standing verification is.
 pub(super) async fn run_all(
     background: &Background,
     config: &Config,
     core: &Core,
     feeds: &Arc<Feeds>,
-) -> Result<(), Error> {
+) -> Result<Arc<Progress>, Error> {
     let woken = run_projections(background, core);
     let following = feeds.clone();
     background.run(|stop| async move { following.run(woken, stop).await });
@@ -80,11 +81,16 @@ pub(super) async fn run_all(
     }
     let sealer = core.sealer(config).await?;
     background.run(|stop| async move { sealer.run(stop).await });
+    let watch = core.watch(config)?;
+    let verified = watch.progress();
+    if config.audit.verify_events_per_second > 0 {
+        background.run(|stop| async move { watch.run(stop).await });
+    }
     let commands = core.commands.clone();
     background.run(|stop| async move { commands.trail().run(commands.log(), stop).await });
     let commands = core.commands.clone();
     background.run(|stop| async move { commands.uses().run(commands.log().pool(), stop).await });
-    Ok(())
+    Ok(verified)
 }
 
 /// Runs every projection, woken by this replica's commits and by other replicas' notifications; gives what wakes others
@@ -211,13 +217,13 @@ pub(super) async fn wait_until_filled(background: &Background, core: &Core) -> R
 fn run_webhooks(background: &Background, config: &Config, core: &Core) -> Result<(), Error> {
     let (settings, written) = (&config.webhooks, core.runtime.written());
     let own = || (core.database.deliveries.clone(), core.commands.clone());
-    let terms = webhooks::sweep::Terms {
+    let sweep = webhooks::sweep::SweepSettings {
         warn_after: chrono::Duration::hours(settings.warn_after_hours.into()),
         disable_after: chrono::Duration::hours(settings.disable_after_hours.into()),
         retention_days: settings.retention_days,
     };
     let (pool, commands) = own();
-    background.run(|stop| webhooks::sweep::run(pool, commands, terms, stop));
+    background.run(|stop| webhooks::sweep::run(pool, commands, sweep, stop));
     let ((pool, commands), woken) = (own(), written.clone());
     background.run(|stop| webhooks::backfill::run(pool, commands, woken, stop));
     if !settings.send {
@@ -226,7 +232,7 @@ fn run_webhooks(background: &Background, config: &Config, core: &Core) -> Result
     let whole_max = Duration::from_millis(settings.timeout_ms);
     let connect_max = Duration::from_millis(settings.connect_timeout_ms);
     let sender = Sender::new(core.commands.rules().webhook_targets.clone(), connect_max, whole_max)?;
-    let terms = webhooks::Terms {
+    let delivery = webhooks::DeliverySettings {
         in_flight_max: webhooks_in_flight_max(config),
         endpoint_in_flight_max: settings.endpoint_in_flight_max,
         endpoint_rate_per_second: settings.endpoint_rate_per_second,
@@ -234,7 +240,7 @@ fn run_webhooks(background: &Background, config: &Config, core: &Core) -> Result
         schedule: Schedule(settings.retry_seconds.iter().map(|pause| Duration::from_secs((*pause).into())).collect()),
     };
     let (pool, commands) = own();
-    let deliverer = Arc::new(Deliverer::new(pool, commands, sender, terms));
+    let deliverer = Arc::new(Deliverer::new(pool, commands, sender, delivery));
     background.run(|stop| deliverer.run(written, stop));
     Ok(())
 }

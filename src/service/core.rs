@@ -8,15 +8,17 @@ use projections::{Runtime, Step};
 use tokio::task::JoinSet;
 
 use super::error::{Error, failure};
-use super::keys::{audit_keys, make_data_dir, master_keys};
-use super::settings::rules;
+use super::keys::{audit_keys, audit_signers, make_data_dir, master_keys};
+use super::settings::{rules, watch_terms};
 use crate::audit;
+use crate::audit::heads::Heads;
 use crate::audit::seal::Sealer;
+use crate::audit::watch::Watch;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::database::Database;
 use crate::database::embedded::Purpose;
-use crate::database::roles::Role;
+use crate::database::roles::DatabaseRole;
 use crate::erased::ErasedList;
 use crate::log::{Log, LogError, Pools, Sizes};
 
@@ -28,6 +30,8 @@ pub struct Core {
     pub commands: Arc<Commands>,
     /// Runs projections.
     pub runtime: Arc<Runtime<Log>>,
+    /// What is known of audit trails outside of the database.
+    pub heads: Arc<Heads>,
     writers: JoinSet<()>,
 }
 
@@ -45,6 +49,7 @@ impl Core {
         let master_keys = master_keys(config)?;
         make_data_dir(config)?;
         let erased = ErasedList::open(&config.data_dir)?;
+        let heads = Arc::new(Heads::open(&config.data_dir)?);
         let sizes = Sizes {
             writers: config.database.writers as usize,
             queue_commands_max: config.limits.queue_commands_max,
@@ -56,13 +61,14 @@ impl Core {
             readers: database.readers.clone(),
             operators: database.operators.clone(),
         };
-        let (log, writers) = Log::open(pools, database.options(Role::Writer), &master_keys, sizes).await?;
+        let (log, writers) = Log::open(pools, database.options(DatabaseRole::Writer), &master_keys, sizes).await?;
+        audit::adopt::adopt(&log, &heads).await?;
         let runtime = Runtime::new(database.projections.clone(), log.clone(), log.partitions()).await;
         let runtime = Arc::new(runtime.map_err(LogError::from)?);
         let commands = Arc::new(Commands::new(log, rules(config), erased));
         // A database that was restored has forgotten whom this directory remembers.
         commands.erase_again(&[]).await?;
-        Ok(Self { database, commands, runtime, writers })
+        Ok(Self { database, commands, runtime, heads, writers })
     }
 
     /// Brings all read models up to the log, beside other replicas that do.
@@ -76,18 +82,26 @@ impl Core {
         make_data_dir(config)?;
         let (directory, configured) = (&config.data_dir, audit_keys(config));
         let signers = audit::keys::signers(&self.database.pool, directory, &config.audit.name, &configured).await?;
-        Ok(Sealer::new(self.database.projections.clone(), self.commands.log().clone(), signers))
+        Ok(Sealer::new(self.database.projections.clone(), self.commands.log().clone(), signers, self.heads.clone()))
+    }
+
+    /// What reads the log again while the service runs.
+    pub fn watch(&self, config: &Config) -> Result<Watch, Error> {
+        let keys = audit_signers(config)?.iter().map(|signer| signer.verifier().clone()).collect();
+        let log = (self.commands.log().clone(), self.database.projections.clone());
+        let terms = watch_terms(config);
+        Ok(Watch::new(log, self.heads.clone(), keys, terms, &config.data_dir))
     }
 
     /// What rebuilds read models.
     pub fn rebuilder(&self) -> Arc<Rebuilder<Log>> {
         let log = self.commands.log();
-        Arc::new(Rebuilder::new(self.database.options(Role::Projector), log.clone(), log.partitions()))
+        Arc::new(Rebuilder::new(self.database.options(DatabaseRole::Projector), log.clone(), log.partitions()))
     }
 
     /// Lets the writers finish, and closes the database.
     pub async fn close(self) -> Result<(), Error> {
-        let Self { database, commands, runtime, mut writers } = self;
+        let Self { database, commands, runtime, mut writers, .. } = self;
         drop(runtime);
         commands.trail().finish(commands.log()).await;
         commands.uses().finish(commands.log().pool()).await;

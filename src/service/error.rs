@@ -30,6 +30,9 @@ pub enum Error {
     /// The list of erased people.
     #[error(transparent)]
     Erased(#[from] erased::Error),
+    /// The heads of audit trails.
+    #[error(transparent)]
+    Heads(#[from] audit::heads::Error),
     /// A command of the service itself.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -88,6 +91,7 @@ impl Error {
                 "give that one too, as TENANCY_SECRETS__MASTER_KEY_OTHER or in {OTHER_MASTER_KEY_FILE} of the data directory, until `tenancy rotate-master-key` is done"
             )),
             Self::Erased(_) => Some("it says who was erased when a database is restored: give the service a directory that lasts with TENANCY_DATA_DIR".into()),
+            Self::Heads(_) => Some("it says what was signed when the database is not believed: give the service a directory that lasts with TENANCY_DATA_DIR".into()),
             Self::Listen { .. } => Some("free the address, or set another with --listen or TENANCY_LISTEN".into()),
             Self::AuditKey(audit::keys::KeyError::None(_) | audit::keys::KeyError::Unknown(_)) => Some(
                 "give it the key of the service that began this database: its audit.pem in the data directory, or TENANCY_SECRETS__AUDIT_KEYS"

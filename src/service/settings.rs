@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::Error;
 use crate::access::Operator;
 use crate::access::openid::Provider;
+use crate::audit::check::Pace;
+use crate::audit::watch;
 use crate::commands::Rules;
-use crate::commands::home::Home;
+use crate::commands::first_organization::FirstOrganization;
 use crate::config::{self, Config};
 use crate::endpoints::Targets;
 use crate::feed;
@@ -22,6 +24,11 @@ pub(super) fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
     Ok(providers.collect::<Result<_, _>>()?)
 }
 
+pub(super) fn watch_terms(config: &Config) -> watch::Terms {
+    let pace = Pace { events_per_second: config.audit.verify_events_per_second };
+    watch::Terms { pace, rest: Duration::from_secs(config.audit.verify_rest_seconds.into()) }
+}
+
 pub(super) fn rules(config: &Config) -> Rules {
     let organizations = &config.organizations;
     let plans = config.plans.iter().map(|(name, plan)| {
@@ -30,12 +37,12 @@ pub(super) fn rules(config: &Config) -> Rules {
     });
     Rules {
         approval_required: config.access.approval_required,
-        home: match (organizations.home, &organizations.home_organization) {
-            (config::Home::Own, _) => Home::Own,
+        first_organization: match (organizations.home, &organizations.home_organization) {
+            (config::Home::Own, _) => FirstOrganization::Own,
             (config::Home::Default, Some(organization)) => {
-                Home::Default { organization: organization.clone(), role: organizations.home_role.clone() }
+                FirstOrganization::Default { organization: organization.clone(), role: organizations.home_role.clone() }
             }
-            (config::Home::Nothing | config::Home::Default, _) => Home::Nothing,
+            (config::Home::Nothing | config::Home::Default, _) => FirstOrganization::Nothing,
         },
         created_by_operators: organizations.created_by_operators,
         created_per_user_max: Some(organizations.created_per_user_max.into()).filter(|maximum| *maximum > 0),
@@ -45,6 +52,7 @@ pub(super) fn rules(config: &Config) -> Rules {
         restore: chrono::Duration::days(i64::from(organizations.restore_days)),
         invitation_hours_default: i64::from(organizations.invitation_hours_default),
         invitation_hours_max: i64::from(organizations.invitation_hours_max),
+        refuse_on_alarm: config.audit.refuse_on_alarm,
         default_plan: organizations.default_plan.as_str().to_owned(),
         webhook_targets: Arc::new(Targets {
             http_allowed: config.webhooks.http_allowed,

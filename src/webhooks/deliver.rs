@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::message::Message;
-use super::queue::{Attempt, Done, Outcome, Room, Taken, finish_free, finish_in_order, take};
+use super::queue::{Attempt, Done, Room, Taken, Verdict, finish_free, finish_in_order, take};
 use super::schedule::Schedule;
 use super::sender::{Answer, Letter, Sender};
 use crate::audit::proofs;
@@ -51,9 +51,9 @@ const GONE: u16 = 410;
 /// Answers by which a receiver says that it is too much.
 const BUSY: [u16; 4] = [429, 502, 503, 504];
 
-/// How is delivered.
+/// Limits of delivering, and when what failed is tried again.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct DeliverySettings {
     /// How many at once, by this replica.
     pub in_flight_max: usize,
     /// How many at once to one endpoint, by all replicas.
@@ -71,7 +71,7 @@ pub struct Deliverer {
     pool: PgPool,
     commands: Arc<Commands>,
     sender: Sender,
-    terms: Terms,
+    settings: DeliverySettings,
     /// What is under way, by organization.
     in_flight: Mutex<HashMap<String, usize>>,
     /// Something is through: there may be room for more.
@@ -80,8 +80,8 @@ pub struct Deliverer {
 
 impl Deliverer {
     /// Over the database that `pool` leads to.
-    pub fn new(pool: PgPool, commands: Arc<Commands>, sender: Sender, terms: Terms) -> Self {
-        Self { pool, commands, sender, terms, in_flight: Mutex::default(), through: Notify::new() }
+    pub fn new(pool: PgPool, commands: Arc<Commands>, sender: Sender, settings: DeliverySettings) -> Self {
+        Self { pool, commands, sender, settings, in_flight: Mutex::default(), through: Notify::new() }
     }
 
     /// Delivers until `stop` says so; `written` changes whenever there may be something new.
@@ -123,10 +123,10 @@ impl Deliverer {
         done: &mpsc::UnboundedSender<Done>,
     ) -> Result<bool, sqlx::Error> {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let share = count((self.terms.in_flight_max / SHARES).max(1));
+        let share = count((self.settings.in_flight_max / SHARES).max(1));
         let (busy, under_way): (Vec<_>, Vec<_>) =
             self.in_flight().iter().map(|(of, n)| (of.clone(), count(*n))).unzip();
-        let own = count(self.terms.in_flight_max).saturating_sub(under_way.iter().sum());
+        let own = count(self.settings.in_flight_max).saturating_sub(under_way.iter().sum());
         if own <= 0 {
             return Ok(false);
         }
@@ -135,9 +135,9 @@ impl Deliverer {
             share,
             busy,
             under_way,
-            endpoint: self.terms.endpoint_in_flight_max,
-            rate_per_second: self.terms.endpoint_rate_per_second,
-            lease: self.terms.whole_max + LEASE_MARGIN,
+            endpoint: self.settings.endpoint_in_flight_max,
+            rate_per_second: self.settings.endpoint_rate_per_second,
+            lease: self.settings.whole_max + LEASE_MARGIN,
         };
         let taken = take(&self.pool, room).await?;
         if taken.is_empty() {
@@ -161,19 +161,19 @@ impl Deliverer {
         let at = Utc::now();
         let answer = match letter {
             Ok(letter) => self.sender.send(&letter, at).await,
-            Err(Undeliverable::Now) => return Done { taken, outcome: Outcome::PutOff(PUT_OFF), attempt: None },
+            Err(Undeliverable::Now) => return Done { taken, verdict: Verdict::PutOff(PUT_OFF), attempt: None },
             // It counts as failed, and is tried as often: somebody may give it another.
             Err(Undeliverable::Unsigned) => Answer::failed("the endpoint has no secret any more: rotate it"),
             Err(Undeliverable::Never(error)) => {
                 let attempt = Attempt { at, duration_ms: 0, status: None, error: Some(error), response_excerpt: None };
-                return Done { taken, outcome: Outcome::Undeliverable, attempt: Some(attempt) };
+                return Done { taken, verdict: Verdict::Undeliverable, attempt: Some(attempt) };
             }
         };
-        let outcome = self.judge(&mut taken, &answer);
-        let label = match outcome {
-            Outcome::Arrived => "succeeded",
-            Outcome::Failed { pause: Some(_), .. } | Outcome::PutOff(_) => "retrying",
-            Outcome::Failed { pause: None, .. } | Outcome::Undeliverable => "failed",
+        let verdict = self.judge(&mut taken, &answer);
+        let label = match verdict {
+            Verdict::Arrived => "succeeded",
+            Verdict::Failed { pause: Some(_), .. } | Verdict::PutOff(_) => "retrying",
+            Verdict::Failed { pause: None, .. } | Verdict::Undeliverable => "failed",
         };
         metrics::counter!("tenancy_webhook_attempts_total", "outcome" => label).increment(1);
         metrics::histogram!("tenancy_webhook_attempt_seconds").record(answer.took.as_secs_f64());
@@ -190,23 +190,23 @@ impl Deliverer {
             error: answer.error,
             response_excerpt: answer.excerpt,
         };
-        Done { taken, outcome, attempt: Some(attempt) }
+        Done { taken, verdict, attempt: Some(attempt) }
     }
 
-    fn judge(&self, taken: &mut Taken, answer: &Answer) -> Outcome {
+    fn judge(&self, taken: &mut Taken, answer: &Answer) -> Verdict {
         if answer.error.is_none() {
-            return Outcome::Arrived;
+            return Verdict::Arrived;
         }
         let failed = usize::try_from(taken.tries).unwrap_or_default();
         taken.tries = taken.tries.saturating_add(1);
         let busy = answer.status.is_some_and(|status| BUSY.contains(&status));
         let retry_after = answer.retry_after.filter(|_| busy);
         // One that is gone is disabled, and goes on with this one if it is enabled.
-        let pause = match self.terms.schedule.pause(failed, rand::random()) {
+        let pause = match self.settings.schedule.pause(failed, rand::random()) {
             None if answer.status == Some(GONE) => Some(PUT_OFF),
             pause => pause.map(|pause| pause.max(retry_after.unwrap_or_default())),
         };
-        Outcome::Failed { pause, busy, retry_after }
+        Verdict::Failed { pause, busy, retry_after }
     }
 
     /// Records what is through, as much at once as there is. What cannot be recorded now is tried again beside what comes;

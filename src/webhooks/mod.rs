@@ -20,7 +20,7 @@ mod schedule;
 mod sender;
 pub mod sweep;
 
-pub use deliver::{Deliverer, Terms};
-pub use queue::{Attempt, standing};
+pub use deliver::{Deliverer, DeliverySettings};
+pub use queue::{Attempt, queue_state};
 pub use schedule::Schedule;
 pub use sender::{Letter, Sender};

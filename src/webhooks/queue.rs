@@ -103,14 +103,14 @@ pub struct Done {
     /// Which.
     pub taken: Taken,
     /// How it went.
-    pub outcome: Outcome,
+    pub verdict: Verdict,
     /// What was tried, if anything was.
     pub attempt: Option<Attempt>,
 }
 
 /// How an attempt went, as far as the queue is concerned.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outcome {
+pub enum Verdict {
     /// It arrived.
     Arrived,
     /// It did not: again after this pause, or never.
@@ -128,7 +128,7 @@ pub enum Outcome {
     Undeliverable,
 }
 
-impl Outcome {
+impl Verdict {
     fn state(self, tries: i16) -> &'static str {
         match self {
             Self::Arrived => "SUCCEEDED",
@@ -177,7 +177,7 @@ pub async fn finish_in_order(pool: &PgPool, results: &[Done]) -> Result<HashSet<
     let own: Vec<&Done> = in_order().filter(|done| locked.contains(&done.taken.endpoint)).collect();
     if !own.is_empty() {
         record(&mut transaction, &own).await?;
-        let ended = own.iter().filter(|done| done.outcome.pause().is_none());
+        let ended = own.iter().filter(|done| done.verdict.pause().is_none());
         let subjects = ended.filter_map(|done| Some((done.taken.endpoint.as_str(), done.taken.subject.as_deref()?)));
         projections::make_due(&mut transaction, &subjects.collect()).await?;
     }
@@ -191,8 +191,8 @@ async fn record(connection: &mut sqlx::PgConnection, results: &[&Done]) -> Resul
     sqlx::query_file!(
         "src/webhooks/finish.sql",
         &results.iter().map(|done| done.taken.id.clone()).collect::<Vec<_>>(),
-        &results.iter().map(|done| done.outcome.state(done.taken.tries).to_owned()).collect::<Vec<_>>(),
-        &results.iter().map(|done| done.outcome.pause()).collect::<Vec<_>>() as &[Option<f64>],
+        &results.iter().map(|done| done.verdict.state(done.taken.tries).to_owned()).collect::<Vec<_>>(),
+        &results.iter().map(|done| done.verdict.pause()).collect::<Vec<_>>() as &[Option<f64>],
         &results.iter().map(|done| done.taken.leased_until).collect::<Vec<_>>(),
         &results.iter().map(|done| done.taken.tries).collect::<Vec<_>>(),
         &results.iter().map(attempt).collect::<Vec<_>>() as &[Option<String>],
@@ -225,26 +225,26 @@ struct Behaved {
 fn receivers<'a>(results: &[&'a Done]) -> BTreeMap<&'a str, Behaved> {
     let mut receivers: BTreeMap<&str, Behaved> = BTreeMap::new();
     for done in results {
-        let behaved = match done.outcome {
-            Outcome::PutOff(_) | Outcome::Undeliverable => continue,
-            Outcome::Arrived | Outcome::Failed { .. } => receivers.entry(&done.taken.endpoint).or_default(),
+        let behaved = match done.verdict {
+            Verdict::PutOff(_) | Verdict::Undeliverable => continue,
+            Verdict::Arrived | Verdict::Failed { .. } => receivers.entry(&done.taken.endpoint).or_default(),
         };
-        match done.outcome {
-            Outcome::Arrived => behaved.well = true,
-            Outcome::Failed { busy, retry_after, .. } => {
+        match done.verdict {
+            Verdict::Arrived => behaved.well = true,
+            Verdict::Failed { busy, retry_after, .. } => {
                 behaved.failures += i32::from(done.taken.tries <= 1 || busy);
                 let asked = if busy { retry_after.unwrap_or_default().max(PEACE) } else { Duration::ZERO };
                 behaved.peace = behaved.peace.max(asked);
             }
-            Outcome::PutOff(_) | Outcome::Undeliverable => {}
+            Verdict::PutOff(_) | Verdict::Undeliverable => {}
         }
     }
     receivers
 }
 
-/// How webhooks stand, for metrics.
+/// The state of the queue, for metrics.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct QueueState {
     /// For how long the oldest delivery that could be sent has been due; 0 where there is none.
     pub oldest_due_seconds: f64,
     /// Endpoints that are disabled.
@@ -253,28 +253,7 @@ pub struct Standing {
     pub endpoints_failing: i64,
 }
 
-/// How webhooks stand.
-pub async fn standing(pool: &PgPool) -> Result<Standing, sqlx::Error> {
-    sqlx::query_as!(
-        Standing,
-        r#"WITH RECURSIVE waiting AS (
-               (SELECT endpoint_id FROM webhook_deliveries WHERE due_at IS NOT NULL ORDER BY endpoint_id LIMIT 1)
-               UNION ALL
-               SELECT n.endpoint_id FROM waiting w CROSS JOIN LATERAL (
-                   SELECT d.endpoint_id FROM webhook_deliveries d
-                   WHERE d.due_at IS NOT NULL AND d.endpoint_id > w.endpoint_id ORDER BY d.endpoint_id LIMIT 1
-               ) n
-           )
-           SELECT GREATEST(0, COALESCE(extract(epoch FROM statement_timestamp() - min(first.due_at)), 0))::float8
-                      AS "oldest_due_seconds!",
-                  (SELECT count(*) FROM webhook_endpoints WHERE state = 'DISABLED' AND NOT deleted) AS "endpoints_disabled!",
-                  (SELECT count(*) FROM webhook_receivers WHERE failing_since IS NOT NULL) AS "endpoints_failing!"
-           FROM waiting w JOIN webhook_endpoints e ON e.id = w.endpoint_id AND e.state = 'ENABLED' AND NOT e.deleted
-           CROSS JOIN LATERAL (
-               SELECT d.due_at FROM webhook_deliveries d
-               WHERE d.endpoint_id = e.id AND d.due_at <= statement_timestamp() ORDER BY d.due_at LIMIT 1
-           ) first"#
-    )
-    .fetch_one(pool)
-    .await
+/// The state of the queue.
+pub async fn queue_state(pool: &PgPool) -> Result<QueueState, sqlx::Error> {
+    sqlx::query_file_as!(QueueState, "src/webhooks/queue_state.sql").fetch_one(pool).await
 }

@@ -27,7 +27,7 @@ const SECRETS_MAX: i64 = 1_000;
 
 /// When receivers that fail are spoken of, and for how long is kept what is done.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct SweepSettings {
     /// After how long of nothing but failures an endpoint's organization is warned.
     pub warn_after: chrono::Duration,
     /// After how long of nothing but failures an endpoint is disabled.
@@ -37,10 +37,10 @@ pub struct Terms {
 }
 
 /// Sweeps until `stop` says so. On several replicas at once it does no harm.
-pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, stop: CancellationToken) {
+pub async fn run(pool: PgPool, commands: Arc<Commands>, settings: SweepSettings, stop: CancellationToken) {
     let mut walk = Walk::default();
     while !stop.is_cancelled() {
-        let Some(swept) = stop.run_until_cancelled(sweep(&pool, &commands, terms, &mut walk)).await else { return };
+        let Some(swept) = stop.run_until_cancelled(sweep(&pool, &commands, settings, &mut walk)).await else { return };
         if let Err(error) = swept {
             tracing::warn!(%error, "webhooks could not be swept; it will be tried again");
         }
@@ -49,9 +49,9 @@ pub async fn run(pool: PgPool, commands: Arc<Commands>, terms: Terms, stop: Canc
 }
 
 /// Does what is due now. What fails keeps nothing else from being done.
-pub async fn sweep(pool: &PgPool, commands: &Commands, terms: Terms, walk: &mut Walk) -> Result<(), Fault> {
-    let failing = look_after_failing(pool, commands, terms).await;
-    let finished = forget_finished(pool, terms.retention_days, walk).await.map_err(LogError::from);
+pub async fn sweep(pool: &PgPool, commands: &Commands, settings: SweepSettings, walk: &mut Walk) -> Result<(), Fault> {
+    let failing = look_after_failing(pool, commands, settings).await;
+    let finished = forget_finished(pool, settings.retention_days, walk).await.map_err(LogError::from);
     let gone = forget_gone(pool, commands).await;
     let retired = retire_secrets(commands).await;
     failing.and(finished.map_err(Fault::from)).and(gone).and(retired)
@@ -59,19 +59,19 @@ pub async fn sweep(pool: &PgPool, commands: &Commands, terms: Terms, walk: &mut 
 
 /// Warns of receivers that fail for long, and disables their endpoints if that goes on, whether anything is due to them or
 /// not.
-async fn look_after_failing(pool: &PgPool, commands: &Commands, terms: Terms) -> Result<(), Fault> {
+async fn look_after_failing(pool: &PgPool, commands: &Commands, settings: SweepSettings) -> Result<(), Fault> {
     let failing = sqlx::query!(
         r#"SELECT r.endpoint_id, r.failing_since AS "failing_since!" FROM webhook_receivers r
            JOIN webhook_endpoints e ON e.id = r.endpoint_id AND e.state = 'ENABLED' AND NOT e.deleted
            WHERE r.failing_since < $1"#,
-        Utc::now() - terms.warn_after.min(terms.disable_after)
+        Utc::now() - settings.warn_after.min(settings.disable_after)
     )
     .fetch_all(pool)
     .await
     .map_err(LogError::from)?;
     for row in failing {
         let since = row.failing_since;
-        let disabled_from = since.checked_add_signed(terms.disable_after).unwrap_or(since);
+        let disabled_from = since.checked_add_signed(settings.disable_after).unwrap_or(since);
         let settled = if Utc::now() >= disabled_from {
             let reason = format!("every attempt has failed since {}", since.format("%Y-%m-%d %H:%M UTC"));
             commands.disable_webhook(&row.endpoint_id, None, reason).await
@@ -128,22 +128,7 @@ async fn forget_finished(pool: &PgPool, retention_days: u32, walk: &mut Walk) ->
 /// What is left of endpoints that are gone. That they are is asked of the log: what a read model does not show may be
 /// shown again.
 async fn forget_gone(pool: &PgPool, commands: &Commands) -> Result<(), Fault> {
-    let gone = sqlx::query_scalar!(
-        r#"WITH RECURSIVE known AS (
-               (SELECT endpoint_id FROM webhook_deliveries ORDER BY endpoint_id LIMIT 1)
-               UNION ALL
-               SELECT n.endpoint_id FROM known k CROSS JOIN LATERAL (
-                   SELECT d.endpoint_id FROM webhook_deliveries d
-                   WHERE d.endpoint_id > k.endpoint_id ORDER BY d.endpoint_id LIMIT 1
-               ) n
-           )
-           SELECT k.endpoint_id AS "endpoint_id!"
-           FROM (SELECT endpoint_id FROM known UNION SELECT endpoint_id FROM webhook_receivers) k
-           WHERE NOT EXISTS (SELECT FROM webhook_endpoints e WHERE e.id = k.endpoint_id AND NOT e.deleted)"#
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(LogError::from)?;
+    let gone = sqlx::query_file_scalar!("src/webhooks/gone.sql").fetch_all(pool).await.map_err(LogError::from)?;
     for endpoint in gone {
         if !is_gone(commands, &endpoint).await? {
             continue;
@@ -189,22 +174,10 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
     let log = commands.log();
     let mut after = String::new();
     loop {
-        let keys = sqlx::query!(
-            "SELECT k.subject_id, k.created_at FROM subject_keys k
-             WHERE k.subject_id > GREATEST($1, 'whk_') AND k.subject_id < 'whk`' AND k.wrapped IS NOT NULL
-               AND NOT EXISTS (
-                   SELECT FROM webhook_endpoints e CROSS JOIN LATERAL json_array_elements(e.secrets) s
-                   WHERE e.id = split_part(k.subject_id, '#', 1) AND NOT e.deleted
-                     AND s ->> 'number' = split_part(k.subject_id, '#', 2)
-                     AND COALESCE((s ->> 'until')::timestamptz > now(), true)
-               )
-             ORDER BY k.subject_id LIMIT $2",
-            after,
-            SECRETS_MAX
-        )
-        .fetch_all(log.pool())
-        .await
-        .map_err(LogError::from)?;
+        let keys = sqlx::query_file!("src/webhooks/secrets.sql", after, SECRETS_MAX)
+            .fetch_all(log.pool())
+            .await
+            .map_err(LogError::from)?;
         let Some(last) = keys.last() else { return Ok(()) };
         after.clone_from(&last.subject_id);
         let mut retired = vec![];

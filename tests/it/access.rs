@@ -396,7 +396,7 @@ async fn a_home_in_the_default_organization_is_not_given_again_to_who_was_remove
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_names_an_organization_brings_its_user_there() {
-    use tenancy::commands::home::EnsureHomeOrganization;
+    use tenancy::commands::first_organization::EnsureHomeOrganization;
     use tenancy::commands::{Caller, Conditions, NamedOrganization, Person, Principal};
     let database = Database::new().await;
     let server = database.serve_with(&[("TENANCY_ORGANIZATIONS__HOME", "own")]).await;

@@ -254,11 +254,11 @@ async fn a_list_that_is_read_while_events_arrive_has_each_once_and_in_order() {
 async fn lengthen(pool: &PgPool, organization: &OrganizationId, events: i64) {
     sqlx::query(
         r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
-               organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+               organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at, mac)
            SELECT e.aggregate_type, e.aggregate_id, e.sequence + n, e.event_type, e.event_version, e.payload, e.partition,
                e."offset" + n, e.organization_id, e.audit_sequence + n,
                'evt_0' || substr(md5(n::text || e.event_id), 1, 25), gen_random_uuid(), e.actor,
-               gen_random_uuid(), e.recorded_at + n * interval '1 microsecond'
+               gen_random_uuid(), e.recorded_at + n * interval '1 microsecond', ''
            FROM (SELECT * FROM events WHERE organization_id = $1 ORDER BY audit_sequence DESC LIMIT 1) e,
                 generate_series(1, $2) AS n"#,
     )

@@ -5,7 +5,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, PgPool};
 use tenancy::config::{Config, Flags, Surroundings, load_from};
 use tenancy::database::embedded::Purpose;
-use tenancy::database::roles::Role;
+use tenancy::database::roles::DatabaseRole;
 use tenancy::database::{self};
 use tenancy::service::{Core, Error};
 
@@ -33,7 +33,7 @@ impl Login {
         options.options([("search_path", projections::search_path())])
     }
 
-    async fn connect(&self, role: Option<Role>) -> PgConnection {
+    async fn connect(&self, role: Option<DatabaseRole>) -> PgConnection {
         let options = self.options();
         role.map_or_else(|| options.clone(), |role| role.of(&options)).connect().await.unwrap()
     }
@@ -140,7 +140,7 @@ async fn no_role_of_the_service_changes_what_happened() {
     let before: String = sqlx::query_scalar(log).fetch_one(&login.owner).await.unwrap();
     let owner: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&login.owner).await.unwrap();
 
-    for role in Role::ALL.map(Some).into_iter().chain([None]) {
+    for role in DatabaseRole::ALL.map(Some).into_iter().chain([None]) {
         let mut connection = login.connect(role).await;
         // Every holder of the connection may give the role back, and is then the login.
         for back in ["", "RESET ROLE", "SET ROLE NONE", "RESET SESSION AUTHORIZATION"] {
@@ -160,11 +160,11 @@ async fn no_role_of_the_service_changes_what_happened() {
         }
         sqlx::raw_sql("DISCARD ALL").execute(&mut connection).await.unwrap();
         let inserted = sqlx::query(INSERT).execute(&mut connection).await;
-        let may = matches!(role, Some(Role::Writer) | None);
+        let may = matches!(role, Some(DatabaseRole::Writer) | None);
         assert_eq!(inserted.is_ok(), may, "{role:?}: {inserted:?}");
         // Only who checks read models makes temporary things.
         let temporary = sqlx::raw_sql("CREATE TEMPORARY TABLE more (id text)").execute(&mut connection).await;
-        assert_eq!(temporary.is_ok(), matches!(role, Some(Role::Projector) | None), "{role:?}: {temporary:?}");
+        assert_eq!(temporary.is_ok(), matches!(role, Some(DatabaseRole::Projector) | None), "{role:?}: {temporary:?}");
         sqlx::raw_sql("DISCARD ALL").execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
@@ -249,7 +249,7 @@ async fn a_reader_sees_what_its_statement_puts_in_scope_also_after_a_rebuild() {
     .await;
     server.stop().await;
 
-    let mut reader = login.connect(Some(Role::Reader)).await;
+    let mut reader = login.connect(Some(DatabaseRole::Reader)).await;
     let nothing: Vec<(String, i64)> = TABLES.map(|(table, _)| (table.to_owned(), 0)).to_vec();
     let before = protection(&owner).await;
     for round in ["as migrated", "rebuilt"] {
@@ -269,7 +269,7 @@ async fn a_reader_sees_what_its_statement_puts_in_scope_also_after_a_rebuild() {
         let expected: Vec<&str> = own.iter().filter(|(_, rows)| *rows == 1).map(|(table, _)| table.as_str()).collect();
         assert_eq!(expected, ["members", "users"], "{round}");
 
-        let operator = login.connect(Some(Role::Operator)).await;
+        let operator = login.connect(Some(DatabaseRole::Operator)).await;
         let all: i64 = sqlx::query_scalar("SELECT count(*) FROM members").fetch_one(&mut { operator }).await.unwrap();
         assert_eq!(all, 4, "{round}");
         if round == "as migrated" {

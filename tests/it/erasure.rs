@@ -467,12 +467,12 @@ async fn neither_a_broken_organization_nor_a_hold_that_came_later_keeps_an_erasu
     core.catch_up().await.unwrap();
     let unreadable = format!(
         r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition,
-               "offset", organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+               "offset", organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at, mac)
            SELECT 'Membership', aggregate_id, (SELECT max(sequence) + 1 FROM events WHERE aggregate_id = '{broken}'),
                'MemberExploded', '1.0', '{{"MemberExploded": {{}}}}', partition,
                (SELECT max("offset") + 1 FROM events WHERE partition = e.partition), organization_id,
                (SELECT max(audit_sequence) + 1 FROM events WHERE organization_id = e.organization_id),
-               'evt_01h455vb4pex5vsknk084sn02q', gen_random_uuid(), 'system', gen_random_uuid(), now()
+               'evt_01h455vb4pex5vsknk084sn02q', gen_random_uuid(), 'system', gen_random_uuid(), now(), ''
            FROM events e WHERE aggregate_id = '{broken}' AND sequence = 1"#
     );
     execute(&pool, &unreadable).await;

@@ -417,11 +417,7 @@ async fn what_the_owner_of_the_database_does_to_the_log_is_named() {
         assert_eq!((code, said.contains(finding)), (1, true), "{statement}: {said}");
         let seals = run(&database, &["projections", "verify", "seals"]).await;
         let said = String::from_utf8(seals.stdout).unwrap();
-        assert_eq!(
-            (seals.status.code(), said.starts_with(&format!("seals: {acme}: event "))),
-            (Some(1), true),
-            "{said}"
-        );
+        assert_eq!((seals.status.code(), said.contains(&format!("seals: {acme}: event "))), (Some(1), true), "{said}");
         tamper(&pool, &format!("DELETE FROM events WHERE organization_id = '{acme}'; INSERT INTO events SELECT * FROM backup WHERE organization_id = '{acme}'")).await;
     }
     assert_eq!(verified().await.0, 0);

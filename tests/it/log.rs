@@ -152,9 +152,9 @@ async fn sequences_go_past_32_bits() {
     let pool = database.pool().await;
     sqlx::query(
         r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
-                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at, mac)
            VALUES ('Project', $1, 2147483648, 'ProjectArchived', '1.0', '{"ProjectArchived": {"reason": null}}', $2, 5000000000,
-                $3, 5000000000, 'evt_x', gen_random_uuid(), 'system', gen_random_uuid(), now())"#,
+                $3, 5000000000, 'evt_x', gen_random_uuid(), 'system', gen_random_uuid(), now(), '')"#,
     )
     .bind(project.as_ref())
     .bind(partition)
@@ -266,9 +266,9 @@ async fn what_cannot_be_read_is_an_error_and_no_empty_state() {
     let pool = database.pool().await;
     sqlx::query(
         r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
-                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at, mac)
            VALUES ('Project', $1, 1, 'ProjectExploded', '1.0', '{"ProjectExploded": {}}', $2, 1, $3, 1, $4,
-                gen_random_uuid(), 'system', gen_random_uuid(), now())"#,
+                gen_random_uuid(), 'system', gen_random_uuid(), now(), '')"#,
     )
     .bind(project.as_ref())
     .bind(log.partition_of(organization.as_ref()))
@@ -434,7 +434,7 @@ async fn unique_keys_stand_behind_the_ledger() {
         .await
         .unwrap();
     let columns = r#"aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
-        organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at"#;
+        organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at, mac"#;
     for (column, value) in [("aggregate_id", "'x'"), ("\"offset\"", "99"), ("audit_sequence", "99")] {
         // Two of stream, offset and audit sequence are made to differ; the third stands in the way.
         let select = columns.replace(column, value);

@@ -17,6 +17,7 @@ mod connections;
 mod contract;
 mod database_roles;
 mod erasure;
+mod evidence;
 mod export;
 mod feed;
 mod grants;

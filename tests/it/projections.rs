@@ -75,11 +75,11 @@ async fn applying_everything_again_changes_nothing() {
 pub async fn poison(pool: &PgPool, organization: &str, project: &str, partition: i16) {
     let inserted = sqlx::query(
         r#"INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
-                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+                organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at, mac)
            SELECT 'Project', $3, (SELECT count(*) + 1 FROM events WHERE aggregate_id = $3), 'ProjectExploded', '1.0',
                 '{"ProjectExploded": {}}', $1, max("offset") + 1,
                 $2, (SELECT max(audit_sequence) + 1 FROM events WHERE organization_id = $2), 'evt_01h455vb4pex5vsknk084sn02q',
-                gen_random_uuid(), 'system', gen_random_uuid(), now() FROM events WHERE partition = $1"#,
+                gen_random_uuid(), 'system', gen_random_uuid(), now(), '' FROM events WHERE partition = $1"#,
     );
     inserted.bind(partition).bind(organization).bind(project).execute(pool).await.unwrap();
 }

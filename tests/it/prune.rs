@@ -319,10 +319,10 @@ async fn whoever_has_the_services_login_prunes_nothing_and_becomes_nobody_by_it(
         r#"SET ROLE tenancy_writer;
            INSERT INTO tombstones (subject_id, finished_at) VALUES ('{stays}', '2000-01-01');
            INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, partition, "offset",
-               organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at)
+               organization_id, audit_sequence, event_id, command_id, actor, correlation_id, recorded_at, mac)
            SELECT 'Organization', '{stays}', max(sequence) FILTER (WHERE aggregate_type = 'Organization') + 1, 'OrgPruned', '1.0',
                '{{"OrgPruned": {{"kept_days": 1, "created_at": "2000-01-01T00:00:00Z"}}}}', partition, max("offset") + 1, '{stays}',
-               max(audit_sequence) + 1, 'evt_01h455vb4pex5vsknk084sn02q', gen_random_uuid(), 'system', gen_random_uuid(), now()
+               max(audit_sequence) + 1, 'evt_01h455vb4pex5vsknk084sn02q', gen_random_uuid(), 'system', gen_random_uuid(), now(), ''
            FROM events WHERE organization_id = '{stays}' GROUP BY partition;
            RESET ROLE; SET ROLE tenancy_projector;
            CREATE TABLE audit_1.runs_as (who text);

@@ -21,7 +21,7 @@ pub struct Fold<'a> {
 /// Applies an event.
 pub fn apply(model: &mut Model, event: &Event, findings: &mut Findings) {
     if let Some(organization) = &event.organization {
-        model.homes.insert(event.stream.clone(), organization.clone());
+        model.organization_of.insert(event.stream.clone(), organization.clone());
     }
     match kinds::named(&event.kind) {
         Some(kind) => (kind.fold)(&mut Fold { model, event, findings }),

@@ -104,7 +104,7 @@ pub struct Model {
     /// Memberships by organization and user.
     pub membership_of: HashMap<(String, String), String>,
     /// The organization of each stream.
-    pub homes: HashMap<String, String>,
+    pub organization_of: HashMap<String, String>,
     /// What was to be seen of each stream at each version, from 1.
     pub faces: HashMap<String, Vec<Face>>,
     /// Organizations of which the log says that their trails are pruned: nothing is left of them to be folded.

@@ -83,7 +83,7 @@ fn may_be_hidden(read: &Read, model: &Model) -> bool {
     let from = usize::try_from(read.version - 1).unwrap_or_default();
     let faces = model.faces.get(&read.entity).map_or(&[][..], Vec::as_slice);
     let hidden = |face: &super::model::Face| face.state == "DELETED" || face.state == "REMOVED";
-    let home = model.homes.get(&read.entity).unwrap_or(&read.entity);
+    let organization = model.organization_of.get(&read.entity).unwrap_or(&read.entity);
     let was_deleted = |faces: &Vec<super::model::Face>| faces.iter().any(|face| face.state.ends_with(" DELETED"));
-    faces.iter().skip(from).any(hidden) || model.faces.get(home).is_some_and(was_deleted)
+    faces.iter().skip(from).any(hidden) || model.faces.get(organization).is_some_and(was_deleted)
 }

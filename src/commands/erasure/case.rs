@@ -44,7 +44,7 @@ async fn erase_user(work: &mut Work<'_>, id: &UserId, reason: &str) -> Result<()
     if before.version == 0 {
         return Err(Fault::NotFound.into());
     }
-    let operator = work.caller.principal.person()?.user.clone();
+    let operator = work.person()?.user.clone();
     if before.state.state != UserState::Erased {
         if *id == operator {
             // The reason would go with the key, and nobody could say why.
@@ -79,7 +79,7 @@ async fn erase_invitee(work: &mut Work<'_>, id: &InvitationId, reason: &str) -> 
     must_not_be_needed(work, None, &[claim]).await?;
     let addresses = readable(&before.state.email).map(str::to_owned).into_iter().collect();
     let known = Known { addresses, others: vec![] };
-    let because = Some((work.caller.principal.person()?.user.clone(), without(reason, &known)));
+    let because = Some((work.person()?.user.clone(), without(reason, &known)));
     let events = before.state.decide(InvitationCommand::Erase { because, at: work.now })?;
     let after = work.record(id, &before, events);
     work.entities = vec![Entity::new(id.clone(), after)];

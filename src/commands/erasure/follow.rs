@@ -1,26 +1,24 @@
 //! The process that follows an erasure, step by step, until nothing is left to do.
 
 use std::collections::BTreeSet;
-use std::sync::{MutexGuard, OnceLock, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aggregates::ids::{Id, InvitationId, OrganizationId, UserId};
+use aggregates::ids::{InvitationId, OrganizationId, UserId};
 use aggregates::user::{UserEvent, UserState};
-use aggregates::{Actor, Digest, Event, Invitation, Origin, Recorded, StreamId, User};
+use aggregates::{Actor, Digest, Event, Invitation, Recorded, StreamId, User};
 use chrono::Utc;
 use futures_util::TryStreamExt;
-use uuid::Uuid;
 
 use super::case::EraseSubject;
 use super::steps::{ClearContact, EndMembership, EraseInvitee, EraseUserAgain};
 use super::{PLACES_MAX, all_is_shown};
 use crate::commands::invitations::email_claim;
 use crate::commands::roles::wait_for_read_models;
-use crate::commands::work::{Stop, Work};
-use crate::commands::{Caller, Commands, Conditions, Fault, Person, Principal, Receipt, UseCase, system_origin};
+use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, Rejection, UseCase, authority};
 use crate::endpoints;
 use crate::erased::{self, ErasedList};
-use crate::log::{Draft, LogError, Outcome, TRUSTED_FOR, Unfinished};
+use crate::log::{LogError, TRUSTED_FOR, Unfinished};
 
 /// How many memberships and invitations one look ends.
 const ENDED_MAX: i64 = 500;
@@ -28,8 +26,6 @@ const ENDED_MAX: i64 = 500;
 const SETTLED_AFTER: chrono::Duration = chrono::Duration::seconds(60);
 /// How long the caller of an erasure waits for what follows it; what takes longer is done behind it.
 const FOLLOW_MAX: Duration = Duration::from_secs(4);
-/// How often one step of an erasure is decided again when others change the same thing.
-const STEP_TRIES_MAX: usize = 50;
 
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,80 +224,31 @@ impl Commands {
     }
 
     /// One step. One that fails must not keep the others from being done.
-    async fn step<U: UseCase>(&self, cause: &Recorded, case: &U) -> Step {
+    async fn step<U: UseCase + std::fmt::Debug>(&self, cause: &Recorded, case: &U) -> Step {
         self.settle(Some(cause), case).await.unwrap_or_else(|error| {
             tracing::warn!(%error, subject = cause.stream.id(), "a step of an erasure failed, and will be tried again");
             Step::Blocked
         })
     }
 
-    /// Decides and appends one step until nobody is in between. It came about by the erasure, and so by who ordered
-    /// that; without one, by the service.
-    async fn settle<U: UseCase>(&self, cause: Option<&Recorded>, case: &U) -> Result<Step, Fault> {
-        let origin = match cause {
-            Some(cause) => Origin {
-                actor: cause.origin.actor.clone(),
-                request_id: cause.origin.request_id.clone(),
-                correlation_id: cause.origin.correlation_id,
-                causation_id: Some(cause.id.clone()),
-                ..system_origin()
-            },
-            None => system_origin(),
+    /// One step, which came about by this erasure; without one, by the service alone.
+    async fn settle<U: UseCase + std::fmt::Debug>(&self, cause: Option<&Recorded>, case: &U) -> Result<Step, Fault> {
+        let receipt = match self.act(cause.map_or_else(authority::by_itself, authority::following), case).await {
+            Err(Fault::Conflict) => return Ok(Step::Blocked),
+            receipt => receipt?,
         };
-        let user = match &origin.actor {
-            Actor::User(user) | Actor::Operator(user) => user.clone(),
-            Actor::Token(_) | Actor::System => UserId::from_uuid(Uuid::nil()),
-        };
-        let caller = Caller {
-            principal: Principal::User(Person { user, email: None, operator: true, organization: None }),
-            ip: None,
-            user_agent: None,
-            request_id: origin.request_id.clone(),
-            correlation_id: origin.correlation_id,
-            meter: None,
-        };
-        let (conditions, admitted) = (Conditions::default(), OnceLock::new());
-        let mut compared: Vec<StreamId> = vec![];
-        for _ in 0..STEP_TRIES_MAX {
-            let mut work = Work::new(self, &caller, &conditions, U::OPERATION, Uuid::now_v7(), &admitted);
-            let decided = case.decide(&mut work).await;
-            let streams = work.streams();
-            // That nothing is recorded stands only if everything that it relied upon was compared with the log.
-            let is_compared = streams.iter().all(|stream| compared.contains(stream));
-            match decided {
-                Err(Stop::Fault(fault)) => return Err(fault),
-                Err(Stop::Refusal(refusal)) if is_compared => {
-                    tracing::debug!(?refusal, "a step of an erasure was refused, and is looked at again");
-                    return Ok(Step::Blocked);
-                }
-                Err(Stop::Refusal(_)) => {}
-                Ok(()) => {
-                    let writes = work.take_writes();
-                    if !writes.is_empty() {
-                        let organization = work.organization.clone();
-                        let relied = work.relied(&writes);
-                        let draft = Draft { organization, relied, held: None, writes, origin: origin.clone() };
-                        match self.log().append(self.log().seal(draft).await?).await? {
-                            Outcome::Accepted { .. } => return Ok(Step::Done),
-                            Outcome::Floor { .. } => {
-                                let place = work.organization.as_ref().map(ToString::to_string);
-                                tracing::warn!(
-                                    organization = place,
-                                    "an erased person has become the last owner meanwhile: let somebody else own it"
-                                );
-                                return Ok(Step::Blocked);
-                            }
-                            _ => {}
-                        }
-                    } else if is_compared {
-                        return Ok(Step::Nothing);
-                    }
-                }
+        match receipt.rejections.first() {
+            None if receipt.events.is_empty() => Ok(Step::Nothing),
+            None => Ok(Step::Done),
+            Some(Rejection::LastOwner) => {
+                tracing::warn!(?case, "an erased person has become the last owner meanwhile: let somebody else own it");
+                Ok(Step::Blocked)
             }
-            self.log().bring_up_to_date(&streams).await?;
-            compared = streams;
+            Some(rejection @ (Rejection::Rule(_) | Rejection::Version { .. } | Rejection::Limit { .. })) => {
+                tracing::debug!(?rejection, "a step of an erasure was refused, and is looked at again");
+                Ok(Step::Blocked)
+            }
         }
-        Ok(Step::Blocked)
     }
 
     /// Brings the list of erased people in the data directory up to the tombstones.

@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::case::{claims_of, known_of};
 use crate::commands::departures::Ended;
 use crate::commands::invitations::email_claim;
-use crate::commands::standing::{Insider, Standing};
 use crate::commands::work::{Stop, Work};
 use crate::commands::{UseCase, departures, ownership};
 
@@ -37,12 +36,11 @@ impl UseCase for EndMembership {
         let by = Grantor::unbounded().knowing(&organization.state.roles);
         let events = before.state.decide(MembershipCommand::Remove { reason: None, by })?;
         let after = work.record(&id, &before, events);
-        let insider = Insider::Member(before);
-        let standing = Standing { organization, id: self.organization.clone(), insider, operator: true };
-        ownership::end_void_offer(work, &standing.id, &standing.organization, Some(&self.user), &after.state)?;
+        let (id, user) = (&self.organization, Some(&self.user));
+        ownership::end_void_offer(work, id, &organization, user, &after.state)?;
         let ended = Ended { by_member: Some("who invited was erased"), to_member: "the invited person was erased" };
-        departures::revoke_invitations(work, &standing, Some(&self.user), ended).await?;
-        departures::revoke_tokens(work, &standing, Some(&self.user), "who answers for it was erased").await
+        departures::revoke_invitations(work, id, &organization, user, ended).await?;
+        departures::revoke_tokens(work, id, &organization, user, "who answers for it was erased").await
     }
 }
 

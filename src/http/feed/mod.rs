@@ -24,7 +24,7 @@ use super::graphql::{self, Call, code, coded};
 use super::{Shared, bearer, caller, rate_limited};
 use crate::commands::Caller;
 use crate::config;
-use crate::graphql::{Session, Terms, fault};
+use crate::graphql::{FeedTransport, Session, fault};
 use crate::requests::rate_limits::Meter;
 
 pub use sse::{LAST_EVENT_ID, sse, stream};
@@ -231,18 +231,18 @@ async fn execute(
     let pending = pending.map_err(|error| fault(error).into_server_error(Default::default()))?;
     let operation = graphql::operation_name(&mut request);
     let session = Session::new(shared.app.clone(), Some(caller), pending, operation);
-    let terms = Terms::new(until, resume);
-    let responses = shared.schema.execute_stream(request.data(session).data(terms.clone()));
+    let transport = FeedTransport::new(until, resume);
+    let responses = shared.schema.execute_stream(request.data(session).data(transport.clone()));
     let limits = shared.limits.clone();
     let told = stream::unfold(Some((responses.boxed(), None)), move |state| {
-        let (terms, limits, inputs) = (terms.clone(), limits.clone(), inputs.clone());
+        let (transport, limits, inputs) = (transport.clone(), limits.clone(), inputs.clone());
         async move {
             let (mut responses, before): (BoxStream<'static, GraphqlResponse>, Option<String>) = state?;
             let mut response = responses.next().await?;
             graphql::settle(&mut response, &limits, &inputs);
             // Without data there was an error at the root, and the feed is over.
             let last = response.data == Value::Null;
-            let position = if last { before } else { terms.position() };
+            let position = if last { before } else { transport.position() };
             if last {
                 end(&mut response, position.as_deref());
             }

@@ -22,7 +22,7 @@ const OPEN: &[(&str, &str)] = &[
     ("TENANCY_WEBHOOKS__TIMEOUT_MS", "2000"),
 ];
 
-const TERMS: tenancy::webhooks::sweep::Terms = tenancy::webhooks::sweep::Terms {
+const TERMS: tenancy::webhooks::sweep::SweepSettings = tenancy::webhooks::sweep::SweepSettings {
     warn_after: chrono::TimeDelta::hours(12),
     disable_after: chrono::TimeDelta::hours(60),
     retention_days: 30,

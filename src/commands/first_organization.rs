@@ -17,12 +17,12 @@ use super::{Fault, UseCase, sole};
 
 /// How many memberships of a user are looked at.
 const MEMBERSHIPS_MAX: i64 = 100;
-/// How many homes a user may have had before the present one.
-const HOMES_MAX: usize = 32;
+/// How many organizations of their own a user may have had before the present one.
+const OWN_MAX: usize = 32;
 
 /// What a user without an organization gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Home {
+pub enum FirstOrganization {
     /// Nothing.
     Nothing,
     /// An organization of the caller's own.
@@ -59,10 +59,10 @@ impl UseCase for EnsureHomeOrganization {
             work.entities = vec![Entity::new(id, organization)];
             return Ok(());
         }
-        match work.rules().home.clone() {
-            Home::Nothing => Ok(()),
-            Home::Own => own(work, name).await,
-            Home::Default { organization, role } => {
+        match work.rules().first_organization.clone() {
+            FirstOrganization::Nothing => Ok(()),
+            FirstOrganization::Own => own(work, name).await,
+            FirstOrganization::Default { organization, role } => {
                 let found = match holder(work, Organization::EXTERNAL_ID, &organization).await? {
                     Some(found) => Some(found),
                     None => holder(work, Organization::SLUG, &organization.to_ascii_lowercase()).await?,
@@ -126,7 +126,7 @@ async fn present(work: &mut Work<'_>) -> Result<Option<(OrganizationId, crate::l
 /// An organization of the caller's own: the first one that they never had.
 async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
     let user = work.person()?.user.clone();
-    for number in 0..HOMES_MAX {
+    for number in 0..OWN_MAX {
         let id = OrganizationId::derived(&["home", user.as_ref(), &number.to_string()]);
         let before = work.load::<Organization>(&id).await?;
         if before.version > 0 {
@@ -151,7 +151,7 @@ async fn own(work: &mut Work<'_>, name: Option<String>) -> Result<(), Stop> {
         };
         return found(work, id, before, founding).await;
     }
-    Err(Refusal::InvalidState(format!("{HOMES_MAX} organizations of this user are gone already")).into())
+    Err(Refusal::InvalidState(format!("{OWN_MAX} organizations of this user are gone already")).into())
 }
 
 /// A slug from a name; what follows from the id makes it nobody else's.
