@@ -475,6 +475,8 @@ impl Verification {
                     "the listed hashes of events {places} are altered; the events themselves are whole"
                 ));
             }
+            // Without all of them nothing adds up; what is missing was said.
+            (false, _) if self.sealed.size() < header.to => self.name_strays(),
             (false, _) => {
                 self.name_strays();
                 let of = if header.from > 1 {

@@ -246,15 +246,17 @@ pub(super) fn verify(bundle: &Path, keys: &[VerifierKey], since: Option<&Path>) 
     let file = File::open(bundle).map_err(|error| unreadable(bundle, error))?;
     let report = verify_bundle(BufReader::new(file), keys, older.as_ref()).map_err(|error| failed(error, None))?;
     if let (true, Some(header), Some(checkpoint)) = (report.is_well(), &report.header, &report.checkpoint) {
+        let of = &header.organization;
         let what = match header.complete {
-            true if header.from > header.to => format!("that there are no events after {}", header.to),
-            true => format!("all events from {} to {}", header.from, header.to),
-            false => format!("{} events, each by itself; that there are no others is not shown,", report.events),
+            true if header.from > header.to => format!("no events of {of} follow event {}", header.to),
+            true => format!("all events from {} to {} of {of}", header.from, header.to),
+            false => format!("{} events of {of}, each by itself", report.events),
         };
         let older = older.map_or(String::new(), |older| format!(", and the first {} as they were then", older.size));
+        let others = if header.complete { "" } else { "; whether there are others is not shown" };
         return Ok(print(&format!(
-            "verified: {what} of {}, under the checkpoint of {} events{older}\n",
-            header.organization, checkpoint.size
+            "verified: {what}, under the checkpoint of {} events{older}{others}\n",
+            checkpoint.size
         )));
     }
     let mut text: String = report.findings.iter().map(|finding| format!("{finding}\n")).collect();

@@ -20,10 +20,10 @@ const MUTANTS: usize = 2_000;
 type Mutation = fn(&mut StdRng, &mut Vec<u8>);
 
 const MUTATIONS: &[(&str, Mutation)] = &[
-    ("a bit is flipped", flip),
+    ("a bit is flipped", |random, text| flip(random, text)),
     ("a byte is removed", remove_byte),
     ("a byte is added", add_byte),
-    ("a byte is another", other_byte),
+    ("a byte is another", |random, text| other_byte(random, text)),
     ("the end is cut", cut),
     ("something follows the end", follow),
     ("a line is removed", remove_line),
@@ -39,7 +39,7 @@ const MUTATIONS: &[(&str, Mutation)] = &[
     ("a number has another spelling", respell_number),
     ("base64 has another spelling", respell_base64),
     ("a string has another spelling", respell_string),
-    ("a letter has the other case", other_case),
+    ("a letter has the other case", |random, text| other_case(random, text)),
     ("a value is of another type", retype),
     ("signature lines are others", other_signatures),
     ("hashes are split", split_hashes),
@@ -53,7 +53,7 @@ fn at(random: &mut StdRng, text: &[u8]) -> usize {
     random.random_range(0..text.len().max(1)).min(text.len().saturating_sub(1))
 }
 
-fn flip(random: &mut StdRng, text: &mut Vec<u8>) {
+fn flip(random: &mut StdRng, text: &mut [u8]) {
     let at = at(random, text);
     text[at] ^= 1 << random.random_range(0..8);
 }
@@ -66,7 +66,7 @@ fn add_byte(random: &mut StdRng, text: &mut Vec<u8>) {
     text.insert(at(random, text), random.random());
 }
 
-fn other_byte(random: &mut StdRng, text: &mut Vec<u8>) {
+fn other_byte(random: &mut StdRng, text: &mut [u8]) {
     let at = at(random, text);
     text[at] = *b" \"\\,:{}[]\n\r\t0=A/+-".choose(random).unwrap();
 }
@@ -358,7 +358,7 @@ fn respell_string(random: &mut StdRng, text: &mut Vec<u8>) {
     put(text, string.start + 1..string.end - 1, now.as_bytes());
 }
 
-fn other_case(random: &mut StdRng, text: &mut Vec<u8>) {
+fn other_case(random: &mut StdRng, text: &mut [u8]) {
     let letters: Vec<usize> = (0..text.len()).filter(|at| text[*at].is_ascii_alphabetic()).collect();
     text[*letters.choose(random).unwrap()] ^= 0x20;
 }
