@@ -121,6 +121,8 @@ impl Replica {
             ("TENANCY_PLANS__FREE__LIMITS__PROJECTS", "4".to_owned()),
             ("TENANCY_PLANS__TEAM__LIMITS__MEMBERS", "6".to_owned()),
             ("TENANCY_HTTP__SHUTDOWN_GRACE_SECONDS", "10".to_owned()),
+            // The log is read again and again meanwhile.
+            ("TENANCY_AUDIT__VERIFY_REST_SECONDS", "1".to_owned()),
             // One receiver on this machine, which has everything go wrong with it.
             ("TENANCY_WEBHOOKS__HTTP_ALLOWED", "true".to_owned()),
             ("TENANCY_WEBHOOKS__ADDRESSES_ALLOWED", "127.0.0.1".to_owned()),
@@ -203,6 +205,16 @@ impl Replica {
     /// Has one that was stopped start again.
     pub fn resume(&self) {
         self.state.lock().unwrap().wanted = true;
+    }
+
+    /// Whether it noticed nothing in the log that a service did not write, and what else.
+    pub fn saw_nothing_altered(&self) -> Result<(), String> {
+        let output = self.command().args(["audit", "status"]).output().map_err(|error| error.to_string())?;
+        let said = || [output.stdout.as_slice(), &output.stderr].concat();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!("replica {}: {}", self.number, String::from_utf8_lossy(&said()))),
+        }
     }
 
     /// Asks it to stop, and waits for it. Says how it ended.

@@ -365,6 +365,11 @@ async fn settle(stage: &mut Stage, kinds: &BTreeSet<Kind>) -> Result<(Report, Hi
         stage.office.replicas.iter().for_each(|replica| replica.resume());
     }
     stage.office.recorder.received(stage.receiver.take());
+    for replica in &stage.office.replicas {
+        if let Err(said) = replica.saw_nothing_altered() {
+            findings.add("no service takes the log for altered", || said);
+        }
+    }
     let history = stage.office.recorder.take();
     let file = stage.directory.join("history.ndjson");
     history.save(&file).map_err(|error| format!("{}: {error}", file.display()))?;

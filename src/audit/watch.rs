@@ -159,6 +159,11 @@ impl Watch {
             let checked = check.partition(partition).await?;
             metrics::counter!("tenancy_audit_verified_events_total").increment(checked.events);
             self.progress.note(|round| round.events += checked.events);
+            // Whose event it is hears of it first; the walk along the organization says it again, or takes it back.
+            for Wrong { about, text } in checked.wrong.iter().filter(|wrong| wrong.about != About::Partition(partition))
+            {
+                self.log.alarms().raise(about.clone(), NoticedBy::Verification, text.clone());
+            }
             self.report(About::Partition(partition), checked.wrong.iter()).await?;
         }
         let mut after = String::new();
