@@ -5,18 +5,19 @@
 //! signed head, and that against the head that is known outside.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aggregates::PRUNED;
 
-use super::heads::{Heads, TreeHead};
+use super::heads::{ChainHead, Heads, TreeHead};
 use super::merkle::{Frontier, Hash};
 use super::note::{VerifierKey, checkpoint_of};
 use super::proofs::{hashes, root_at};
 use super::seal::TILE;
 use super::trail::{Entry, Trail, select};
 use crate::log::alarms::About;
-use crate::log::chain::{Columns, Cursor, Mac};
+use crate::log::chain::{ChainKey, Columns, Cursor, Mac};
 use crate::log::{COLUMNS, Log, LogError};
 
 /// How many organizations are listed at once.
@@ -25,8 +26,8 @@ const PAGE: i64 = 1_000;
 const PARTITION_PAGE: i64 = 500;
 /// The most findings of one organization or partition.
 const FINDINGS_MAX: usize = 10;
-/// A head is known outside before it is in the database: how often it is looked again, and after how long.
-const LOOK_AGAIN: u32 = 5;
+/// A head is known outside before it is in the database: how often it is looked again in all, and after how long.
+const LOOK_AGAIN: u32 = 30;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// The events of an organization by which others of it may have lost their content.
 const SAID: [&str; 2] = ["OrgPurged", "OrgPruned"];
@@ -47,6 +48,8 @@ pub struct Checked {
     pub events: u64,
     /// What is wrong.
     pub wrong: Vec<Wrong>,
+    /// The head of the tree, where nothing is wrong with it: to be known from now on.
+    pub head: Option<TreeHead>,
 }
 
 /// How fast is read.
@@ -64,84 +67,101 @@ impl Pace {
     }
 }
 
-/// Checks a log.
-pub struct Check<'a> {
-    /// The log.
-    pub log: &'a Log,
-    /// Keys of which one has to have signed each head.
-    pub keys: &'a [VerifierKey],
-    /// What is known outside of the database.
-    pub heads: &'a Heads,
-    /// How fast.
-    pub pace: Pace,
+/// A walk along a partition's chain.
+struct Walk<'a> {
+    key: &'a ChainKey,
+    cursor: Cursor,
+    known: Option<ChainHead>,
+    at: i64,
+    mac: Mac,
+    events: u64,
+    wrong: Vec<String>,
+    /// What is to be said to whose event it is.
+    own: Vec<Wrong>,
 }
 
-impl Check<'_> {
+impl Walk<'_> {
+    fn step(&mut self, row: &Entry) {
+        let (partition, offset, id) = (self.cursor.partition, row.event.offset, &row.event.event_id);
+        if offset != self.at + 1 {
+            self.wrong.push(format!("offset {offset} of partition {partition} follows {}: events are gone", self.at));
+        }
+        let written = match offset <= self.cursor.without_mac {
+            true => Mac::new(),
+            false => self.key.of_event(&self.mac, &Columns::of(&row.event, &row.metadata)),
+        };
+        // That an event may have lost its content is looked at where its organization is.
+        if row.mac != written && row.event.event_type != PRUNED.name {
+            let text = format!("event {id} is not what the service wrote");
+            let about = row.event.organization_id.clone().filter(|_| self.own.len() < FINDINGS_MAX);
+            self.own.extend(about.map(|id| Wrong { about: About::Organization(id), text }));
+            self.wrong.push(format!("event {id} at offset {offset} of partition {partition} is not what was written"));
+        }
+        if self.known.as_ref().is_some_and(|known| known.offset == offset && known.mac != row.mac) {
+            self.wrong.push(format!("offset {offset} of partition {partition} is another event than was sealed"));
+        }
+        (self.at, self.mac) = (offset, row.mac.clone());
+        self.events += 1;
+    }
+
+    fn end(mut self) -> Checked {
+        let (partition, end) = (self.cursor.partition, self.cursor.offset);
+        if self.at < end {
+            self.wrong.push(format!("partition {partition} was sealed up to {end} and ends at {}", self.at));
+        } else if self.mac != self.cursor.mac {
+            self.wrong.push(format!("offset {end} of partition {partition} is another event than was sealed"));
+        }
+        self.wrong.truncate(FINDINGS_MAX);
+        let mut wrong = self.own;
+        wrong.extend(self.wrong.into_iter().map(|text| Wrong { about: About::Partition(partition), text }));
+        Checked { events: self.events, wrong, head: None }
+    }
+}
+
+/// Checks a log.
+pub struct Check<'a> {
+    log: &'a Log,
+    keys: &'a [VerifierKey],
+    heads: &'a Heads,
+    pace: Pace,
+    looked_again: AtomicU32,
+}
+
+impl<'a> Check<'a> {
+    /// A check of this log. `keys` are those of which one has to have signed each head.
+    pub fn new(log: &'a Log, keys: &'a [VerifierKey], heads: &'a Heads, pace: Pace) -> Self {
+        Self { log, keys, heads, pace, looked_again: AtomicU32::new(0) }
+    }
+
     /// Walks along a partition, as far as it was sealed.
     pub async fn partition(&self, partition: i16) -> Result<Checked, LogError> {
-        let mut checked = Checked::default();
         let key = self.log.keys().chain();
-        let known = self.heads.chain(partition);
+        let known = self.heads.chain(partition).filter(|known| known.epoch == self.log.epoch());
         let row = sqlx::query!(r#"SELECT "offset", without_mac, mac, code FROM seals WHERE partition = $1"#, partition)
             .fetch_optional(self.log.pool())
             .await?;
-        let Some(row) = row else { return Ok(checked) };
+        let Some(row) = row else { return Ok(Checked::default()) };
         let cursor = Cursor { partition, offset: row.offset, without_mac: row.without_mac, mac: row.mac };
-        let mut wrong = vec![];
-        if (cursor.offset > 0 || cursor.without_mac > 0) && row.code != key.of_cursor(&cursor) {
-            wrong.push(format!("the service did not write how far partition {partition} is sealed"));
+        let signed = (cursor.offset == 0 && cursor.without_mac == 0) || row.code == key.of_cursor(&cursor);
+        let mut walk = Walk { key, cursor, known, at: 0, mac: Mac::new(), events: 0, wrong: vec![], own: vec![] };
+        if !signed {
+            walk.wrong.push(format!("the service did not write how far partition {partition} is sealed"));
         }
         let statement = format!(
             r#"SELECT 0::bigint AS number, metadata::text AS metadata, mac, {COLUMNS} FROM events
                WHERE partition = $1 AND "offset" > $2 AND "offset" <= $3 ORDER BY "offset" LIMIT {PARTITION_PAGE}"#
         );
-        let (mut at, mut mac) = (0, Mac::new());
-        while at < cursor.offset {
-            let query = sqlx::query_as(&statement).bind(partition).bind(at).bind(cursor.offset);
+        while walk.at < walk.cursor.offset {
+            let query = sqlx::query_as(&statement).bind(partition).bind(walk.at).bind(walk.cursor.offset);
             let rows: Vec<Entry> = query.fetch_all(self.log.pool()).await?;
-            self.in_trail(partition, &rows, &mut wrong).await?;
-            for row in &rows {
-                let (offset, id) = (row.event.offset, &row.event.event_id);
-                if offset != at + 1 {
-                    wrong.push(format!("offset {offset} of partition {partition} follows {at}: events are gone"));
-                }
-                let written = match offset <= cursor.without_mac {
-                    true => Mac::new(),
-                    false => key.of_event(&mac, &Columns::of(&row.event, &row.metadata)),
-                };
-                // That an event may have lost its content is looked at where its organization is.
-                if row.mac != written && row.event.event_type != PRUNED.name {
-                    let text =
-                        format!("event {id} at offset {offset} of partition {partition} is not what was written");
-                    let organization = row.event.organization_id.clone();
-                    checked.wrong.extend(organization.filter(|_| wrong.len() < FINDINGS_MAX).map(|organization| {
-                        Wrong {
-                            about: About::Organization(organization),
-                            text: format!("event {id} is not what the service wrote"),
-                        }
-                    }));
-                    wrong.push(text);
-                }
-                if known.as_ref().is_some_and(|known| known.offset == offset && known.mac != row.mac)
-                    && known.as_ref().is_some_and(|known| known.epoch == self.log.epoch())
-                {
-                    wrong.push(format!("offset {offset} of partition {partition} is another event than was sealed"));
-                }
-                (at, mac) = (offset, row.mac.clone());
-            }
-            checked.events += rows.len() as u64;
+            self.in_trail(partition, &rows, &mut walk.wrong).await?;
             if rows.is_empty() {
-                wrong.push(format!("partition {partition} was sealed up to {} and ends at {at}", cursor.offset));
                 break;
             }
+            rows.iter().for_each(|row| walk.step(row));
             self.pace.after(rows.len()).await;
         }
-        if at == cursor.offset && mac != cursor.mac {
-            wrong.push(format!("offset {at} of partition {partition} is another event than was sealed"));
-        }
-        wrong.truncate(FINDINGS_MAX);
-        checked.wrong.extend(wrong.into_iter().map(|text| Wrong { about: About::Partition(partition), text }));
-        Ok(checked)
+        Ok(walk.end())
     }
 
     /// Whether those of these events that belong to no organization are in the installation's trail.
@@ -184,24 +204,24 @@ impl Check<'_> {
     /// Walks along an organization's trail, as far as it was sealed.
     pub async fn organization(&self, id: &str) -> Result<Checked, LogError> {
         let mut wrong = vec![];
-        let mut looked = 0;
         let (known, tree) = loop {
             let known = self.heads.tree(id).filter(|known| known.epoch == self.log.epoch());
             let tree = sqlx::query!("SELECT size, note, failure FROM sealed_trees WHERE organization_id = $1", id)
                 .fetch_optional(self.log.pool())
                 .await?;
             let size = tree.as_ref().map_or(0, |tree| tree.size.unsigned_abs());
-            if looked == LOOK_AGAIN || known.as_ref().is_none_or(|known| known.size <= size) {
+            if known.as_ref().is_none_or(|known| known.size <= size)
+                || self.looked_again.fetch_add(1, Ordering::Relaxed) >= LOOK_AGAIN
+            {
                 break (known, tree);
             }
-            looked += 1;
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         };
         let size = tree.as_ref().map_or(0, |tree| tree.size.unsigned_abs());
         if let Some(known) = known.as_ref().filter(|known| known.size > size) {
             wrong.push(format!("a tree of {} events was signed, and there is one of {size}", known.size));
         }
-        let mut events = 0;
+        let (mut events, mut new) = (0, None);
         if let Some(tree) = tree {
             wrong.extend(tree.failure.as_ref().map(|failure| format!("it is not sealed any further: {failure}")));
             let root;
@@ -211,34 +231,22 @@ impl Check<'_> {
                 Ok(head) if head.size != size || root.is_some_and(|root| head.root != root) => {
                     wrong.push(format!("what is sealed does not add up to the newest head, of {} events", head.size));
                 }
-                Ok(head) => self.hold_against(id, known, head.size, head.root, &mut wrong).await?,
+                Ok(head) => {
+                    let (size, root) = (head.size, head.root);
+                    let then = known.filter(|known| known.size <= size);
+                    if let Some(then) = then
+                        && root_at(self.log.pool(), id, then.size).await.ok() != Some(then.root)
+                    {
+                        wrong.push(format!("another tree of {} events was signed before", then.size));
+                    }
+                    new = Some(TreeHead { epoch: self.log.epoch(), size, root });
+                }
             }
         }
+        let head = new.filter(|_| wrong.is_empty());
         wrong.truncate(FINDINGS_MAX);
         let wrong = wrong.into_iter().map(|text| Wrong { about: About::Organization(id.to_owned()), text });
-        Ok(Checked { events, wrong: wrong.collect() })
-    }
-
-    /// Holds a signed head against the one that was known, and keeps it if it continues that one.
-    async fn hold_against(
-        &self,
-        id: &str,
-        known: Option<TreeHead>,
-        size: u64,
-        root: Hash,
-        wrong: &mut Vec<String>,
-    ) -> Result<(), LogError> {
-        if let Some(known) = known.filter(|known| known.size <= size)
-            && root_at(self.log.pool(), id, known.size).await.ok() != Some(known.root)
-        {
-            wrong.push(format!("another tree of {} events was signed before", known.size));
-        }
-        if wrong.is_empty() {
-            let head = TreeHead { epoch: self.log.epoch(), size, root };
-            let kept = self.heads.keep(&[(id.to_owned(), head)], &[]);
-            kept.map_err(|error| LogError::Unkept(error.to_string()))?;
-        }
-        Ok(())
+        Ok(Checked { events, wrong: wrong.collect(), head })
     }
 
     /// Compares the events of an organization; gives how many, and the root that the sealed hashes add up to.

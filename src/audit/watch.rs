@@ -154,7 +154,7 @@ impl Watch {
     /// Reads everything once.
     pub async fn round(&self) -> Result<(), LogError> {
         self.progress.locked().0 = Some(Round { began_at: Utc::now(), ..Round::default() });
-        let check = Check { log: &self.log, keys: &self.keys, heads: &self.heads, pace: self.terms.pace };
+        let check = Check::new(&self.log, &self.keys, &self.heads, self.terms.pace);
         for partition in 0..self.log.partitions() {
             let checked = check.partition(partition).await?;
             metrics::counter!("tenancy_audit_verified_events_total").increment(checked.events);
@@ -171,11 +171,17 @@ impl Watch {
             let ids = check.organizations(&after).await?;
             let Some(last) = ids.last() else { break };
             after.clone_from(last);
+            let mut heads = vec![];
             for id in ids {
-                let Checked { wrong, .. } = check.organization(&id).await?;
+                let Checked { wrong, head, .. } = check.organization(&id).await?;
                 self.progress.note(|round| round.organizations += 1);
+                heads.extend(head.map(|head| (id.clone(), head)));
                 self.report(About::Organization(id), wrong.iter()).await?;
             }
+            let known = self.heads.clone();
+            let kept = tokio::task::spawn_blocking(move || known.keep(&heads, &[])).await;
+            let kept = kept.map_err(|error| LogError::Corrupt(error.to_string()))?;
+            kept.map_err(|error| LogError::Unkept(error.to_string()))?;
         }
         let mut rounds = self.progress.locked();
         let ended = rounds.0.take().map(|round| Round { ended_at: Some(Utc::now()), ..round });

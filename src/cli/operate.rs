@@ -302,10 +302,10 @@ async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<O
         Err(_) => known(&core.database.pool).await.map_err(crate::service::Error::from)?,
     };
     let pace = Pace { events_per_second: 0 };
-    let check = Check { log: core.commands.log(), keys: &keys, heads: &core.heads, pace };
+    let check = Check::new(core.commands.log(), &keys, &core.heads, pace);
     let trail = wanted.organization.clone().map(Trail::from);
     let checked = check.all(trail.as_ref()).await;
-    let Checked { events, wrong } = checked.map_err(crate::service::Error::from)?;
+    let Checked { events, wrong, .. } = checked.map_err(crate::service::Error::from)?;
     if wrong.is_empty() {
         print(&format!("seals: {events} events are what was sealed and signed\n"));
         return Ok(None);
