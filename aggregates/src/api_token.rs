@@ -8,7 +8,7 @@ use crate::actor::Actor;
 use crate::error::Refusal;
 use crate::guard::{Effect, Scope, Taken};
 use crate::personal::Digest;
-use crate::resource::{Limit, Place, Resource};
+use crate::resource::{Change, Limit, Place, Resource};
 use crate::roles::Permissions;
 use crate::{aggregate, text};
 
@@ -308,6 +308,15 @@ impl Resource for ApiToken {
 
     fn purge(_: DateTime<Utc>) -> Option<ApiTokenCommand> {
         None
+    }
+
+    fn change(event: &ApiTokenEvent) -> Change {
+        use ApiTokenEvent as E;
+        use Change as C;
+        match event {
+            E::TokenCreated { .. } => C::Create,
+            E::TokenRevoked { .. } | E::TokenExpired { .. } => C::Deactivate,
+        }
     }
 
     fn is_gone(&self) -> bool {

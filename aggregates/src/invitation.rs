@@ -10,7 +10,7 @@ use crate::guard::{Effect, Scope, Taken};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::membership::{Grantor, MEMBERS};
 use crate::personal::{Digest, Personal};
-use crate::resource::{Limit, Place, Resource};
+use crate::resource::{Change, Limit, Place, Resource};
 use crate::roles::RoleScope;
 use crate::{aggregate, text};
 
@@ -501,6 +501,19 @@ impl Resource for Invitation {
 
     fn purge(_: DateTime<Utc>) -> Option<InvitationCommand> {
         None
+    }
+
+    fn change(event: &InvitationEvent) -> Change {
+        use Change as C;
+        use InvitationEvent as E;
+        match event {
+            E::MemberInvited { .. } => C::Create,
+            E::InvitationResent { .. } | E::InvitationRolesChanged { .. } => C::Update,
+            E::InvitationAccepted { .. } => C::Other("Accept"),
+            E::InvitationDeclined { .. } => C::Other("Decline"),
+            E::InvitationRevoked { .. } | E::InvitationExpired { .. } => C::Deactivate,
+            E::InviteeErased { .. } => C::Other("Erase"),
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -44,7 +44,7 @@ pub use organization::Organization;
 pub use personal::{Digest, Personal};
 pub use project::Project;
 pub use recorded::{Origin, Recorded};
-pub use resource::{Limit, Place, Registered, Resource, State, limits};
+pub use resource::{Change, Limit, Place, Registered, Resource, State, limits};
 pub use stream::{Event, PRUNED, StreamId, UnreadableEvent, descriptors, descriptors_of_organizations, upcasters};
 pub use user::User;
 pub use webhook::WebhookEndpoint;

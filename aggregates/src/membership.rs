@@ -8,7 +8,7 @@ use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, OWNERS, Scope, Taken};
 use crate::ids::{InvitationId, MembershipId, UserId};
 use crate::personal::Personal;
-use crate::resource::{Limit, Place, Resource};
+use crate::resource::{Change, Limit, Place, Resource};
 use crate::roles::{self, OWNER, OwnRoles, Permission, Permissions, RoleScope};
 use crate::status::Capability;
 use crate::{aggregate, text};
@@ -542,6 +542,19 @@ impl Resource for Membership {
 
     fn purge(_: DateTime<Utc>) -> Option<MembershipCommand> {
         None
+    }
+
+    fn change(event: &MembershipEvent) -> Change {
+        use Change as C;
+        use MembershipEvent as E;
+        match event {
+            E::MemberJoined { .. } => C::Create,
+            E::MemberRolesChanged { .. } => C::Update,
+            E::MemberSuspended { .. } => C::Disable,
+            E::MemberReinstated { .. } => C::Enable,
+            E::MemberRemoved { .. } | E::MemberLeft { .. } => C::Delete,
+            E::MemberBound { .. } => C::Other("Bind"),
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, Scope, Taken};
-use crate::resource::{Limit, Place, Resource};
+use crate::resource::{Change, Limit, Place, Resource};
 use crate::{aggregate, text};
 
 /// Live projects.
@@ -362,6 +362,19 @@ impl Resource for Project {
 
     fn purge(at: DateTime<Utc>) -> Option<ProjectCommand> {
         Some(ProjectCommand::Purge { at })
+    }
+
+    fn change(event: &ProjectEvent) -> Change {
+        use Change as C;
+        use ProjectEvent as E;
+        match event {
+            E::ProjectCreated { .. } => C::Create,
+            E::ProjectRenamed { .. } | E::ProjectSlugChanged { .. } | E::ProjectMetadataChanged { .. } => C::Update,
+            E::ProjectArchived { .. } => C::Deactivate,
+            E::ProjectUnarchived { .. } => C::Activate,
+            E::ProjectDeleted { .. } | E::ProjectPurged { .. } => C::Delete,
+            E::ProjectRestored { .. } => C::Other("Restore"),
+        }
     }
 
     fn is_gone(&self) -> bool {

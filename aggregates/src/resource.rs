@@ -75,6 +75,9 @@ pub trait Resource: Aggregate<Error = Refusal> + Snapshot + Clone {
     /// The command that lets go for good of what was deleted; `None` where nothing is restorable.
     fn purge(at: DateTime<Utc>) -> Option<Self::Command>;
 
+    /// What an event does to it, in the words of systems that watch many services.
+    fn change(event: &Self::Event) -> Change;
+
     /// Whether it is gone for good, so that nothing shows it.
     fn is_gone(&self) -> bool;
 
@@ -83,6 +86,23 @@ pub trait Resource: Aggregate<Error = Refusal> + Snapshot + Clone {
 
     /// How many bytes the documents have, about, that clients attached to it.
     fn document_bytes(&self) -> usize;
+}
+
+/// What an event does to what its stream is about. The words are those of OCSF's Entity Management; `Other` has one of ours
+/// where it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Change {
+    Create,
+    Update,
+    Delete,
+    Enable,
+    Disable,
+    Activate,
+    Deactivate,
+    Suspend,
+    Resume,
+    Other(&'static str),
 }
 
 /// An aggregate of the list, with what is made from its place there.
@@ -236,6 +256,14 @@ macro_rules! states {
                 match self {
                     $(Self::$name(event) => <crate::$name as Resource>::destroys_key(event),)*
                     Self::Pruned => false,
+                }
+            }
+
+            /// What it does to what its stream is about; `None` where it has lost its content.
+            pub fn change(&self) -> Option<Change> {
+                match self {
+                    $(Self::$name(event) => Some(<crate::$name as Resource>::change(event)),)*
+                    Self::Pruned => None,
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, Scope, Taken};
 use crate::ids::UserId;
 use crate::personal::{Digest, Personal, readable};
-use crate::resource::{Limit, Place, Resource};
+use crate::resource::{Change, Limit, Place, Resource};
 use crate::{aggregate, text};
 
 /// Whether the user is let in.
@@ -325,6 +325,18 @@ impl Resource for User {
 
     fn purge(_: DateTime<Utc>) -> Option<UserCommand> {
         None
+    }
+
+    fn change(event: &UserEvent) -> Change {
+        use Change as C;
+        use UserEvent as E;
+        match event {
+            E::UserRegistered { .. } => C::Create,
+            E::UserProfileChanged { .. } => C::Update,
+            E::UserHeld { .. } | E::UserRevoked { .. } => C::Disable,
+            E::UserApproved { .. } | E::UserReinstated { .. } => C::Enable,
+            E::UserErased { .. } => C::Delete,
+        }
     }
 
     fn is_gone(&self) -> bool {

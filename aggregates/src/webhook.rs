@@ -10,7 +10,7 @@ use crate::error::Refusal;
 use crate::event::{Field, Kind};
 use crate::guard::{Effect, Scope};
 use crate::ids::EventId;
-use crate::resource::{Limit, Place, Resource};
+use crate::resource::{Change, Limit, Place, Resource};
 use crate::{aggregate, descriptors_of_organizations, stream, text};
 
 /// Webhook endpoints.
@@ -593,6 +593,22 @@ impl Resource for WebhookEndpoint {
 
     fn purge(_: DateTime<Utc>) -> Option<WebhookEndpointCommand> {
         None
+    }
+
+    fn change(event: &WebhookEndpointEvent) -> Change {
+        use Change as C;
+        use WebhookEndpointEvent as E;
+        match event {
+            E::WebhookCreated { .. } => C::Create,
+            E::WebhookChanged { .. } | E::WebhookSecretRotated { .. } => C::Update,
+            E::WebhookDisabled { .. } => C::Disable,
+            E::WebhookEnabled { .. } => C::Enable,
+            E::WebhookFailing { .. } => C::Other("Fail"),
+            E::WebhookTested { .. } => C::Other("Test"),
+            E::WebhookRedelivered { .. } => C::Other("Redeliver"),
+            E::WebhookReplayed { .. } => C::Other("Replay"),
+            E::WebhookDeleted { .. } => C::Delete,
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -16,6 +16,7 @@ mod graphql;
 mod health;
 mod history;
 mod injector;
+mod kinds;
 mod proxy;
 mod readers;
 mod receiver;

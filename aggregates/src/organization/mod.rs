@@ -19,7 +19,7 @@ use crate::ids::{MembershipId, OrganizationId, UserId};
 use crate::membership::Membership;
 use crate::ownership::OwnershipOffer;
 use crate::personal::Personal;
-use crate::resource::{Limit, Place, Resource};
+use crate::resource::{Change, Limit, Place, Resource};
 use crate::roles::{OwnRole, OwnRoles, Permissions};
 use crate::status::{Lifecycle, Review, Status, Verification};
 
@@ -424,6 +424,43 @@ impl Resource for Organization {
 
     fn purge(at: DateTime<Utc>) -> Option<OrganizationCommand> {
         Some(OrganizationCommand::Purge { at })
+    }
+
+    fn change(event: &OrganizationEvent) -> Change {
+        use Change as C;
+        use OrganizationEvent as E;
+        match event {
+            E::RoleDefined { .. } => C::Other("Define Role"),
+            E::RoleChanged { .. } => C::Other("Change Role"),
+            E::RoleRemoved { .. } => C::Other("Remove Role"),
+            E::OrgCreated { .. } => C::Create,
+            E::OrgRenamed { .. }
+            | E::OrgSlugChanged { .. }
+            | E::OrgContactChanged { .. }
+            | E::OrgExternalIdChanged { .. }
+            | E::OrgSettingsUpdated { .. }
+            | E::OrgSubmitted { .. }
+            | E::OrgVerified { .. }
+            | E::OrgRejected { .. }
+            | E::OrgWaitlisted { .. }
+            | E::OrgReopened { .. }
+            | E::OrgReviewRestarted { .. }
+            | E::OrgLegalHoldSet { .. }
+            | E::OrgLegalHoldReleased { .. }
+            | E::OrgLimitSet { .. }
+            | E::OrgPlanChanged { .. } => C::Update,
+            E::OrgBlocked { .. } => C::Suspend,
+            E::OrgUnblocked { .. } => C::Resume,
+            E::OrgDeactivated { .. } => C::Deactivate,
+            E::OrgActivated { .. } => C::Activate,
+            E::OrgDeleted { .. } | E::OrgPurged { .. } => C::Delete,
+            E::OrgPruned { .. } => C::Other("Prune"),
+            E::OrgRestored { .. } => C::Other("Restore"),
+            E::OwnershipOffered { .. } => C::Other("Offer Ownership"),
+            E::OwnershipAccepted { .. } => C::Other("Transfer Ownership"),
+            E::OwnershipOfferWithdrawn { .. } => C::Other("Withdraw Ownership Offer"),
+            E::LimitReached { .. } => C::Other("Refuse"),
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 
 use super::event::Event;
-use super::kinds::membership::Member;
-use super::kinds::organization::Organization;
-use super::kinds::token::Token;
-use super::kinds::user::User;
 use super::model::Model;
+use crate::kinds::membership::Member;
+use crate::kinds::organization::Organization;
+use crate::kinds::token::Token;
+use crate::kinds::user::User;
 
 /// A command that began before somebody was shut out in another partition has ended after so long.
 const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(60);

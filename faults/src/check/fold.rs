@@ -1,12 +1,12 @@
 //! The fold: what each event makes of the state, and whether it fits the state that it finds. Events say what was
 //! before; one that says otherwise was decided on something old.
 //!
-//! Here stands what folds have in common. The fold of each kind of stream is in its file of [`super::kinds`].
+//! Here stands what folds have in common. The fold of each kind of stream is in its file of [`crate::kinds`].
 
 use super::event::Event;
 use super::findings::Findings;
-use super::kinds;
 use super::model::{Claim, Face, GlobalChange, Model};
+use crate::kinds;
 
 const FITS: &str = "an event fits the state that it changes";
 pub const KNOWN: &str = "events are of known kinds";

@@ -8,7 +8,7 @@
 //!
 //! - [`log`]: offsets are dense in a partition, audit sequences in an organization, versions in a stream; events are
 //!   there once; a command's events lie together, of one transaction; times and transactions do not go back.
-//! - [`kinds`], the table of all events: for each kind of stream in which statuses of an organization an event may be
+//! - [`crate::kinds`], the table of all events: for each kind of stream in which statuses of an organization an event may be
 //!   recorded, who may cause it, what it makes of the state, and the rows that follow. [`rules`] holds each command
 //!   against it, at every event and not only at the end, with what [`case`] says of rights at that moment: seats,
 //!   owners, projects, API tokens, endpoints, and holders of own roles are counted; no grant exceeds its giver, when it
@@ -60,17 +60,16 @@
 //! swept before a refusal by a limit, whether a legal hold stood in an organization of somebody who was erased at that
 //! moment, and what the configuration of the deployment forbids.
 
-mod case;
-mod event;
-mod findings;
-mod fold;
+pub mod case;
+pub mod event;
+pub mod findings;
+pub mod fold;
 mod global;
-mod kinds;
 mod log;
-mod model;
+pub mod model;
 mod outcomes;
 mod rules;
-mod tables;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 mod watchers;

@@ -1,5 +1,5 @@
 //! The state of everything as the checker understands the events: written from the description of the domain, not
-//! from its code. Each kind of stream has its own state beside its rules, in [`super::kinds`]; here stands what several of them
+//! from its code. Each kind of stream has its own state beside its rules, in [`crate::kinds`]; here stands what several of them
 //! look at.
 
 use std::any::{Any, TypeId};
@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::event::Event;
-use super::kinds::organization::Organization;
+use crate::kinds::organization::Organization;
 
 /// How much of something is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,7 +1,7 @@
 //! The rules, held against every command of the log in turn: not only what is left at the end.
 //!
 //! A command is judged as a whole, by the state before its first event: by whom each event may be caused, whether the
-//! organization's status allows it, and what else its rule in [`super::kinds`] says. Then it is folded: whether each event
+//! organization's status allows it, and what else its rule in [`crate::kinds`] says. Then it is folded: whether each event
 //! fits the state that it changes (it names the old value). At last comes what has to be so after a command.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use super::case::Case;
 use super::event::Event;
 use super::findings::Findings;
 use super::fold;
-use super::kinds::organization::Organization;
-use super::kinds::{self, After, KINDS};
 use super::log::groups;
 use super::model::{Model, Tally};
+use crate::kinds::organization::Organization;
+use crate::kinds::{self, After, KINDS};
 
 /// What a deployment of this kind leaves to the checker to know.
 #[derive(Debug, Clone, Copy, Default)]

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sqlx::{PgPool, Row};
 
 use super::findings::Findings;
-use super::kinds::KINDS;
 use super::model::{Claim, Model, Tally};
+use crate::kinds::KINDS;
 
 /// Rows by key.
 pub type Rows = BTreeMap<String, Value>;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::event::Event;
 use super::findings::Findings;
-use super::kinds::webhook::Endpoint;
 use super::model::Model;
 use crate::history::Received;
+use crate::kinds::webhook::Endpoint;
 
 /// Checks that each endpoint that is enabled at the end took every event of its organization since it was created, got
 /// none that is not in the log, and, where it wants that, took those of one subject in order.

@@ -1,8 +1,8 @@
 //! Clients: each gives commands, one after the other, as fast as it gets answers; hangs up on some; repeats some;
 //! and writes down what it was told.
 
-mod plans;
-mod world;
+pub mod plans;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -19,7 +19,7 @@ fn every_event_has_a_rule_in_the_checker() {
     let (events, ruled) = (events_of_schema(), rules.collect::<BTreeSet<_>>());
     assert!(events.len() > 70, "schema.graphql is read wrongly: {events:?}");
     let without: Vec<_> = events.difference(&ruled).collect();
-    assert!(without.is_empty(), "no rule in check/kinds for {without:?}");
+    assert!(without.is_empty(), "no rule in kinds for {without:?}");
     let unknown: Vec<_> = ruled.difference(&events).collect();
     assert!(unknown.is_empty(), "rules for what is no event: {unknown:?}");
 }

@@ -6,15 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 mod complete;
-mod kinds;
 
 use super::event::Event;
 use super::findings::Findings;
-use super::kinds::KINDS;
 use super::model::Model;
 use super::tables::Found;
 use super::{Surroundings, global, log, outcomes, rules, tables, watchers};
 use crate::history::{Attempt, Command, Followed, Outcome, Read, Shown};
+use crate::kinds::KINDS;
 
 /// A log that is written event by event.
 #[derive(Default)]

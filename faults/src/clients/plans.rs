@@ -1,28 +1,18 @@
 //! What a client does next: any mutation, on something that others are at as well. Few organizations, few slugs, few
 //! addresses and low limits, so that most commands meet another one.
 //!
-//! Each mutation of the service has a plan in the file of what it is about, or stands in `EXCEPTIONS`. A test compares
-//! that with `schema.graphql`. A new kind of thing is one file here and its name in `plans!`.
+//! Each mutation of the service has a plan, or stands in `EXCEPTIONS`. A test compares
+//! that with `schema.graphql`. Plans stand with their kind of stream, in [`crate::kinds`].
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 
+pub use crate::kinds::LISTS;
+use crate::kinds::{PLANS, invitation, membership, organization, project, user};
+
 use super::world::{Member, Organization, Thing, User, World};
-
-macro_rules! plans {
-    ($($file:ident)*) => {
-        $(mod $file;)*
-
-        /// The plans of each file.
-        const PLANS: &[&[Plan]] = &[$($file::PLANS),*];
-        /// What the clients learn of an organization, beside itself.
-        pub const LISTS: &[&[List]] = &[$($file::LISTS),*];
-    };
-}
-
-plans! { organization member invitation project role ownership token webhook user }
 
 /// Mutations without a plan, each with the reason.
 #[cfg(test)]
@@ -89,13 +79,13 @@ pub fn rush(world: &World, random: &mut StdRng) -> Vec<Planned> {
     let kind = random.random_range(0..7);
     let mut planner = Planner { world, random, organization };
     let planned = match kind {
-        0 => organization::rush_for_a_slug(&mut planner),
-        1 => member::rush_of_owners(&mut planner),
-        2 => invitation::rush_for_one(&mut planner),
-        3 => invitation::rush_for_seats(&mut planner),
-        4 => ownership::rush_for_an_offer(&mut planner),
-        5 => user::rush_of_operators(&mut planner),
-        _ => (0..4).map(|_| project::create(&mut planner, "createProject")).collect(),
+        0 => organization::plans::rush_for_a_slug(&mut planner),
+        1 => membership::plans::rush_of_owners(&mut planner),
+        2 => invitation::plans::rush_for_one(&mut planner),
+        3 => invitation::plans::rush_for_seats(&mut planner),
+        4 => organization::ownership::plans::rush_for_an_offer(&mut planner),
+        5 => user::plans::rush_of_operators(&mut planner),
+        _ => (0..4).map(|_| project::plans::create(&mut planner, "createProject")).collect(),
     };
     planned.into_iter().flatten().collect()
 }
@@ -105,7 +95,7 @@ const WITHOUT_REASON: [&str; 4] =
     ["acceptInvitation", "declineInvitation", "createOrganization", "ensureHomeOrganization"];
 
 /// A command as this user gives it; operators say why.
-fn give(operation: &'static str, user: User, mut input: Value, version: Option<i64>) -> Planned {
+pub fn give(operation: &'static str, user: User, mut input: Value, version: Option<i64>) -> Planned {
     if user.operator && !WITHOUT_REASON.contains(&operation) && input["reason"].is_null() {
         input["reason"] = json!("a run of faults");
     }
@@ -114,26 +104,26 @@ fn give(operation: &'static str, user: User, mut input: Value, version: Option<i
 
 /// What a plan draws from.
 pub struct Planner<'a> {
-    world: &'a World,
-    random: &'a mut StdRng,
-    organization: Organization,
+    pub world: &'a World,
+    pub random: &'a mut StdRng,
+    pub organization: Organization,
 }
 
 impl Planner<'_> {
-    fn chance(&mut self, of: f64) -> bool {
+    pub fn chance(&mut self, of: f64) -> bool {
         self.random.random_bool(of)
     }
 
-    fn below(&mut self, end: u32) -> u32 {
+    pub fn below(&mut self, end: u32) -> u32 {
         self.random.random_range(0..end)
     }
 
-    fn id(&self) -> &str {
+    pub fn id(&self) -> &str {
         &self.organization.id
     }
 
     /// Mostly an owner; sometimes any member, an API token, an operator or a stranger.
-    fn actor(&mut self) -> Option<User> {
+    pub fn actor(&mut self) -> Option<User> {
         let members = self.organization.members();
         let owners: Vec<&Member> = members.iter().filter(|member| member.is_owner()).collect();
         let draw = self.below(100);
@@ -152,25 +142,25 @@ impl Planner<'_> {
     }
 
     /// Mostly one who is let in.
-    fn operator(&mut self) -> Option<User> {
+    pub fn operator(&mut self) -> Option<User> {
         let usual = self.chance(0.9);
         let fitting: Vec<&User> =
             self.world.operators.iter().filter(|user| !usual || user.state() != "REVOKED").collect();
         fitting.choose(self.random).copied().cloned()
     }
 
-    fn person(&mut self) -> Option<User> {
+    pub fn person(&mut self) -> Option<User> {
         self.world.users.choose(self.random).cloned()
     }
 
     /// Something of a list, mostly such a thing.
-    fn thing(&mut self, list: &str, usual: f64, fits: impl Fn(&Thing) -> bool) -> Option<Thing> {
+    pub fn thing(&mut self, list: &str, usual: f64, fits: impl Fn(&Thing) -> bool) -> Option<Thing> {
         let usual = self.chance(usual);
         let all = self.organization.things(list).into_iter().filter(|thing| !usual || fits(thing));
         all.collect::<Vec<_>>().choose(self.random).cloned()
     }
 
-    fn roles(&mut self) -> Value {
+    pub fn roles(&mut self) -> Value {
         let own = self.organization.roles();
         if self.chance(0.15)
             && let Some(role) = own.choose(self.random)
@@ -183,7 +173,7 @@ impl Planner<'_> {
     }
 
     /// A command to the organization itself.
-    fn command_organization(&mut self, mutation: &'static str, user: User) -> Option<Planned> {
+    pub fn command_organization(&mut self, mutation: &'static str, user: User) -> Option<Planned> {
         let version = Some(self.organization.version());
         Some(give(mutation, user, json!({"organizationId": self.id()}), version))
     }
@@ -195,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    const SCHEMA: &str = include_str!("../../../../schema.graphql");
+    const SCHEMA: &str = include_str!("../../../schema.graphql");
 
     /// The mutations of the schema, with the types of their inputs.
     fn mutations_of_schema() -> BTreeMap<&'static str, &'static str> {

@@ -1,7 +1,8 @@
-//! The table of all events: for each kind of stream the rule of each of its events, its fold, its limit and its rows.
+//! What this program knows of each kind of stream: for the checker the rule of each of its events, its fold, its limit and its
+//! rows, and for the clients what they do with it.
 //!
-//! A new kind is one file here and its name in `kinds!`. A test compares the table with the events that
-//! `schema.graphql` names, and fails for one without a rule.
+//! A new kind is one file here and its name in `kinds!`. Tests compare the table with the events and the mutations that
+//! `schema.graphql` names, and fail for an event without a rule and for a mutation without a plan.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +10,13 @@ use chrono::{DateTime, Utc};
 
 use self::membership::Member;
 use self::organization::Organization;
-use super::case::{Case, Rights};
-use super::event::Event;
-use super::findings::Findings;
-use super::fold::Fold;
-use super::model::{Model, Tally};
-use super::tables::Table;
+use crate::check::case::{Case, Rights};
+use crate::check::event::Event;
+use crate::check::findings::Findings;
+use crate::check::fold::Fold;
+use crate::check::model::{Model, Tally};
+use crate::check::tables::Table;
+use crate::clients::plans::{List, Plan};
 
 macro_rules! kinds {
     ($($kind:ident)*) => {
@@ -22,6 +24,11 @@ macro_rules! kinds {
 
         /// All kinds.
         pub static KINDS: &[&Kind] = &[$(&$kind::KIND),*];
+        /// The plans of each kind; those of organizations stand in several files.
+        pub const PLANS: &[&[Plan]] =
+            &[organization::roles::plans::PLANS, organization::ownership::plans::PLANS, $($kind::plans::PLANS),*];
+        /// What the clients learn of an organization, beside itself.
+        pub const LISTS: &[&[List]] = &[$($kind::plans::LISTS),*];
     };
 }
 

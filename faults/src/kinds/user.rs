@@ -114,3 +114,65 @@ fn rows(model: &Model) -> Rows {
     let row = |user: &User| user.place.row(json!({"created_at": user.created_at}));
     model.all::<User>().map(|(id, user)| (id.clone(), row(user))).collect()
 }
+
+/// What the clients do with it.
+pub mod plans {
+use rand::seq::IndexedRandom;
+use serde_json::json;
+
+use crate::clients::world::User;
+use crate::clients::plans::{List, Plan, Planned, Planner, give};
+
+pub const LISTS: &[List] = &[];
+
+/// How many users are shut out at a time.
+const REVOKED_MAX: usize = 2;
+
+const fn review(mutation: &'static str, weight: u32) -> Plan {
+    Plan { mutation, weight, input: "UserReviewInput", select: "__typename", make: act }
+}
+
+pub const PLANS: &[Plan] = &[
+    review("approveUser", 3),
+    review("revokeUser", 1),
+    review("reinstateUser", 6),
+    Plan { mutation: "eraseSubject", weight: 3, input: "EraseSubjectInput", select: "__typename", make: erase },
+];
+
+fn act(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
+    let (world, usual) = (planner.world, planner.chance(0.95));
+    let everybody = || world.users.iter().chain(world.operators.iter().skip(1));
+    let wanted = match mutation {
+        "approveUser" => "PENDING",
+        "reinstateUser" => "REVOKED",
+        _ => "ACTIVE",
+    };
+    let revoked = everybody().filter(|user| user.state() == "REVOKED").count();
+    if mutation == "revokeUser" && revoked >= REVOKED_MAX {
+        return None;
+    }
+    let fitting: Vec<&User> = everybody().filter(|user| !usual || user.state() == wanted).collect();
+    let user = fitting.choose(planner.random)?;
+    let by = if planner.chance(0.5) { world.operators.first().cloned() } else { planner.operator() };
+    Some(give(mutation, by?, json!({"userId": user.id()}), None))
+}
+
+fn erase(planner: &mut Planner<'_>, mutation: &'static str) -> Option<Planned> {
+    let subject = if planner.chance(0.5) {
+        let passers_by: Vec<&User> = planner.world.users.iter().filter(|user| user.passes_by).collect();
+        json!({"userId": passers_by.choose(planner.random)?.id()})
+    } else {
+        let stranger = crate::kinds::invitation::plans::stranger(planner);
+        let invitation = planner.thing("invitations", 1.0, |invitation| invitation.text("email") == stranger)?;
+        json!({"invitationId": invitation.id})
+    };
+    Some(give(mutation, planner.operator()?, json!({"subject": subject}), None))
+}
+
+/// Two operators shut each other out: one of them is left.
+pub fn rush_of_operators(planner: &mut Planner<'_>) -> Vec<Option<Planned>> {
+    let [_, one, other, ..] = planner.world.operators.as_slice() else { return vec![] };
+    let revoke = |by: &User, whom: &User| Some(give("revokeUser", by.clone(), json!({"userId": whom.id()}), None));
+    vec![revoke(one, other), revoke(other, one)]
+}
+}

@@ -2,8 +2,9 @@
 //! stand beside this, in [`roles`] and [`ownership`].
 
 mod limits;
-mod ownership;
-mod roles;
+pub mod ownership;
+pub mod plans;
+pub mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 

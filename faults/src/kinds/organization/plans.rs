@@ -1,9 +1,9 @@
-//! Organizations: profile, status, limits and holds.
+//! What the clients do with organizations.
 
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
-use super::{List, Plan, Planned, Planner, give};
+use crate::clients::plans::{List, Plan, Planned, Planner, give};
 
 pub const LISTS: &[List] = &[];
 
