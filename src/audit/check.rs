@@ -26,8 +26,9 @@ const PAGE: i64 = 1_000;
 const PARTITION_PAGE: i64 = 500;
 /// The most findings of one organization or partition.
 const FINDINGS_MAX: usize = 10;
-/// A head is known outside before it is in the database: how often it is looked again in all, and after how long.
-const LOOK_AGAIN: u32 = 30;
+/// A head is known outside before it is in the database: how often it is looked again in a whole walk, and after how long. A
+/// database that was rolled back as a whole is not waited for at each of its trails.
+const LOOK_AGAIN: u32 = 5;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// The events of an organization by which others of it may have lost their content.
 const SAID: [&str; 2] = ["OrgPurged", "OrgPruned"];
@@ -106,6 +107,11 @@ impl Walk<'_> {
 
     fn end(mut self) -> Checked {
         let (partition, end) = (self.cursor.partition, self.cursor.offset);
+        if let Some(known) = self.known.as_ref().filter(|known| known.offset > end) {
+            let sealed = known.offset;
+            self.wrong
+                .push(format!("partition {partition} was sealed up to offset {sealed}, and is said to be up to {end}"));
+        }
         if self.at < end {
             self.wrong.push(format!("partition {partition} was sealed up to {end} and ends at {}", self.at));
         } else if self.mac != self.cursor.mac {
@@ -136,11 +142,17 @@ impl<'a> Check<'a> {
     /// Walks along a partition, as far as it was sealed.
     pub async fn partition(&self, partition: i16) -> Result<Checked, LogError> {
         let key = self.log.keys().chain();
-        let known = self.heads.chain(partition).filter(|known| known.epoch == self.log.epoch());
-        let row = sqlx::query!(r#"SELECT "offset", without_mac, mac, code FROM seals WHERE partition = $1"#, partition)
-            .fetch_optional(self.log.pool())
-            .await?;
-        let Some(row) = row else { return Ok(Checked::default()) };
+        let (known, row) = loop {
+            let known = self.heads.chain(partition).filter(|known| known.epoch == self.log.epoch());
+            let row =
+                sqlx::query!(r#"SELECT "offset", without_mac, mac, code FROM seals WHERE partition = $1"#, partition)
+                    .fetch_optional(self.log.pool())
+                    .await?;
+            let Some(row) = row else { return Ok(Checked::default()) };
+            if known.as_ref().is_none_or(|known| known.offset <= row.offset) || !self.looks_again().await {
+                break (known, row);
+            }
+        };
         let cursor = Cursor { partition, offset: row.offset, without_mac: row.without_mac, mac: row.mac };
         let signed = (cursor.offset == 0 && cursor.without_mac == 0) || row.code == key.of_cursor(&cursor);
         let mut walk = Walk { key, cursor, known, at: 0, mac: Mac::new(), events: 0, wrong: vec![], own: vec![] };
@@ -162,6 +174,15 @@ impl<'a> Check<'a> {
             self.pace.after(rows.len()).await;
         }
         Ok(walk.end())
+    }
+
+    /// Waits for a moment, if it has not waited long already in this walk.
+    async fn looks_again(&self) -> bool {
+        if self.looked_again.fetch_add(1, Ordering::Relaxed) >= LOOK_AGAIN {
+            return false;
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        true
     }
 
     /// Whether those of these events that belong to no organization are in the installation's trail.
@@ -210,12 +231,9 @@ impl<'a> Check<'a> {
                 .fetch_optional(self.log.pool())
                 .await?;
             let size = tree.as_ref().map_or(0, |tree| tree.size.unsigned_abs());
-            if known.as_ref().is_none_or(|known| known.size <= size)
-                || self.looked_again.fetch_add(1, Ordering::Relaxed) >= LOOK_AGAIN
-            {
+            if known.as_ref().is_none_or(|known| known.size <= size) || !self.looks_again().await {
                 break (known, tree);
             }
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         };
         let size = tree.as_ref().map_or(0, |tree| tree.size.unsigned_abs());
         if let Some(known) = known.as_ref().filter(|known| known.size > size) {

@@ -64,11 +64,6 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         status = StatusCode::SERVICE_UNAVAILABLE;
         reasons.push("the writer of the log has ended".to_owned());
     }
-    let alarms = shared.app.commands.log().alarms().all().len();
-    if alarms > 0 {
-        // Anybody may ask for this: what it is about is for operators.
-        reasons.push(format!("the log is not as the service wrote it ({alarms}): see `tenancy audit status`"));
-    }
     match tokio::time::timeout(DATABASE_WAIT, projections::status(&shared.health.pool)).await {
         Ok(Ok(projections)) => {
             reasons.extend(projections.iter().filter(|status| !status.parked.is_empty()).map(parked));
@@ -82,6 +77,11 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
             status = StatusCode::SERVICE_UNAVAILABLE;
             reasons.push("the database does not answer".to_owned());
         }
+    }
+    let alarms = shared.app.commands.log().alarms().all().len();
+    if alarms > 0 {
+        // Anybody may ask for this: what it is about is for operators.
+        reasons.push(format!("the log is not as the service wrote it ({alarms}): see `tenancy audit status`"));
     }
     let text = match (status.is_success(), reasons.is_empty()) {
         (true, true) => "ready",

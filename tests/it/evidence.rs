@@ -2,11 +2,21 @@
 //! running service notices what was altered.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Client, Database, Server, eventually, tamper};
+use crate::support::{Client, Database, Server, tamper};
+
+/// Waits until `condition` holds: a round may wait ten seconds for a head that is on its way, and machines are busy.
+async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// A service that reads everything again every second.
 async fn serve(database: &Database) -> Server {
@@ -77,7 +87,7 @@ async fn a_history_that_was_altered_is_not_signed_again() {
     .await;
     assert!(ada.create_project(&acme, "one").await.accepted());
     eventually("an alarm is raised", async || !alarms(&server).await.is_empty()).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(
         number(
             &pool,
@@ -131,7 +141,7 @@ async fn a_history_that_was_rolled_back_is_not_continued() {
     assert!(text.contains("was signed") || text.contains("other means"), "{text}");
     let (before, _) = checkpoint(&ada_again(&server), &acme).await;
     assert!(ada_again(&server).create_project(&acme, "two").await.accepted());
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(checkpoint(&ada_again(&server), &acme).await.0, before, "the other branch is not signed");
     let found = alarms(&server).await;
     assert!(found.iter().any(|alarm| alarm["partition"].is_number()), "{found:?}");
@@ -234,7 +244,7 @@ async fn what_was_altered_long_ago_is_told_everywhere_and_taken_back_when_it_is_
     // The tree stands still, and other organizations' do not, unless they lie in the same partition.
     let (size, _) = checkpoint(&ada, &acme).await;
     assert!(ada.create_project(&acme, "one").await.accepted());
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(checkpoint(&ada, &acme).await.0, size);
 
     as_superuser(
