@@ -14,13 +14,13 @@ use super::audit::{is_standard_output, unwritten};
 use super::{Failure, failed, misused, print};
 use crate::audit::as_of::NoAnswer;
 use crate::audit::proofs::head;
-use crate::audit::report::{self, Proofs, Report, html, text};
+use crate::audit::report::{self, Proofs, ROWS_MAX, Record, Records, Report, Rows, html, text};
 use crate::audit::watch::Status;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::log::LogError;
 use crate::log::alarms::About;
-use crate::requests::trail::{Kind, Occurrence};
+use crate::requests::trail::{Group, Groups, Kind, Occurrence};
 use crate::service::{self, Core, audit_signers};
 
 /// As what.
@@ -80,10 +80,8 @@ pub(super) struct Wanted {
 /// Writes a report, beside a running service or without one.
 pub(super) async fn report(config: &Config, wanted: Wanted) -> Result<ExitCode, Failure> {
     let now = Utc::now();
-    let (since, until) = (wanted.since.map(When::begin), wanted.until.map(|until| until.end(now)));
-    if let (Some(since), Some(until)) = (since, until)
-        && since > until
-    {
+    let (since, until) = (wanted.since.map(When::begin), wanted.until.map_or(now, |until| until.end(now)));
+    if let Some(since) = since.filter(|since| *since > until) {
         return Err(misused(format!("--since {since} is after --until {until}"), "give the earlier one first"));
     }
     let core = Core::open(config, Purpose::Command).await?;
@@ -114,7 +112,12 @@ pub(super) async fn report(config: &Config, wanted: Wanted) -> Result<ExitCode, 
 
 async fn read(core: &Core, config: &Config, wanted: &report::Wanted) -> Result<Report, Failure> {
     let log = core.commands.log();
-    let report = report::read(log, wanted).await;
+    let records = Records {
+        refusals: records(core, wanted, &[Kind::Refused], false).await?,
+        exports: records(core, wanted, &[Kind::AuditExport], true).await?,
+        reads: records(core, wanted, &[Kind::AuditRead, Kind::OperatorRead], false).await?,
+    };
+    let report = report::read(log, wanted, records).await;
     let mut report = match report {
         Err(error) => return Err(no_answer(core, &wanted.organization, error).await),
         Ok(report) => report,
@@ -122,6 +125,22 @@ async fn read(core: &Core, config: &Config, wanted: &report::Wanted) -> Result<R
     note(core, "tenancy audit report", &wanted.organization);
     report.proofs = proofs(core, config, &wanted.organization).await?;
     Ok(report)
+}
+
+/// What the access trail has of some kinds: each record, or those alike together.
+async fn records(core: &Core, wanted: &report::Wanted, kinds: &[Kind], each: bool) -> Result<Rows<Record>, Failure> {
+    let report::Wanted { organization, since, until, .. } = wanted;
+    let groups = Groups { organization, since: *since, until: *until, kinds, each, limit: ROWS_MAX };
+    let (groups, more) = groups.read(core.commands.log()).await.map_err(service::Error::from)?;
+    let record = |group: Group| Record {
+        kind: group.kind,
+        operation: group.operation,
+        actor: group.actor.parse().unwrap_or_default(),
+        times: group.times.unsigned_abs(),
+        first: group.first,
+        last: group.last,
+    };
+    Ok(Rows { rows: groups.into_iter().map(record).collect(), more })
 }
 
 /// Puts a read of an audit trail on record.

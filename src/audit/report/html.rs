@@ -20,7 +20,7 @@ pub fn html(report: &Report) -> String {
         page.section(&section);
     }
     page.raw("<section>\n").element("h2", "Proofs").pairs(&proofs(report));
-    page.element("p", "To check, on another machine if you like:");
+    page.element("p", "To check (the last command needs no service and runs on any machine):");
     page.raw("<pre>").text(&report.proofs.commands.join("\n")).raw("</pre>\n</section>\n</body>\n</html>\n");
     page.0
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::names::Party;
-pub use read::{Wanted, read};
+pub use read::{Record, Records, Wanted, read};
 
 /// What the first member of a report says.
 pub const FORMAT: &str = "tenancy-audit-report/v1";
@@ -192,7 +192,7 @@ pub struct Token {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// The last characters of the secret, by which it is recognized.
+    /// What of the secret is shown, by which it is recognized.
     pub hint: String,
     /// What it may do, in the whole organization.
     pub permissions: Vec<String>,

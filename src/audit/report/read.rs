@@ -23,7 +23,6 @@ use crate::audit::as_of::{AsOf, Fold, NoAnswer, emails, next_events, sequence};
 use crate::audit::data::{camel_case, data};
 use crate::audit::names::{Names, Party};
 use crate::log::{COLUMNS, Log, LogError, Reader, StoredEvent};
-use crate::requests::trail::Kind;
 
 /// How many users are asked for at a time.
 const USERS_AT_ONCE: usize = 1_000;
@@ -43,6 +42,34 @@ const TOLD_ELSEWHERE: [&str; 10] = [
     "scope",
 ];
 
+/// Records of the access trail that are alike.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What kind, as it is stored.
+    pub kind: String,
+    /// By which operation.
+    pub operation: String,
+    /// The caller.
+    pub actor: Actor,
+    /// How often.
+    pub times: u64,
+    /// When first.
+    pub first: DateTime<Utc>,
+    /// When last.
+    pub last: DateTime<Utc>,
+}
+
+/// What the access trail has of the period.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    /// What was refused.
+    pub refusals: Rows<Record>,
+    /// Exports.
+    pub exports: Rows<Record>,
+    /// Reads.
+    pub reads: Rows<Record>,
+}
+
 /// Which report.
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -50,16 +77,15 @@ pub struct Wanted {
     pub organization: OrganizationId,
     /// From when on; from the beginning, without.
     pub since: Option<DateTime<Utc>>,
-    /// Until when; until now, without.
-    pub until: Option<DateTime<Utc>>,
+    /// Until when.
+    pub until: DateTime<Utc>,
     /// For how many days the access trail is kept.
     pub access_trail_days: u32,
 }
 
 /// The report, but for its proofs.
-pub async fn read(log: &Log, wanted: &Wanted) -> Result<Report, NoAnswer> {
-    let (now, id) = (Utc::now(), &wanted.organization);
-    let until = wanted.until.unwrap_or(now);
+pub async fn read(log: &Log, wanted: &Wanted, records: Records) -> Result<Report, NoAnswer> {
+    let (now, id, until) = (Utc::now(), &wanted.organization, wanted.until);
     let (last, _) = sequence(log, id, &AsOf::Time(until)).await?;
     let mut pass = Pass::default();
     while pass.fold.audit_sequence < last {
@@ -68,11 +94,6 @@ pub async fn read(log: &Log, wanted: &Wanted) -> Result<Report, NoAnswer> {
         }
     }
     let of_users = users_acts(log, &pass, (wanted.since, until)).await?;
-    let trail = AccessTrail { log, id, since: wanted.since, until };
-    let refusals = trail.read(&[Kind::Refused], false).await?;
-    let exports = trail.read(&[Kind::AuditExport], true).await?;
-    let reads = trail.read(&[Kind::AuditRead, Kind::OperatorRead], false).await?;
-
     let mut events = BTreeMap::new();
     for (place, kept) in std::mem::take(&mut pass.kept) {
         let rows: Vec<StoredEvent> = kept.rows.into();
@@ -81,17 +102,17 @@ pub async fn read(log: &Log, wanted: &Wanted) -> Result<Report, NoAnswer> {
     }
     let mut people: BTreeSet<String> = pass.people().map(str::to_owned).collect();
     people.extend(events.values().flat_map(|(events, _)| events).chain(&of_users.0).flat_map(people_of));
-    let records = [&refusals, &exports, &reads].into_iter().flat_map(|(records, _)| records);
-    people.extend(records.filter_map(|record| user_of(&record.actor.parse().ok()?).map(str::to_owned)));
+    let callers = [&records.refusals, &records.exports, &records.reads].into_iter().flat_map(|records| &records.rows);
+    people.extend(callers.filter_map(|record| user_of(&record.actor)).map(str::to_owned));
     let names = Names::read(log, &people, std::mem::take(&mut pass.token_names), until).await?;
 
     let mut section = |place: Place| {
         let (events, more) = events.remove(&place).unwrap_or_default();
         Rows { rows: events.iter().map(|event| happened(event, &names)).collect(), more }
     };
-    let accesses = |(records, more): (Vec<AccessRow>, u64)| Rows {
-        rows: records.into_iter().map(|record| record.named(&names)).collect(),
-        more,
+    let accesses = |records: Rows<Record>| Rows {
+        rows: records.rows.into_iter().map(|record| record.named(&names)).collect(),
+        more: records.more,
     };
     let mut report = Report {
         format: FORMAT,
@@ -103,17 +124,24 @@ pub async fn read(log: &Log, wanted: &Wanted) -> Result<Report, NoAnswer> {
         standing: section(Place::Topic(Topic::Standing)),
         tokens_and_webhooks: section(Place::Topic(Topic::TokensAndWebhooks)),
         operator_acts: section(Place::Operators),
-        refusals: accesses(refusals),
+        refusals: accesses(records.refusals),
         erasures: section(Place::Topic(Topic::Erasures)),
         legal_holds: section(Place::Topic(Topic::LegalHolds)),
-        exports: accesses(exports),
-        reads: accesses(reads),
+        exports: accesses(records.exports),
+        reads: accesses(records.reads),
         access_records_since: now - chrono::TimeDelta::days(i64::from(wanted.access_trail_days)),
         proofs: Proofs::default(),
     };
     add_users_acts(&mut report, of_users, &names);
     report.access = pass.access(log, id, &names, until).await?;
     Ok(report)
+}
+
+impl Record {
+    fn named(self, names: &Names) -> Accesses {
+        let Self { kind, operation, actor, times, first, last } = self;
+        Accesses { kind, operation, actor: names.actor(&actor), times, first, last }
+    }
 }
 
 /// Where an event is told.
@@ -502,54 +530,5 @@ fn add_users_acts(report: &mut Report, (events, more): (Vec<Recorded>, u64), nam
         all.rows.extend(acts);
         all.rows.sort_by_key(|row| row.at);
         *section = Rows::last(all.rows, ROWS_MAX, all.more + more);
-    }
-}
-
-/// A group of records of the access trail.
-#[derive(Debug, sqlx::FromRow)]
-struct AccessRow {
-    kind: String,
-    operation: String,
-    actor: String,
-    times: i64,
-    first: DateTime<Utc>,
-    last: DateTime<Utc>,
-    groups: i64,
-}
-
-impl AccessRow {
-    fn named(self, names: &Names) -> Accesses {
-        Accesses {
-            kind: self.kind,
-            operation: self.operation,
-            actor: names.actor(&self.actor.parse().unwrap_or_default()),
-            times: self.times.unsigned_abs(),
-            first: self.first,
-            last: self.last,
-        }
-    }
-}
-
-/// The access trail of an organization in a period.
-struct AccessTrail<'a> {
-    log: &'a Log,
-    id: &'a OrganizationId,
-    since: Option<DateTime<Utc>>,
-    until: DateTime<Utc>,
-}
-
-impl AccessTrail<'_> {
-    /// Records of these kinds, in groups or each; and how many are left out.
-    async fn read(&self, kinds: &[Kind], each: bool) -> Result<(Vec<AccessRow>, u64), LogError> {
-        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-        let query = sqlx::query_as(include_str!("accesses.sql")).bind(self.id.as_ref()).bind(self.since);
-        let query = query.bind(self.until).bind(kinds).bind(each).bind(ROWS_MAX as i64);
-        let mut rows: Vec<AccessRow> = query.fetch_all(self.log.pool()).await?;
-        let groups = rows.first().map_or(0, |row| row.groups.unsigned_abs());
-        let more = groups.saturating_sub(rows.len() as u64);
-        if each {
-            rows.reverse();
-        }
-        Ok((rows, more))
     }
 }

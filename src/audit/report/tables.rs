@@ -101,7 +101,7 @@ fn access(access: &Access, until: DateTime<Utc>) -> Vec<Section> {
         access.own_roles.iter().map(|role| vec![role.name.clone(), list(&role.permissions), role.description.clone()]);
     let tokens = access.tokens.rows.iter().map(|token| {
         let expires = token.expires_at.map_or_else(|| "never".to_owned(), moment);
-        let name = format!("{} (…{})", token.name, token.hint);
+        let name = format!("{} ({})", token.name, token.hint);
         let (person, permissions) = (token.responsible.label(), list(&token.permissions));
         let access = yes_or(&token.without_access);
         vec![name, token.id.clone(), person, moment(token.since), expires, access, permissions]
@@ -180,12 +180,12 @@ fn happened(title: &'static str, rows: &Rows<Happened>, empty: &'static str) -> 
             kind => format!("{kind} {}", row.subject.label()),
         };
         let changes = row.changes.iter().map(change).collect::<Vec<_>>().join("; ");
-        vec![number, moment(row.at), row.action.clone(), about, changes, row.actor.label() + &behalf, reason]
+        vec![number, moment(row.at), row.action.clone(), row.actor.label() + &behalf, about, changes, reason]
     };
     Section {
         title,
         note: None,
-        columns: vec!["event", "at", "action", "whom or what", "what", "by", "why"],
+        columns: vec!["event", "at", "action", "by", "whom or what", "what", "why"],
         rows: rows.rows.iter().map(row).collect(),
         more: earlier(rows.more),
         empty,

@@ -15,7 +15,7 @@ pub fn text(report: &Report) -> String {
     }
     heading(&mut text, "Proofs");
     pairs(&mut text, &proofs(report));
-    text.push_str("\nTo check, on another machine if you like:\n");
+    text.push_str("\nTo check (the last command needs no service and runs on any machine):\n");
     for command in &report.proofs.commands {
         text.push_str(&format!("  {}\n", clean(command)));
     }
