@@ -4,6 +4,7 @@
 mod audit;
 mod diff;
 mod operate;
+mod report;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -243,23 +244,58 @@ enum Audit {
     /// Print what standing verification of the service of this data directory has read, when, and what it found. Exit code 1
     /// if something is not as it was written and signed.
     Status,
-    /// Print what changed in an organization between two of its events. Personal values are not printed.
-    #[command(after_help = "Example:\n  tenancy audit diff --organization org_… --from 3 --to 120")]
+    /// Print what changed in an organization between two points, with the actor, the time and the reason of each change.
+    /// Names and other personal values are printed with --personal only.
+    #[command(after_help = DIFF_HELP)]
     Diff {
         /// Which.
         #[arg(long, value_name = "ID")]
         organization: OrganizationId,
-        /// After the event of this audit sequence.
-        #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(1..))]
-        from: u64,
-        /// Up to and with the event of this audit sequence.
-        #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(1..))]
-        to: u64,
+        /// After the event of this audit sequence; or after everything until the end of this day or this time.
+        #[arg(long, value_name = "SEQUENCE|TIME", value_parser = diff::Point::parse)]
+        from: diff::Point,
+        /// Up to and with the event of this audit sequence; or everything until the end of this day or this time.
+        #[arg(long, value_name = "SEQUENCE|TIME", value_parser = diff::Point::parse)]
+        to: diff::Point,
+        /// As what: text for people, or JSON.
+        #[arg(long, value_enum, default_value = "text")]
+        format: diff::Format,
+        /// Print names, addresses and reasons of people too, as far as they can be read.
+        #[arg(long)]
+        personal: bool,
+    },
+    /// Write an officer's report of an organization: who has access, and what happened in a period. With names and
+    /// addresses of people, as far as they can be read.
+    #[command(after_help = REPORT_HELP)]
+    Report {
+        /// Which.
+        #[arg(long, value_name = "ID")]
+        organization: OrganizationId,
+        /// From this day (UTC) or time on; from the beginning, without.
+        #[arg(long, value_name = "TIME", value_parser = report::When::parse)]
+        since: Option<report::When>,
+        /// Until the end of this day (UTC) or this time; until now, without. Access is as it was then.
+        #[arg(long, value_name = "TIME", value_parser = report::When::parse)]
+        until: Option<report::When>,
+        /// As what: text for a terminal, JSON, or one HTML file that prints well.
+        #[arg(long, value_enum, default_value = "text")]
+        format: report::Format,
+        /// The file; standard output, without.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
 }
 
 const VERIFY_HELP: &str = "Needs no service, no database and no configuration.\n\nExample:
   tenancy audit verify acme.ndjson --key tenancy.example.com/audit+1f2e3d4c+AY… --since last-year.ndjson";
+
+const DIFF_HELP: &str = "Examples:
+  tenancy audit diff --organization org_… --from 3 --to 120
+  tenancy audit diff --organization org_… --from 2026-06-30 --to 2026-07-31 --personal";
+
+const REPORT_HELP: &str = "Examples:
+  tenancy audit report --organization org_…
+  tenancy audit report --organization org_… --since 2026-04-01 --until 2026-06-30 --format html --out acme.html";
 
 fn formats() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(Format::ALL.map(Format::name)).map(|name| Format::named(&name).unwrap_or_default())
@@ -409,8 +445,11 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         Command::Audit { command: Audit::Export { organization, out, format, since } } => {
             audit::export(config, audit::Wanted { organization, out, format, since }).await
         }
-        Command::Audit { command: Audit::Diff { organization, from, to } } => {
-            diff::diff(config, &organization, from, to).await
+        Command::Audit { command: Audit::Diff { organization, from, to, format, personal } } => {
+            diff::diff(config, &diff::Wanted { organization, from, to, format, personal }).await
+        }
+        Command::Audit { command: Audit::Report { organization, since, until, format, out } } => {
+            report::report(config, report::Wanted { organization, since, until, format, out }).await
         }
         Command::RotateMasterKey => operate::rotate_master_key(config).await,
         Command::Prune { dry_run } => operate::prune(config, dry_run).await,

@@ -18,7 +18,7 @@ use crate::log::ledger::{Tally, apply_to_tally, tally_of};
 use crate::log::{Bound, COLUMNS, Log, LogError, Position, Reader, StoredEvent, personal_place};
 
 /// How many events are read at a time.
-const PAGE_EVENTS: i64 = 2_000;
+pub(super) const PAGE_EVENTS: i64 = 2_000;
 /// How many folds are kept in memory, about, so that paging through members does not fold again; and how many bytes.
 const KEPT_MAX: usize = 100;
 const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -92,7 +92,12 @@ pub struct Snapshot {
 
 impl Fold {
     /// Folds one more event, as it is stored.
-    fn apply(&mut self, row: &StoredEvent, reader: &Reader) -> Result<(), LogError> {
+    pub(super) fn apply(&mut self, row: &StoredEvent, reader: &Reader) -> Result<(), LogError> {
+        self.follow(row, reader.parse(row)?)
+    }
+
+    /// Folds one more event, which was parsed already.
+    pub(super) fn follow(&mut self, row: &StoredEvent, event: Event) -> Result<(), LogError> {
         let corrupt = |reason: String| LogError::Corrupt(format!("{}: {reason}", row.event_id));
         let number = row.audit_sequence.unwrap_or_default().unsigned_abs();
         if number != self.audit_sequence + 1 {
@@ -100,7 +105,6 @@ impl Fold {
         }
         (self.audit_sequence, self.recorded_at) = (number, row.recorded_at);
         let id = || row.event_id.parse::<EventId>().map_err(|error| corrupt(error.to_string()));
-        let event = reader.parse(row)?;
         for effect in event.effects() {
             if let Some(name) = tally_of(&effect) {
                 apply_to_tally(&effect, self.tallies.entry(name.to_owned()).or_default());
@@ -132,8 +136,13 @@ impl Fold {
         Ok(())
     }
 
-    /// The parts of a kind.
-    fn of<A: Registered>(&self) -> impl Iterator<Item = (&A::Id, &Part<State>)> {
+    /// The part of a stream.
+    pub(super) fn part(&self, stream: &StreamId) -> Option<&Part<State>> {
+        self.parts.get(stream.aggregate_type())?.get(stream)
+    }
+
+    /// The parts of a kind, in no order.
+    pub(super) fn of<A: Registered>(&self) -> impl Iterator<Item = (&A::Id, &Part<State>)> {
         let parts = self.parts.get(A::TYPE).into_iter().flatten();
         parts.filter_map(|(stream, part)| Some((A::id(stream)?, part)))
     }
@@ -154,6 +163,17 @@ impl Fold {
             Some((id.clone(), Part { begun: part.begun, state, event: part.event.clone() }))
         };
         found.into_iter().take(window.limit + 1).filter_map(part).collect()
+    }
+
+    /// The parts of a kind that are wanted, in the order in which they began.
+    pub(super) fn all<A: Registered>(&self, wanted: impl Fn(&A) -> bool) -> Vec<(A::Id, Part<Arc<A>>)> {
+        let part = |(id, part): (&A::Id, &Part<State>)| {
+            let state = A::of(&part.state).filter(|state| wanted(state))?.clone();
+            Some((id.clone(), Part { begun: part.begun, state, event: part.event.clone() }))
+        };
+        let mut found: Vec<_> = self.of::<A>().filter_map(part).collect();
+        found.sort_unstable_by_key(|(_, part)| part.begun);
+        found
     }
 
     /// The parts that are shown under a heading.
@@ -220,7 +240,11 @@ impl Folds {
 }
 
 /// The number of the last event up to a point, and the moment where that is another than the event's.
-async fn sequence(log: &Log, id: &OrganizationId, as_of: &AsOf) -> Result<(u64, Option<DateTime<Utc>>), NoAnswer> {
+pub(super) async fn sequence(
+    log: &Log,
+    id: &OrganizationId,
+    as_of: &AsOf,
+) -> Result<(u64, Option<DateTime<Utc>>), NoAnswer> {
     let partition = log.partition_of(id.as_ref());
     let (sequence, moment) = match as_of {
         AsOf::AuditSequence(sequence) => {
@@ -263,22 +287,32 @@ async fn sequence(log: &Log, id: &OrganizationId, as_of: &AsOf) -> Result<(u64, 
 }
 
 async fn fold(log: &Log, id: &OrganizationId, until: u64) -> Result<Fold, LogError> {
-    let statement = format!(
-        "SELECT {COLUMNS} FROM events WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3
-         ORDER BY audit_sequence LIMIT {PAGE_EVENTS}"
-    );
     let mut fold = Fold::default();
     while fold.audit_sequence < until {
-        let query = sqlx::query_as(&statement).bind(id.as_ref()).bind(fold.audit_sequence.cast_signed());
-        let rows: Vec<StoredEvent> = query.bind(until.cast_signed()).fetch_all(log.pool()).await?;
-        if rows.is_empty() {
-            return Err(LogError::Corrupt(format!("{id} has no event after {}", fold.audit_sequence)));
-        }
-        for row in &rows {
+        for row in &next_events(log, id, fold.audit_sequence, until).await? {
             fold.apply(row, log.reader())?;
         }
     }
     Ok(fold)
+}
+
+/// The next events of an organization after one and up to another, a page of them; never none.
+pub(super) async fn next_events(
+    log: &Log,
+    id: &OrganizationId,
+    after: u64,
+    until: u64,
+) -> Result<Vec<StoredEvent>, LogError> {
+    let statement = format!(
+        "SELECT {COLUMNS} FROM events WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3
+         ORDER BY audit_sequence LIMIT {PAGE_EVENTS}"
+    );
+    let query = sqlx::query_as(&statement).bind(id.as_ref()).bind(after.cast_signed()).bind(until.cast_signed());
+    let rows: Vec<StoredEvent> = query.fetch_all(log.pool()).await?;
+    match rows.is_empty() {
+        true => Err(LogError::Corrupt(format!("{id} has no event after {after}"))),
+        false => Ok(rows),
+    }
 }
 
 /// The addresses of these invitations, as far as they can be read now.

@@ -4,7 +4,7 @@
 //! audit sequence. The tree is made behind the log ([`seal`]), its heads are signed ([`note`]), and whoever has an older
 //! head can be shown that a newer one only added to it ([`proofs`]). An [`export`] carries all of that in a [`bundle`],
 //! which [`verify`] checks without the service. What an organization was at any point is folded from its events
-//! ([`as_of`]).
+//! ([`as_of`]); what changed between two points ([`diff`]) and an officer's [`report`] are made of that.
 
 pub mod adopt;
 pub mod as_of;
@@ -17,9 +17,11 @@ pub mod heads;
 pub mod keys;
 pub mod leaf;
 pub mod merkle;
+pub mod names;
 pub mod note;
 pub mod ocsf;
 pub mod proofs;
+pub mod report;
 pub mod seal;
 mod tables;
 pub mod trail;

@@ -91,7 +91,7 @@ pub(super) async fn export(config: &Config, wanted: Wanted) -> Result<ExitCode, 
 }
 
 /// Whether results go to standard output, where nothing else goes then.
-fn is_standard_output(out: &Path) -> bool {
+pub(super) fn is_standard_output(out: &Path) -> bool {
     out == Path::new("-")
 }
 
@@ -177,7 +177,7 @@ async fn copy(export: &mut Export, to: &mut impl Write, path: &Path) -> Result<u
     Ok(export.to())
 }
 
-fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+pub(super) fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
     failed(format!("cannot write {}: {error}", path.display()), None)
 }
 

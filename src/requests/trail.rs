@@ -401,6 +401,58 @@ pub async fn open(log: &Log, sealed: &[SealedAddress]) -> Result<HashMap<SealedA
     Ok(sealed.iter().filter_map(|address| Some((address.clone(), open(address)?))).collect())
 }
 
+/// Records of one kind, operation and caller.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Group {
+    /// What kind, as it is stored.
+    pub kind: String,
+    /// By which operation.
+    pub operation: String,
+    /// The caller, as stored.
+    pub actor: String,
+    /// How often.
+    pub times: i64,
+    /// When the first one began.
+    pub first: DateTime<Utc>,
+    /// When the last one began.
+    pub last: DateTime<Utc>,
+    /// How many groups there are.
+    groups: i64,
+}
+
+/// Which records of an organization's trail are wanted.
+#[derive(Debug, Clone)]
+pub struct Groups<'a> {
+    /// In whose trail.
+    pub organization: &'a OrganizationId,
+    /// From when on; from the beginning, without.
+    pub since: Option<DateTime<Utc>>,
+    /// Up to and with this time.
+    pub until: DateTime<Utc>,
+    /// Of which kinds.
+    pub kinds: &'a [Kind],
+    /// Each record by itself, the newest ones; else those alike as one group, the most frequent ones.
+    pub each: bool,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl Groups<'_> {
+    /// Reads them, and how many there are beyond the limit.
+    pub async fn read(&self, log: &Log) -> Result<(Vec<Group>, u64), LogError> {
+        let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.as_str()).collect();
+        let query = sqlx::query_as(include_str!("groups.sql")).bind(self.organization.as_ref()).bind(self.since);
+        let query = query.bind(self.until).bind(kinds).bind(self.each).bind(self.limit as i64);
+        let mut groups: Vec<Group> = query.fetch_all(log.pool()).await?;
+        let all = groups.first().map_or(0, |group| group.groups.unsigned_abs());
+        let more = all.saturating_sub(groups.len() as u64);
+        if self.each {
+            groups.reverse();
+        }
+        Ok((groups, more))
+    }
+}
+
 /// Forgets some of what is older than so many days.
 pub async fn forget(pool: &PgPool, days: i32) -> Result<(), LogError> {
     sqlx::query!(

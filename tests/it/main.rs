@@ -36,6 +36,7 @@ mod prune;
 mod purge;
 mod races;
 mod rate_limits;
+mod report;
 mod secrets;
 mod sole;
 mod tokens;

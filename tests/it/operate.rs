@@ -52,6 +52,8 @@ async fn populate(server: &Server, slug: &str) -> (String, Client) {
     (id, owner)
 }
 
+const MEMBERS: &str = "query($id: ID!) { organization(by: {id: $id}) { members(first: 10) { nodes { id roles } } } }";
+
 async fn level(pool: &PgPool) {
     eventually("the read models are level", || async {
         projections::status(pool).await.unwrap().iter().all(|status| status.lag_events() == 0)
@@ -493,6 +495,11 @@ async fn what_changed_between_two_points_is_printed_for_people() {
     let carl = server.user("carl@example.com");
     let membership = owner.bring_in(&id, &carl, "carl@example.com", &["guest"]).await;
     owner.change_roles(&membership, &["billing"]).await;
+    let ada = owner.query(MEMBERS, json!({"id": id})).await;
+    let ada =
+        ada.at("/organization/members/nodes").as_array().unwrap().iter().find(|node| node["roles"][0] == "member");
+    let input = json!({"membershipId": ada.unwrap()["id"], "roles": ["guest"], "reason": "is on parental leave"});
+    owner.run("changeMemberRoles", "ChangeMemberRolesInput", input, "__typename").await;
     let project = owner.create_project(&id, "d").await.text("/project/id");
     owner.run("archiveProject", "ProjectCommandInput", json!({"projectId": project}), "__typename").await;
     let to = newest().await;
@@ -500,18 +507,42 @@ async fn what_changed_between_two_points_is_printed_for_people() {
     let text = succeeds(&database, &arguments).await;
     for line in [
         "~ name: \"acme\" → \"Acme Works\"",
-        "~ contact address: none → (sealed ",
+        "~ contact address: none → (changed)",
         "~ branding: {\"color\":\"red\"} → {\"color\":\"blue\"}",
         "~ projects, maximum: none → 7",
         "~ projects, used: 3 → 4",
         "~ members, used: 3 → 4",
         &format!("+ {membership}: roles billing; state ACTIVE; user usr_"),
         "state ACCEPTED",
+        ": roles: member → guest",
+        "Z, member.roles_changed by usr_",
+        ": (a reason that is not shown)",
+        "Z, org.limit_set by operator usr_",
+        ": a test",
         &format!("+ {project}: metadata {{}}; name \"d\"; slug d; state ARCHIVED"),
     ] {
         assert!(text.contains(line), "{line} is missing: {text}");
     }
-    assert!(!text.contains("carl@") && !text.contains("office@"), "what is personal is not printed: {text}");
+    for personal in ["carl@", "office@", "owner-acme@", "parental leave"] {
+        assert!(!text.contains(personal), "what is personal is not printed: {text}");
+    }
+    let named = succeeds(&database, &[&arguments[..], &["--personal"]].concat()).await;
+    for line in [
+        "~ contact address: none → office@acme.example",
+        "(ada-acme@example.com): roles: member → guest",
+        "member.roles_changed by owner-acme@example.com: is on parental leave",
+        &format!("+ {membership} (carl@example.com): roles billing"),
+        "member.joined by carl@example.com",
+    ] {
+        assert!(named.contains(line), "{line} is missing: {named}");
+    }
+    let found = succeeds(&database, &[&arguments[..], &["--format", "json"]].concat()).await;
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let renamed = &found["changes"][0];
+    assert_eq!((&renamed["heading"], &renamed["kind"]), (&json!("organization"), &json!("changed")), "{renamed}");
+    let joined = found["changes"].as_array().unwrap().iter().find(|change| change["id"] == json!(membership)).unwrap();
+    let actions: Vec<&Value> = joined["events"].as_array().unwrap().iter().map(|event| &event["action"]).collect();
+    assert_eq!(actions, ["member.joined", "member.roles_changed"], "how it began, and what it came to");
     let headings: Vec<&str> = text.lines().skip(1).filter(|line| !line.starts_with(' ')).collect();
     assert_eq!(headings, ["organization", "settings", "limits", "members", "invitations", "projects"]);
     let arguments = ["audit", "diff", "--organization", &id, "--from", &to, "--to", &to];
