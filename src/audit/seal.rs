@@ -334,6 +334,10 @@ impl Sealer {
                 Ok(rest) => more |= rest,
                 Err(error) => {
                     failed += 1;
+                    if is_against_a_key(&error) {
+                        let text = format!("partition {partition} holds seals that are there already: {error}");
+                        self.log.alarms().raise(About::Partition(partition), NoticedBy::Sealer, text);
+                    }
                     tracing::error!(%error, partition, "this partition's audit trails are not sealed");
                 }
             }
@@ -696,8 +700,8 @@ async fn catch_up(
     Ok(())
 }
 
-/// Numbers these events in the installation's trail, after what is there; gives the number that is next. One transaction
-/// does so at a time.
+/// Numbers these events in the installation's trail, after what is there, unless they are there; gives the number that is next.
+/// One transaction does so at a time.
 async fn number_outside(connection: &mut PgConnection, outside: &[&Entry]) -> Result<i64, sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('tenancy installation trail'))")
         .execute(&mut *connection)
@@ -705,8 +709,9 @@ async fn number_outside(connection: &mut PgConnection, outside: &[&Entry]) -> Re
     let last = sqlx::query_scalar!(
         r#"WITH last AS (SELECT COALESCE(max(number), 0) AS number FROM installation_trail), new AS (
                INSERT INTO installation_trail (number, partition, "offset")
-               SELECT last.number + n.place, n.partition, n.at
+               SELECT last.number + row_number() OVER (ORDER BY n.place), n.partition, n.at
                FROM last CROSS JOIN unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY AS n(partition, at, place)
+               WHERE NOT EXISTS (SELECT FROM installation_trail WHERE partition = n.partition AND "offset" = n.at)
                RETURNING number
            )
            SELECT GREATEST((SELECT number FROM last), COALESCE((SELECT max(number) FROM new), 0)) AS "last!""#,
@@ -746,6 +751,11 @@ async fn save_cursors<'a>(
     .execute(connection)
     .await?;
     Ok(ends)
+}
+
+/// Whether something would be there twice: somebody has taken away what says that it is.
+fn is_against_a_key(error: &LogError) -> bool {
+    matches!(error, LogError::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
 }
 
 fn unkept(error: super::heads::Error) -> LogError {

@@ -175,20 +175,18 @@ impl Log {
         let states = Arc::new(load::states());
         let era = Arc::new(Era(watch::channel(installation.epoch).0));
         let alarms = Arc::new(alarms::Alarms::default());
+        let shared = writer::Shared {
+            heads: heads_sender,
+            states: states.clone(),
+            era: era.clone(),
+            chain: keys.chain().clone(),
+            alarms: alarms.clone(),
+        };
         let (mut queues, mut writers) = (vec![], JoinSet::new());
         for _ in 0..sizes.writers.clamp(1, installation.partitions.unsigned_abs().into()) {
             let (sender, queue) = mpsc::channel(sizes.queue_commands_max);
-            let writer = writer::Writer::new(
-                options.clone(),
-                installation.partitions,
-                sizes.batch_commands_max,
-                queue,
-                heads_sender.clone(),
-                states.clone(),
-                era.clone(),
-                keys.chain().clone(),
-                alarms.clone(),
-            );
+            let sizes = (installation.partitions, sizes.batch_commands_max);
+            let writer = writer::Writer::new(options.clone(), sizes, queue, shared.clone());
             queues.push(sender);
             writers.spawn(writer.run());
         }

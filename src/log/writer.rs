@@ -49,6 +49,18 @@ pub(super) struct Submission {
     pub reply: oneshot::Sender<Result<Outcome, LogError>>,
 }
 
+/// What all writers of a log have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    /// Tells readers in this process how far each partition is.
+    pub heads: watch::Sender<Heads>,
+    /// The aggregates in memory.
+    pub states: Arc<States>,
+    pub era: Arc<Era>,
+    pub chain: ChainKey,
+    pub alarms: Arc<Alarms>,
+}
+
 pub(super) struct Writer {
     options: PgConnectOptions,
     pub(super) partitions: i16,
@@ -71,15 +83,11 @@ pub(super) struct Writer {
 impl Writer {
     pub fn new(
         options: PgConnectOptions,
-        partitions: i16,
-        batch_max: usize,
+        (partitions, batch_max): (i16, usize),
         queue: mpsc::Receiver<Submission>,
-        heads: watch::Sender<Heads>,
-        states: Arc<States>,
-        era: Arc<Era>,
-        chain: ChainKey,
-        alarms: Arc<Alarms>,
+        shared: Shared,
     ) -> Self {
+        let Shared { heads, states, era, chain, alarms } = shared;
         Self {
             options,
             partitions,

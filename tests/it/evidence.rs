@@ -113,6 +113,21 @@ async fn a_history_that_was_altered_is_not_signed_again() {
     server.stop().await;
 }
 
+/// The head of a tree is gone and its hashes are not, so that it would be begun where it is already.
+#[tokio::test(flavor = "multi_thread")]
+async fn seals_that_are_half_gone_are_told() {
+    let database = Database::new().await;
+    let server = serve(&database).await;
+    let ada = server.user("ada@example.com");
+    let acme = server.verified("acme", &ada).await;
+    sealed(&ada, &acme, 4).await;
+    let pool = database.pool().await;
+    as_superuser(&pool, r#"DELETE FROM sealed_trees; UPDATE seals SET "offset" = 0, mac = '', code = ''"#).await;
+    assert!(ada.create_project(&acme, "one").await.accepted());
+    eventually("an alarm is raised", async || !alarms(&server).await.is_empty()).await;
+    server.stop().await;
+}
+
 /// What was there earlier, put back: every row of it is the service's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_was_rolled_back_is_not_continued() {
