@@ -1,6 +1,6 @@
 //! Events as lines of the Open Cybersecurity Schema Framework, version 1.3.0: <https://schema.ocsf.io/1.3.0>.
 //!
-//! Each aggregate says what an event of it does ([`aggregates::Change`]); [`Meaning`] makes a class and an activity of that.
+//! Each aggregate says what an event of it does ([`aggregates::Change`]); `Meaning` makes a class and an activity of that.
 //! `tests/ocsf` checks a line of every event against the published schema.
 
 use std::net::IpAddr;

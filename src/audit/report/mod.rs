@@ -3,7 +3,7 @@
 //! [`read`](read::read) folds the trail up to the end of the period, a page at a time, and keeps of each kind of event the
 //! newest [`ROWS_MAX`]. Access is what the fold says, so it is as it was then. Refusals, reads and exports come from the
 //! access trail. A report serializes as it is ([`Report`] is the documented shape), and is written for people by way of
-//! [`tables`]: as [`text`] and as [`html`].
+//! `tables`: as [`text`] and as [`html`].
 
 pub mod html;
 mod read;

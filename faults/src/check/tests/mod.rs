@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 mod complete;
+mod kinds;
 
 use super::event::Event;
 use super::findings::Findings;
