@@ -7,7 +7,7 @@
 //! that does not continue what is known of it outside of the database ([`super::heads`]); a new head is known there before it
 //! is published. What does not fit stops its partition, or its tree, and raises an alarm.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,8 @@ struct Chain {
     failure: Option<String>,
     /// What was on record of that before.
     failed_before: Option<String>,
-    began_at: i64,
+    /// Where it stood at first.
+    before: Cursor,
 }
 
 impl Chain {
@@ -89,8 +90,8 @@ impl Chain {
         } else {
             None
         };
-        let (began_at, failed_before) = (cursor.offset, failure);
-        let mut chain = Self { cursor, known: None, failure: failed, failed_before, began_at };
+        let before = cursor.clone();
+        let mut chain = Self { cursor, known: None, failure: failed, failed_before: failure, before };
         match known.filter(|known| known.epoch == epoch) {
             Some(known) if known.offset > chain.cursor.offset => chain.known = Some(known),
             Some(known) if known.offset == chain.cursor.offset && known.mac != chain.cursor.mac => {
@@ -134,7 +135,7 @@ impl Chain {
         if let Some(known) = self.known.as_ref().filter(|_| !more && self.failure.is_none()) {
             let (partition, offset, at) = (self.cursor.partition, known.offset, self.cursor.offset);
             // Nothing of it is signed: it may be another history from anywhere on.
-            self.cursor.offset = self.began_at;
+            self.cursor = self.before.clone();
             self.fail(format!("partition {partition} was sealed up to offset {offset}, and ends at {at}"));
         }
     }
@@ -149,7 +150,7 @@ impl Chain {
     }
 
     fn moved(&self) -> bool {
-        self.cursor.offset > self.began_at
+        self.cursor.offset > self.before.offset
     }
 }
 
@@ -369,41 +370,15 @@ impl Sealer {
         };
         let mut chains: HashMap<i16, Chain> = leased.into_iter().map(begin).collect();
         let rows = read(connection, &chains).await?;
-        let mut counts: HashMap<i16, i64> = HashMap::new();
-        for row in &rows {
-            *counts.entry(row.event.partition).or_default() += 1;
-            if let Some(chain) = chains.get_mut(&row.event.partition) {
-                chain.follow(key, row);
-            }
-        }
-        let is_more = |partition: i16| counts.get(&partition) == Some(&EVENTS_MAX);
-        chains.iter_mut().for_each(|(number, chain)| chain.end(is_more(*number)));
+        let full = follow(&mut chains, &rows, key);
         let sealed = |row: &&Entry| chains.get(&row.event.partition).is_some_and(|chain| chain.holds(row.event.offset));
         let rows: Vec<&Entry> = rows.iter().filter(sealed).collect();
-        let mut organizations: Vec<&str> = rows.iter().filter_map(|row| row.event.organization_id.as_deref()).collect();
-        organizations.sort_unstable();
-        organizations.dedup();
-        let mut trees = self.trees(connection, &organizations).await?;
-        for organization in organizations {
-            let partition = self.log.partition_of(organization);
-            let tree = trees.entry(organization.to_owned()).or_insert_with(|| Tree::new(partition));
-            tree.expect(self.known.tree(organization), epoch);
-            let first = rows.iter().find(|row| row.event.organization_id.as_deref() == Some(organization));
-            let first = first.and_then(|row| row.event.audit_sequence).unwrap_or_default();
-            if tree.failure.is_none() && first > tree.frontier.size().cast_signed() + 1 {
-                let without_mac = |partition| chains.get(&partition).map_or(0, |chain| chain.cursor.without_mac);
-                catch_up(connection, key, organization, tree, (first, &without_mac)).await?;
-            }
-        }
-        for row in &rows {
-            let Some(tree) = row.event.organization_id.as_ref().and_then(|id| trees.get_mut(id)) else { continue };
-            tree.grow(&row.leaf(), row.number);
-        }
+        let mut trees = self.grow(connection, &rows, &chains, epoch).await?;
         if let Some(tree) = self.grow_installation(connection, &rows, epoch).await? {
             trees.insert(INSTALLATION.to_owned(), tree);
         }
         for (organization, tree) in &mut trees {
-            let more = organization != INSTALLATION && is_more(tree.partition);
+            let more = organization != INSTALLATION && full.contains(&tree.partition);
             tree.end(more || tree.behind);
             if let Some(failure) = tree.failure.as_ref().filter(|_| !tree.failed_before) {
                 self.log.alarms().raise(About::Organization(organization.clone()), NoticedBy::Sealer, failure.clone());
@@ -415,9 +390,42 @@ impl Sealer {
         let known = self.known.clone();
         let kept = tokio::task::spawn_blocking(move || known.keep(&heads, &ends)).await;
         kept.map_err(|error| LogError::Corrupt(error.to_string()))?.map_err(unkept)?;
-        let moved = |chain: &Chain| chain.moved();
-        Ok(chains.values().any(|chain| chain.moved() && is_more(chain.cursor.partition))
-            || (all && chains.values().any(moved)))
+        let moved = |chain: &Chain| chain.moved() && (all || full.contains(&chain.cursor.partition));
+        Ok(chains.values().any(moved))
+    }
+
+    /// The organizations' trees with these events, which hold.
+    async fn grow(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[&Entry],
+        chains: &HashMap<i16, Chain>,
+        epoch: i64,
+    ) -> Result<HashMap<String, Tree>, LogError> {
+        // Of each organization the first number.
+        let mut firsts: BTreeMap<&str, i64> = BTreeMap::new();
+        for row in rows {
+            if let Some(organization) = row.event.organization_id.as_deref() {
+                firsts.entry(organization).or_insert(row.number);
+            }
+        }
+        let organizations: Vec<&str> = firsts.keys().copied().collect();
+        let mut trees = self.trees(connection, &organizations).await?;
+        let key = self.log.keys().chain();
+        let without_mac = |partition| chains.get(&partition).map_or(0, |chain| chain.cursor.without_mac);
+        for (organization, first) in firsts {
+            let partition = self.log.partition_of(organization);
+            let tree = trees.entry(organization.to_owned()).or_insert_with(|| Tree::new(partition));
+            tree.expect(self.known.tree(organization), epoch);
+            if tree.failure.is_none() && first > tree.frontier.size().cast_signed() + 1 {
+                catch_up(connection, key, organization, tree, (first, &without_mac)).await?;
+            }
+        }
+        for row in rows {
+            let Some(tree) = row.event.organization_id.as_ref().and_then(|id| trees.get_mut(id)) else { continue };
+            tree.grow(&row.leaf(), row.number);
+        }
+        Ok(trees)
     }
 
     /// The installation's tree with those of these events that belong to no organization; `None` where there are none.
@@ -612,6 +620,20 @@ impl<'a> Runs<'a> {
             }
         }
     }
+}
+
+/// Follows these events along their chains; gives the partitions of which there may be more.
+fn follow(chains: &mut HashMap<i16, Chain>, rows: &[Entry], key: &ChainKey) -> HashSet<i16> {
+    let mut counts: HashMap<i16, i64> = HashMap::new();
+    for row in rows {
+        *counts.entry(row.event.partition).or_default() += 1;
+        if let Some(chain) = chains.get_mut(&row.event.partition) {
+            chain.follow(key, row);
+        }
+    }
+    let full: HashSet<i16> = counts.into_iter().filter(|(_, count)| *count == EVENTS_MAX).map(|(of, _)| of).collect();
+    chains.iter_mut().for_each(|(number, chain)| chain.end(full.contains(number)));
+    full
 }
 
 /// A partition that this transaction seals.

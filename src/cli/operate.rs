@@ -19,6 +19,7 @@ use crate::audit::check::{Check, Checked, Pace};
 use crate::audit::keys::known;
 use crate::audit::note::VerifierKey;
 use crate::audit::trail::Trail;
+use crate::audit::watch::take_back;
 use crate::commands::prune::Pruned;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
@@ -430,6 +431,9 @@ pub(super) async fn recover(
     let recovered = ledger::recover(&core.database.options(DatabaseRole::Writer), key)
         .await
         .map_err(crate::service::Error::from)?;
+    // What was known of the epoch before does not hold any more, and what it stopped is looked at anew.
+    core.commands.log().look_at_epoch().await.map_err(crate::service::Error::from)?;
+    take_back(&core.database.projections).await.map_err(crate::service::Error::from)?;
     print(&format!("epoch {} begins; positions of before are unknown from now on\n", recovered.epoch));
     if recovered.erased_again > 0 {
         print(&format!("{} keys of erased people had come back, and are destroyed again\n", recovered.erased_again));

@@ -161,6 +161,15 @@ async fn a_history_that_was_rolled_back_is_not_continued() {
     let found = alarms(&server).await;
     assert!(found.iter().any(|alarm| alarm["partition"].is_number()), "{found:?}");
     server.stop().await;
+
+    // Whoever runs the service believes the earlier point: an epoch begins, and the tree goes on under another name.
+    let output = command(&database, &["recover", "--repair"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let server = serve(&database).await;
+    sealed(&ada_again(&server), &acme, before + 1).await;
+    eventually("no alarm is left", async || alarms(&server).await.is_empty()).await;
+    assert!(checkpoint(&ada_again(&server), &acme).await.1.is_null());
+    server.stop().await;
 }
 
 fn ada_again(server: &Server) -> Client {
