@@ -162,7 +162,7 @@ async fn a_history_that_was_rolled_back_is_not_continued() {
     assert!(found.iter().any(|alarm| alarm["partition"].is_number()), "{found:?}");
     server.stop().await;
 
-    // Whoever runs the service believes the earlier point: an epoch begins, and the tree goes on under another name.
+    // The operators believe the earlier point: an epoch begins, and the tree goes on under another name.
     let output = command(&database, &["recover", "--repair"]).await;
     assert!(output.status.success(), "{output:?}");
     let server = serve(&database).await;
@@ -353,7 +353,7 @@ async fn events_of_before_there_were_codes_are_the_beginning_of_their_chain() {
     assert!(alarms(&server).await.is_empty());
     server.stop().await;
 
-    // Whoever has seen codes of this database does not believe that there were none.
+    // A replica that has seen codes of this database does not believe that there were none.
     as_superuser(&pool, as_it_was).await;
     std::fs::write(&heads, known).unwrap();
     let server = serve(&database).await;
