@@ -39,7 +39,7 @@ pub struct Report {
     pub period: Period,
     /// When it was made.
     pub made_at: DateTime<Utc>,
-    /// Who has access at the end of the period.
+    /// The access that there is at the end of the period.
     pub access: Access,
     /// Who got and lost roles, offers of ownership, and what the organization's own roles permit.
     pub role_changes: Rows<Happened>,
@@ -134,7 +134,7 @@ pub struct Period {
     pub events: u64,
 }
 
-/// Who has access.
+/// The principals and receivers that have access.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Access {
