@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use crate::Projection;
 
@@ -132,7 +132,7 @@ pub(crate) async fn offsets(
 /// Up to which offset of each partition a projection shows everything, by the database. Read this first and its rows
 /// after: then it holds of them.
 pub async fn complete(
-    pool: &PgPool,
+    pool: impl PgExecutor<'_>,
     projection: Projection,
     partitions: &[i16],
 ) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
@@ -164,7 +164,7 @@ pub enum Reach {
 }
 
 /// How all read models stand to these offsets, by the database.
-pub async fn reached(pool: &PgPool, wanted: &BTreeMap<i16, i64>) -> Result<Reach, sqlx::Error> {
+pub async fn reached(pool: impl PgExecutor<'_>, wanted: &BTreeMap<i16, i64>) -> Result<Reach, sqlx::Error> {
     let (partitions, offsets): (Vec<i16>, Vec<i64>) = wanted.iter().unzip();
     let (names, versions) = names(&Projection::shown().collect::<Vec<_>>());
     let row = sqlx::query_file!("src/reached.sql", &names as &[&str], &versions, &partitions, &offsets)

@@ -156,7 +156,7 @@ impl Projection {
 
 /// What was deleted and may be gone for good at `now`, by when and by id, after this place.
 pub async fn due_for_purge(
-    pool: &sqlx::PgPool,
+    pool: impl sqlx::PgExecutor<'_>,
     now: DateTime<Utc>,
     after: &(DateTime<Utc>, String),
     limit: i64,

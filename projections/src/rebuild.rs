@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgExecutor, PgPool};
 use tokio::sync::watch;
 
 use crate::checkpoints::{self, Tables};
@@ -86,7 +86,7 @@ pub struct Rebuilder<S> {
 }
 
 /// Which projections of this program have a rebuild that is not done.
-pub async fn unfinished(pool: &PgPool) -> Result<Vec<Projection>, sqlx::Error> {
+pub async fn unfinished(pool: impl PgExecutor<'_>) -> Result<Vec<Projection>, sqlx::Error> {
     let rows = sqlx::query!("SELECT projection, version FROM rebuilds").fetch_all(pool).await?;
     let wanted = |p: &Projection| rows.iter().any(|row| row.projection == p.name() && row.version == p.version());
     Ok(Projection::ALL.iter().copied().filter(wanted).collect())

@@ -1,7 +1,7 @@
 //! How projections stand, for operators.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use crate::Projection;
 use crate::checkpoints::names;
@@ -82,7 +82,7 @@ impl Status {
 }
 
 /// How all projections of this program's versions stand, by the database.
-pub async fn status(pool: &PgPool) -> Result<Vec<Status>, sqlx::Error> {
+pub async fn status(pool: impl PgExecutor<'_> + Copy) -> Result<Vec<Status>, sqlx::Error> {
     let (names, versions) = names(Projection::ALL);
     let checkpoints = sqlx::query_file!("src/status.sql", &names as &[&str], &versions).fetch_all(pool).await?;
     let parked = sqlx::query!(

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use aggregates::ids::OrganizationId;
 use aggregates::{Organization, PRUNED, Recorded};
 use sqlx::postgres::PgArguments;
-use sqlx::{Arguments, PgPool, Postgres, QueryBuilder};
+use sqlx::{Arguments, PgExecutor, Postgres, QueryBuilder};
 
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
 use super::leaf::Leaf;
@@ -285,7 +285,7 @@ async fn refuse_pruned(log: &Log, organization: &OrganizationId) -> Result<(), N
 }
 
 /// Waits a moment for what was appended last; what is not sealed by then comes with the next export.
-async fn wait_until_sealed(pool: &PgPool, trail: &Trail) -> Result<(), LogError> {
+async fn wait_until_sealed(pool: impl PgExecutor<'_> + Copy, trail: &Trail) -> Result<(), LogError> {
     let statement = match trail {
         Trail::Organization(_) => {
             "SELECT coalesce((SELECT max(audit_sequence) FROM events WHERE organization_id = $1), 0)

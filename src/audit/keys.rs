@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
-use sqlx::PgPool;
+use sqlx::{Connection, PgExecutor};
 
 use super::note::{Invalid, Signer, VerifierKey};
+use crate::database::Connections;
 use crate::private_file;
 
 /// The file of the first key.
@@ -51,12 +52,13 @@ pub enum KeyError {
 /// verifier keys that sign for it, from its first service on: one that has none of them is turned away, and what it has
 /// besides becomes known. The first key is made where none is known yet.
 pub async fn signers(
-    pool: &PgPool,
+    pool: &Connections,
     directory: &Path,
     name: &str,
     configured: &[[u8; 32]],
 ) -> Result<Vec<Signer>, KeyError> {
-    let mut transaction = pool.begin().await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
     // Of two services that come first at once one makes the first key.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('tenancy audit keys'))").execute(&mut *transaction).await?;
     let known: Vec<String> = sqlx::query_scalar!("SELECT verifier FROM audit_keys ORDER BY added_at, verifier")
@@ -77,7 +79,7 @@ pub async fn signers(
 }
 
 /// The verifier keys that the database knows.
-pub async fn known(pool: &PgPool) -> Result<Vec<VerifierKey>, KeyError> {
+pub async fn known(pool: impl PgExecutor<'_>) -> Result<Vec<VerifierKey>, KeyError> {
     let keys =
         sqlx::query_scalar!("SELECT verifier FROM audit_keys ORDER BY added_at, verifier").fetch_all(pool).await?;
     Ok(keys.iter().filter_map(|key| key.parse().ok()).collect())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aggregates::PRUNED;
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::leaf::Leaf;
 use super::merkle::{Hash, Range, complete_subtrees, consistency_ranges, empty_root, inclusion_ranges, join};
@@ -68,7 +68,7 @@ fn sealed_only(size: u64) -> NoProof {
 }
 
 /// The newest head; `None` while nothing is sealed.
-pub async fn head(pool: &PgPool, organization: &str) -> Result<Option<Head>, LogError> {
+pub async fn head(pool: impl PgExecutor<'_> + Copy, organization: &str) -> Result<Option<Head>, LogError> {
     let row = sqlx::query!(
         "SELECT size, root, note, sealed_at, failure FROM sealed_trees WHERE organization_id = $1",
         organization
@@ -85,7 +85,7 @@ pub async fn head(pool: &PgPool, organization: &str) -> Result<Option<Head>, Log
 
 /// The notes of the newest heads of these organizations, as far as there is something sealed of them.
 pub async fn notes<'a>(
-    pool: &PgPool,
+    pool: impl PgExecutor<'_> + Copy,
     organizations: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<(String, String)>, LogError> {
     let organizations: Vec<&str> = organizations.into_iter().collect();
@@ -99,7 +99,11 @@ pub async fn notes<'a>(
     Ok(rows.into_iter().map(|row| (row.organization_id, row.note)).collect())
 }
 
-async fn sealed_size(pool: &PgPool, organization: &str, wanted: Option<u64>) -> Result<u64, NoProof> {
+async fn sealed_size(
+    pool: impl PgExecutor<'_> + Copy,
+    organization: &str,
+    wanted: Option<u64>,
+) -> Result<u64, NoProof> {
     let sealed = head(pool, organization).await?.map_or(0, |head| head.size);
     match wanted {
         Some(size) if size > sealed => Err(sealed_only(sealed)),
@@ -110,7 +114,7 @@ async fn sealed_size(pool: &PgPool, organization: &str, wanted: Option<u64>) -> 
 
 /// The proof that the event of this audit sequence is in the tree of `size` events (of all sealed ones, without).
 pub async fn inclusion(
-    pool: &PgPool,
+    pool: impl PgExecutor<'_> + Copy,
     organization: &str,
     audit_sequence: u64,
     size: Option<u64>,
@@ -142,7 +146,7 @@ pub async fn inclusion(
 
 /// The sizes of both trees, and the proof that the first is the beginning of the second.
 pub async fn consistency(
-    pool: &PgPool,
+    pool: impl PgExecutor<'_> + Copy,
     organization: &str,
     from: u64,
     to: Option<u64>,
@@ -155,7 +159,11 @@ pub async fn consistency(
 }
 
 /// The hash of each of these ranges of a sealed tree, by one statement.
-pub async fn hashes(pool: &PgPool, organization: &str, ranges: &[Range]) -> Result<Vec<Hash>, LogError> {
+pub async fn hashes(
+    pool: impl PgExecutor<'_> + Copy,
+    organization: &str,
+    ranges: &[Range],
+) -> Result<Vec<Hash>, LogError> {
     let wanted: Vec<Vec<Stored>> =
         ranges.iter().map(|range| complete_subtrees(*range).into_iter().map(Stored::of).collect()).collect();
     let all: Vec<Stored> = wanted.iter().flatten().copied().collect();
@@ -181,7 +189,7 @@ pub async fn hashes(pool: &PgPool, organization: &str, ranges: &[Range]) -> Resu
 }
 
 /// The root of the sealed tree when it had so many leaves.
-pub async fn root_at(pool: &PgPool, organization: &str, size: u64) -> Result<Hash, LogError> {
+pub async fn root_at(pool: impl PgExecutor<'_> + Copy, organization: &str, size: u64) -> Result<Hash, LogError> {
     let ranges: Vec<Range> =
         complete_subtrees((0, size)).into_iter().map(|(height, at)| (at, at + (1 << height))).collect();
     Ok(join(&hashes(pool, organization, &ranges).await?).unwrap_or_else(empty_root))
@@ -189,7 +197,7 @@ pub async fn root_at(pool: &PgPool, organization: &str, size: u64) -> Result<Has
 
 /// So many hashes of a level from a multiple of 256 on; `None` where the newest tree does not have them.
 pub async fn tile(
-    pool: &PgPool,
+    pool: impl PgExecutor<'_> + Copy,
     organization: &str,
     level: i16,
     number: u64,
@@ -220,7 +228,11 @@ impl Stored {
     }
 }
 
-async fn stored(pool: &PgPool, organization: &str, wanted: &[Stored]) -> Result<HashMap<(i16, u64), Hash>, LogError> {
+async fn stored(
+    pool: impl PgExecutor<'_> + Copy,
+    organization: &str,
+    wanted: &[Stored],
+) -> Result<HashMap<(i16, u64), Hash>, LogError> {
     let levels: Vec<i16> = wanted.iter().map(|stored| stored.level).collect();
     // A run that holds the first one may begin before it, but in the same tile.
     let after: Vec<i64> = wanted.iter().map(|stored| (stored.first - stored.first % TILE).cast_signed()).collect();

@@ -1,28 +1,26 @@
 //! The database: the operators' own, or a private one; its pools and its migrations.
 
+mod connections;
 pub mod embedded;
 pub mod presence;
 pub mod roles;
-
-use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
 use crate::config::Config;
+use connections::{ACQUIRE_WAIT, pool_options};
 use embedded::{Embedded, Purpose, Settings};
 use roles::DatabaseRole;
+
+pub use connections::{Connections, Lease};
 
 /// The migrations, built into the program; forward only.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The oldest PostgreSQL that will do.
 const SERVER_VERSION_MIN: i32 = 150_000;
-/// A connection that rested for so long is asked whether it lives before it is used.
-const PING_AFTER: Duration = Duration::from_secs(1);
-/// How long a request waits for a connection.
-const ACQUIRE_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the projections: one a projection, and some for looking.
 const PROJECTION_CONNECTIONS: u32 = 8;
 const DELIVERY_CONNECTIONS: u32 = 4;
@@ -147,11 +145,11 @@ pub struct Database {
     /// How the owner connects, where that is not the service's own login.
     owner: Option<PgConnectOptions>,
     /// For commands, and for what requests read of single things.
-    pub pool: PgPool,
+    pub pool: Connections,
     /// For lists and audit trails of organizations, by row-level security.
-    pub readers: PgPool,
+    pub readers: Connections,
     /// For what operators read over all organizations.
-    pub operators: PgPool,
+    pub operators: Connections,
     /// For projections, so that neither can starve the other.
     pub projections: PgPool,
     /// For whoever delivers webhooks, for the same reason.
@@ -195,29 +193,20 @@ impl Database {
         // What is only made from the log need not be flushed: a server that dies takes a read model's rows and the
         // checkpoint that goes with them, and both are made again. What a notification says needs no flush either.
         let made_again = configured.clone().options([("synchronous_commit", "off")]);
-        let pool = |connections: u32, role: DatabaseRole, configured: &PgConnectOptions| {
-            let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_WAIT);
-            // A round trip before each use would double those of most requests; only a connection that nobody used for
-            // a while is asked whether it still lives.
-            let options = options.test_before_acquire(false).before_acquire(|connection, use_so_far| {
-                Box::pin(async move {
-                    let rested = use_so_far.idle_for > PING_AFTER;
-                    Ok(!rested || connection.ping().await.is_ok())
-                })
-            });
-            options.connect_lazy_with(role.of(configured))
-        };
+        let requests = |maximum: u32, role: DatabaseRole| Connections::new(maximum, role.of(&configured));
+        let background =
+            |maximum: u32| pool_options(maximum).connect_lazy_with(DatabaseRole::Projector.of(&made_again));
         // A connection has the role that it began with: changing it would take a round trip each time.
         let connections_max = config.database.connections_max;
         let (operators, readers) = ((connections_max / 8).max(1), (connections_max * 3 / 8).max(1));
         let rest = connections_max.saturating_sub(operators + readers).max(1);
         Ok(Self {
             private,
-            pool: pool(rest, DatabaseRole::Writer, &configured),
-            readers: pool(readers, DatabaseRole::Reader, &configured),
-            operators: pool(operators, DatabaseRole::Operator, &configured),
-            projections: pool(PROJECTION_CONNECTIONS, DatabaseRole::Projector, &made_again),
-            deliveries: pool(DELIVERY_CONNECTIONS, DatabaseRole::Projector, &made_again),
+            pool: requests(rest, DatabaseRole::Writer),
+            readers: requests(readers, DatabaseRole::Reader),
+            operators: requests(operators, DatabaseRole::Operator),
+            projections: background(PROJECTION_CONNECTIONS),
+            deliveries: background(DELIVERY_CONNECTIONS),
             options,
             owner,
         })
@@ -268,8 +257,11 @@ impl Database {
 
     /// Closes the pools, and stops the private server if nobody else uses it.
     pub async fn close(self) -> Result<(), Error> {
-        for pool in [&self.deliveries, &self.projections, &self.readers, &self.operators, &self.pool] {
+        for pool in [&self.deliveries, &self.projections] {
             pool.close().await;
+        }
+        for connections in [&self.readers, &self.operators, &self.pool] {
+            connections.close().await;
         }
         if let Some(private) = self.private {
             private.close().await?;

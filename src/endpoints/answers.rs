@@ -1,7 +1,7 @@
 //! What receivers answered.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 /// How many answers are looked at by one statement.
 const ANSWERS_MAX: i64 = 2_000;
@@ -9,7 +9,7 @@ const ANSWERS_MAX: i64 = 2_000;
 /// Forgets what receivers of these organizations' webhooks answered: they may have repeated what they were sent. Of
 /// what is under way the lease moves a little, so that its answer is not kept either. A page at a time, for there may
 /// be very many.
-pub async fn forget_answers(pool: &PgPool, organizations: &[&str]) -> Result<(), sqlx::Error> {
+pub async fn forget_answers(pool: impl PgExecutor<'_> + Copy, organizations: &[&str]) -> Result<(), sqlx::Error> {
     let endpoints = sqlx::query_scalar!(
         "SELECT id FROM webhook_endpoints WHERE organization_id = ANY($1)",
         organizations as &[&str]

@@ -9,7 +9,7 @@ use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Object};
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 
 use super::batch::Load;
 use super::connection::{Created, Opaque, PageArguments, cost};
@@ -150,7 +150,7 @@ impl ApiTokens {
 /// Loads when tokens were used last.
 pub struct TokenUseLoader {
     /// Where that is written.
-    pub pool: PgPool,
+    pub pool: crate::database::Connections,
 }
 
 impl Load<String> for TokenUseLoader {

@@ -9,7 +9,7 @@ use aggregates::webhook::WebhookEndpointEvent;
 use aggregates::{Event, Recorded};
 use async_graphql::{Context, Enum, Error, ID, Object, SimpleObject};
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use super::audit::AuditEvent;
 use super::batch::Load;
@@ -93,7 +93,7 @@ impl List for DeliveryList {
 /// Loads deliveries by their ids.
 pub struct DeliveryLoader {
     /// Where they are kept.
-    pub pool: PgPool,
+    pub pool: crate::database::Connections,
 }
 
 impl Load<String> for DeliveryLoader {

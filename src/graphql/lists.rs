@@ -9,12 +9,13 @@ use aggregates::ids::OrganizationId;
 use aggregates::roles::Permission;
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Error, OutputType};
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use super::batch::{Batcher, Load};
 use super::connection::{Created, Opaque, Page, PageArguments, Slice, push_page};
 use super::errors::database_fault;
 use super::session::Session;
+use crate::database::Connections;
 use crate::log::scope;
 
 /// A kind of list within an organization; a value of it says which rows are wanted.
@@ -76,7 +77,7 @@ pub struct Lists {
 
 impl Lists {
     /// Of organizations that are `established` by then.
-    pub fn new(pool: PgPool, established: Arc<Established>) -> Self {
+    pub fn new(pool: Connections, established: Arc<Established>) -> Self {
         Self { loader: ListLoader { pool, established }, kinds: Mutex::default() }
     }
 
@@ -160,7 +161,7 @@ struct ListKey<L> {
 
 #[derive(Clone)]
 struct ListLoader {
-    pool: PgPool,
+    pool: Connections,
     established: Arc<Established>,
 }
 

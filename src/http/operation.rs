@@ -9,11 +9,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use crate::database::Connections;
 use crate::webhooks;
 
 /// How long the database may take to answer before the service is not ready.
@@ -22,7 +22,7 @@ const DATABASE_WAIT: Duration = Duration::from_secs(2);
 /// What health and metrics are judged by.
 pub struct Health {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Connections,
     /// Whether the service is stopping.
     pub stopping: CancellationToken,
     /// Whether the read models have shown once what the log held when the service started.

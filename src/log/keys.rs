@@ -22,7 +22,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use quick_cache::sync::Cache;
 use sha2::Sha256;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
+
+use crate::database::Connections;
 
 use super::LogError;
 use super::chain::ChainKey;
@@ -63,7 +65,7 @@ struct Master {
 
 /// The keys in use. Cheap to share.
 pub struct KeyRing {
-    pool: PgPool,
+    pool: Connections,
     current: Master,
     other: Option<Master>,
     hashing: [u8; 32],
@@ -111,7 +113,7 @@ impl Master {
 
 impl KeyRing {
     /// The key ring of a database under these master keys, which have to be all that are in use there.
-    pub async fn open(pool: PgPool, keys: &MasterKeys) -> Result<Self, LogError> {
+    pub async fn open(pool: Connections, keys: &MasterKeys) -> Result<Self, LogError> {
         let (current, other) = (Master::new(&keys.current), keys.other.as_ref().map(Master::new));
         let hashing = hashing_key(&pool, &current, other.as_ref()).await?;
         // It follows from what outlives every change of the master key.
@@ -331,8 +333,9 @@ impl KeyRing {
 
 /// The key of claims' hashes, which is the one of the database's first master key for ever. Every master key in use has
 /// to be among those that were given; the current one is in use from here on.
-async fn hashing_key(pool: &PgPool, current: &Master, other: Option<&Master>) -> Result<[u8; 32], LogError> {
-    let mut transaction = pool.begin().await?;
+async fn hashing_key(pool: &Connections, current: &Master, other: Option<&Master>) -> Result<[u8; 32], LogError> {
+    let mut connection = pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
     // Two services that start at once with different keys must not both be the first.
     sqlx::query!("SELECT only_row FROM installation FOR UPDATE").fetch_one(&mut *transaction).await?;
     let rows =

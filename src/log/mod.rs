@@ -38,10 +38,11 @@ use std::time::Instant;
 
 use aggregates::ids::{EventId, Id};
 use aggregates::{Event, Origin, StreamId};
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+
+use crate::database::Connections;
 
 pub use append::{Append, Idempotency, Outcome, StoredOutcome, Write, partition_of};
 pub use erasure::Unfinished;
@@ -102,18 +103,18 @@ pub struct Sizes {
 #[derive(Clone)]
 pub struct Pools {
     /// For the log's own look-ups.
-    pub own: PgPool,
+    pub own: Connections,
     /// For what belongs to organizations: sees what a statement puts in scope.
-    pub readers: PgPool,
+    pub readers: Connections,
     /// For what operators read over all organizations.
-    pub operators: PgPool,
+    pub operators: Connections,
 }
 
 /// The log. Cheap to share.
 pub struct Log {
-    pool: PgPool,
-    readers: PgPool,
-    operators: PgPool,
+    pool: Connections,
+    readers: Connections,
+    operators: Connections,
     keys: KeyRing,
     reader: Reader,
     /// One queue a writer; which one follows from the partition.
@@ -259,17 +260,17 @@ impl Log {
     }
 
     /// The pool of the log's own look-ups, which see everything.
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Connections {
         &self.pool
     }
 
     /// The pool for what belongs to organizations; see [`scope`].
-    pub fn readers(&self) -> &PgPool {
+    pub fn readers(&self) -> &Connections {
         &self.readers
     }
 
     /// The pool for what operators read over all organizations.
-    pub fn operators(&self) -> &PgPool {
+    pub fn operators(&self) -> &Connections {
         &self.operators
     }
 

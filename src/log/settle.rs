@@ -6,6 +6,7 @@
 
 use aggregates::ids::OrganizationId;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use sqlx::Connection;
 
 use super::writer::PARTITION_LOCKS;
 use super::{Log, LogError};
@@ -36,7 +37,8 @@ impl Log {
         if time > now {
             return Ok(Some(now));
         }
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
         sqlx::query("SELECT pg_advisory_xact_lock_shared($1, $2)")
             .bind(PARTITION_LOCKS)
             .bind(i32::from(partition))

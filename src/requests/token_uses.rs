@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use aggregates::ids::ApiTokenId;
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+
+use crate::database::Connections;
 
 /// How many tokens are kept in memory.
 const NOTED_MAX: usize = 10_000;
@@ -44,7 +45,7 @@ impl TokenUses {
     }
 
     /// Writes until `stop` says so; what is left then is for [`Self::finish`].
-    pub async fn run(&self, pool: &PgPool, stop: CancellationToken) {
+    pub async fn run(&self, pool: &Connections, stop: CancellationToken) {
         while !stop.is_cancelled() {
             stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
             if let Err(error) = self.write(pool).await {
@@ -54,11 +55,11 @@ impl TokenUses {
     }
 
     /// Writes everything that is left, for as long as a service that stops has time.
-    pub async fn finish(&self, pool: &PgPool) {
+    pub async fn finish(&self, pool: &Connections) {
         let _ = tokio::time::timeout(LAST_WRITE_MAX, self.write(pool)).await;
     }
 
-    async fn write(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    async fn write(&self, pool: &Connections) -> Result<(), sqlx::Error> {
         let due = self.due(Utc::now());
         if due.is_empty() {
             return Ok(());

@@ -20,7 +20,7 @@ use std::time::Duration;
 use aggregates::Actor;
 use aggregates::ids::OrganizationId;
 use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -454,7 +454,7 @@ impl Groups<'_> {
 }
 
 /// Forgets some of what is older than so many days.
-pub async fn forget(pool: &PgPool, days: i32) -> Result<(), LogError> {
+pub async fn forget(pool: impl PgExecutor<'_> + Copy, days: i32) -> Result<(), LogError> {
     sqlx::query!(
         "DELETE FROM access_repeats WHERE ctid IN (
              SELECT ctid FROM access_repeats WHERE created_at < now() - make_interval(days => $1) LIMIT $2

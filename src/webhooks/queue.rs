@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, PgPool};
 
 use super::schedule::{DOWN_AFTER_FAILURES, PEACE, PEACE_MAX};
 
@@ -254,6 +254,6 @@ pub struct QueueState {
 }
 
 /// The state of the queue.
-pub async fn queue_state(pool: &PgPool) -> Result<QueueState, sqlx::Error> {
+pub async fn queue_state(pool: impl PgExecutor<'_>) -> Result<QueueState, sqlx::Error> {
     sqlx::query_file_as!(QueueState, "src/webhooks/queue_state.sql").fetch_one(pool).await
 }

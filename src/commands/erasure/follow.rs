@@ -165,10 +165,11 @@ impl Commands {
     /// The organizations that can be reached at one of these addresses. Read models hold addresses and not their hashes,
     /// so each is hashed; erasures are rare.
     async fn contacts(&self, claims: &[Digest]) -> Result<BTreeSet<OrganizationId>, LogError> {
+        let mut connection = self.log().pool().acquire().await?;
         let mut rows = sqlx::query!(
             r#"SELECT id, contact_email AS "contact_email!" FROM organizations WHERE contact_email IS NOT NULL"#
         )
-        .fetch(self.log().pool());
+        .fetch(&mut *connection);
         let mut found = BTreeSet::new();
         while let Some(row) = rows.try_next().await? {
             let claim = email_claim(self.log().keys(), &row.contact_email);
