@@ -28,7 +28,7 @@ use crate::database::embedded::Purpose;
 use crate::database::presence::Presence;
 use crate::database::{self, Database};
 use crate::feed::Feeds;
-use crate::graphql::{App, schema};
+use crate::graphql::{Answers, App, schema};
 use crate::http::{self, Health, Shared};
 use crate::requests::rate_limits::RateLimits;
 
@@ -89,9 +89,10 @@ impl Service {
                 feeds,
                 folds: audit::as_of::Folds::default(),
                 verified,
+                answers: Answers::new(config.limits.answers_kept_bytes_max, core.runtime.progress()),
             }),
             access: Access::new(core.commands.clone(), verifiers, settings::operators(config)),
-            limits,
+            documents: settings::documents(config, limits)?,
             rate_limits,
             feeds: http::FeedLimits::new(&config.feed),
             trusted_proxies: usize::from(config.http.trusted_proxies),

@@ -18,6 +18,7 @@ use aggregates::{Actor, Effect, Event, Personal, StreamId};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sqlx::PgPool;
 use tenancy::commands::invitations::{email_claim, token_digest};
+use tenancy::database::Connections;
 use tenancy::database::embedded::Purpose;
 use tenancy::log::chain::{ChainKey, Columns, METADATA, Mac};
 use tenancy::log::{KeyRing, MasterKeys, ledger::ClaimKey, partition_of};
@@ -100,11 +101,10 @@ impl Filler {
         let partitions = core.commands.log().partitions();
         core.close().await.expect("the service closes");
         let pool = database.pool(4).await;
+        let connections = Connections::new(4, pool.connect_options().as_ref().clone());
         let master = *config.secrets.master_key.as_ref().expect("there is a key").expose();
         let filler = Self {
-            keys: KeyRing::open(pool.clone(), &MasterKeys { current: master, other: None })
-                .await
-                .expect("the key fits"),
+            keys: KeyRing::open(connections, &MasterKeys { current: master, other: None }).await.expect("the key fits"),
             issuer: config.access.issuer,
             pool,
             partitions,

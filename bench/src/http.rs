@@ -123,6 +123,26 @@ where
     Counted { rate, all: answers.load(Ordering::Relaxed) }
 }
 
+/// Sends each of these requests once, over so many connections; how many a second.
+pub async fn each_once(address: SocketAddr, connections: usize, requests: Vec<(String, String)>) -> Counted {
+    let (requests, next) = (Arc::new(requests), Arc::new(AtomicU64::new(0)));
+    let begin = Instant::now();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..connections {
+        let (requests, next) = (requests.clone(), next.clone());
+        workers.spawn(async move {
+            let mut connection = Connection::open(address).await;
+            while let Some((token, body)) = requests.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                connection.post(token, body).await;
+            }
+        });
+    }
+    while let Some(done) = workers.join_next().await {
+        done.expect("a connection ends well");
+    }
+    Counted { rate: requests.len() as f64 / begin.elapsed().as_secs_f64(), all: requests.len() as u64 }
+}
+
 /// What was done.
 #[derive(Debug, Clone, Copy)]
 pub struct Counted {

@@ -210,6 +210,11 @@ settings! {
     http: Http {
         /// Whether GraphiQL is served at "/".
         graphiql: bool = true;
+        /// File of persisted documents: a JSON object of GraphQL documents by the SHA-256 of their text, in hexadecimal digits.
+        /// Clients name one by `documentId` ("sha256:…") instead of sending it. None: there are none.
+        persisted_documents: Option<PathBuf> = None;
+        /// Whether only persisted documents are answered.
+        persisted_documents_only: bool = false;
         /// Whether introspection is answered without a token. Clients' build tools ask for it; strangers may as well.
         introspection_without_token: bool = true;
         /// Origins whose pages may call the service from a browser, each exactly as browsers send it. None: no other page.
@@ -255,6 +260,9 @@ settings! {
         /// Largest answer of introspection, in bytes, with 64 besides for each object.
         /// The complete one, as GraphiQL asks for it, has about 600,000, and counts for twice as much.
         introspection_bytes_max: u64 = 4_194_304, 0..=1_073_741_824;
+        /// Most memory for answers to queries that are given again while nothing changed that they were made from, in bytes.
+        /// 0 keeps none.
+        answers_kept_bytes_max: u64 = 67_108_864, 0..=68_719_476_736;
         /// Largest complexity of a GraphQL document: fields, multiplied by the sizes of the pages around them.
         complexity_max: u64 = 20_000, 100..=10_000_000;
         /// Largest page of a list.

@@ -15,7 +15,7 @@ use sqlx::{FromRow, Postgres, QueryBuilder};
 use super::batch::Load;
 use super::connection::{Created, Opaque, PageArguments, Slice, push_page};
 use super::errors::{database_fault, log_fault};
-use super::lists::{List, connection};
+use super::lists::{Holds, List, connection};
 use super::scalars::{Time, int};
 use super::session::Session;
 use super::user::Actor;
@@ -65,6 +65,10 @@ impl List for AccessList {
     const READ: &'static [Permission] = &[Permission::AuditRead];
 
     fn push(&self, _: &mut QueryBuilder<'_, Postgres>) {}
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        Holds::Unknown
+    }
 
     fn place(row: &Self::Row) -> Created {
         Created { at: row.created_at, id: row.id.clone() }

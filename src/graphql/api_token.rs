@@ -14,7 +14,7 @@ use sqlx::{Postgres, QueryBuilder};
 use super::batch::Load;
 use super::connection::{Created, Opaque, PageArguments, cost};
 use super::errors::{database_fault, log_fault};
-use super::lists::{List, row};
+use super::lists::{Holds, List, row};
 use super::node::{Seeing, Shown};
 use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
@@ -37,6 +37,10 @@ impl List for ApiTokenList {
     const READ: &'static [Permission] = &[Permission::TokenRead];
 
     fn push(&self, _: &mut QueryBuilder<'_, Postgres>) {}
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        Holds::Unknown
+    }
 
     fn place(row: &Self::Row) -> Created {
         Created { at: row.created_at, id: row.id.clone() }

@@ -55,6 +55,7 @@ pub struct AuditConnection {
     /// Information to aid in pagination.
     page_info: PageInfo,
     /// The place in the log up to which this list is complete.
+    // Read only where it was asked for; else it is empty.
     up_to: PositionText,
 }
 
@@ -236,7 +237,7 @@ impl ContainerType for AuditEvent {
             "subjectId" => text(Some(recorded.stream.id().to_owned())),
             "sequence" => int(recorded.sequence).into(),
             "auditSequence" => recorded.audit_sequence.map_or(GraphqlValue::Null, |number| Long::from(number).0.into()),
-            "position" => text(Some(self.position(Session::of(ctx).log().epoch()).0)),
+            "position" => text(Some(self.position(Session::of(ctx).epoch()).0)),
             "recordedAt" => text(Some(recorded.recorded_at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
             "actor" => actor(ctx, &origin.actor).await?,
             "onBehalfOf" => match &origin.on_behalf_of {
@@ -395,7 +396,11 @@ pub async fn trail(
     filter: Option<AuditFilter>,
     page: PageArguments,
 ) -> Result<AuditConnection, Error> {
-    let log = Session::of(ctx).log();
+    let session = Session::of(ctx);
+    let log = match organization {
+        Some(id) => session.log_within(id),
+        None => session.log(),
+    };
     let page: Page<AuditCursor> = page.page(Session::of(ctx).page_size_max())?;
     for cursor in [&page.after, &page.before].into_iter().flatten() {
         if matches!(cursor, AuditCursor::Sequence(_)) != organization.is_some() {
@@ -405,9 +410,10 @@ pub async fn trail(
         }
     }
     Session::of(ctx).note_audit_read(organization);
-    // Read before the page: then the page holds everything up to there.
-    let partitions: Vec<i16> = organization.iter().map(|id| log.partition_of(id.as_ref())).collect();
-    let heads = log.heads_now(&partitions).await.map_err(log_fault)?;
+    let up_to = match ctx.look_ahead().field("upTo").exists() {
+        true => Some(up_to(session, organization).await?),
+        false => None,
+    };
     let wanted = AuditPage {
         organization: organization.cloned(),
         filter: filter.map(AuditFilter::into_log_filter).transpose()?.unwrap_or_default(),
@@ -435,8 +441,15 @@ pub async fn trail(
     let nodes: Vec<AuditEvent> = events.iter().cloned().map(AuditEvent::new).collect();
     let edges = events.iter().zip(&nodes).map(|(event, node)| Edge::new(Opaque::of(&place(event)), node.clone()));
     let edges = edges.collect();
-    let up_to = Position { epoch: log.epoch(), offsets: heads }.into();
-    Ok(AuditConnection { edges, nodes, page_info, up_to })
+    Ok(AuditConnection { edges, nodes, page_info, up_to: up_to.unwrap_or_else(|| PositionText(String::new())) })
+}
+
+/// The place up to which a page is complete that is read after this. Others' events move it on.
+async fn up_to(session: &Session, organization: Option<&OrganizationId>) -> Result<PositionText, Error> {
+    let log = session.log();
+    let partitions: Vec<i16> = organization.iter().map(|id| log.partition_of(id.as_ref())).collect();
+    let offsets = log.heads_now(&partitions).await.map_err(log_fault)?;
+    Ok(Position { epoch: log.epoch(), offsets }.into())
 }
 
 /// Whether the caller may see an event: as somebody who may read its organization's audit trail; of a user's own

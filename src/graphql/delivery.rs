@@ -15,7 +15,7 @@ use super::audit::AuditEvent;
 use super::batch::Load;
 use super::connection::Created;
 use super::errors::{database_fault, log_fault, not_found};
-use super::lists::List;
+use super::lists::{Holds, List};
 use super::scalars::{Time, stored};
 use super::session::Session;
 use crate::commands::Receipt;
@@ -83,6 +83,10 @@ impl List for DeliveryList {
         if let Some(state) = self.state {
             query.push(" AND state = ").push_bind(stored(state));
         }
+    }
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        Holds::Unknown
     }
 
     fn place(row: &Self::Row) -> Created {

@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use serde_json::Value as Json;
 
 use super::Mutation;
-use super::TenancySchema;
+use super::Types;
 use super::budget::Budget;
 use super::errors::{coded, unauthenticated};
 use super::feed::Subscription;
@@ -34,6 +34,7 @@ const EVERYTHING: &str = include_str!("introspection.graphql");
 const OBJECT_BYTES: usize = 64;
 
 /// The root of queries, which answers introspection too.
+#[derive(Clone)]
 pub struct Root {
     query: Query,
     model: Arc<OnceLock<Model>>,
@@ -96,7 +97,7 @@ pub struct Model {
 ///
 /// # Errors
 /// What the engine answered instead of its schema.
-pub fn learn(schema: &TenancySchema, model: &OnceLock<Model>) -> Result<(), String> {
+pub fn learn(schema: &Types, model: &OnceLock<Model>) -> Result<(), String> {
     // Nothing of it waits for anything.
     let answered = schema.execute(Request::new(EVERYTHING)).now_or_never().ok_or("it waits for something")?;
     if !answered.errors.is_empty() {

@@ -12,7 +12,7 @@ use sqlx::{Postgres, QueryBuilder};
 use super::Organization;
 use super::connection::{Created, Opaque, PageArguments, cost};
 use super::errors::{bad_input, log_fault};
-use super::lists::{List, row};
+use super::lists::{Holds, List, row};
 use super::membership::Membership;
 use super::node::{Seeing, Shown};
 use super::organization::Profile;
@@ -46,6 +46,15 @@ impl List for InvitationList {
             Some(state) => query.push(" AND state = ").push_bind(state.to_owned()),
             None => query,
         };
+    }
+
+    fn holds(&self, rows: &[Self::Row]) -> Holds {
+        // One that expires comes into that list without an event, and without having been among the rows.
+        if self.state.as_deref() == Some("EXPIRED") {
+            return Holds::Unknown;
+        }
+        let open = rows.iter().filter(|row| row.state == "PENDING");
+        open.map(|row| row.expires_at).min().map_or(Holds::UntilEvents, Holds::UntilTime)
     }
 
     fn place(row: &Self::Row) -> Created {

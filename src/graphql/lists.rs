@@ -9,11 +9,13 @@ use aggregates::ids::OrganizationId;
 use aggregates::roles::Permission;
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Error, OutputType};
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use super::batch::{Batcher, Load};
 use super::connection::{Created, Opaque, Page, PageArguments, Slice, push_page};
 use super::errors::database_fault;
+use super::kept::Reads;
 use super::session::Session;
 use crate::database::Connections;
 use crate::log::scope;
@@ -32,8 +34,21 @@ pub trait List: Clone + Eq + std::hash::Hash + Send + Sync + 'static {
     const READ: &'static [Permission];
     /// Adds ` AND …` for each condition.
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>);
+    /// How long these rows are what it shows.
+    fn holds(&self, rows: &[Self::Row]) -> Holds;
     /// Where a row stands in the list.
     fn place(row: &Self::Row) -> Created;
+}
+
+/// How long rows are what a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Until something is recorded in the organization.
+    UntilEvents,
+    /// And no longer than this.
+    UntilTime(DateTime<Utc>),
+    /// Nobody knows: they change without an event.
+    Unknown,
 }
 
 /// Declares a struct that is a row of a read model: its columns are named once.
@@ -76,9 +91,9 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Of organizations that are `established` by then.
-    pub fn new(pool: Connections, established: Arc<Established>) -> Self {
-        Self { loader: ListLoader { pool, established }, kinds: Mutex::default() }
+    /// Of organizations that are `established` by then; what is read is noted.
+    pub fn new(pool: Connections, established: Arc<Established>, reads: Arc<Reads>) -> Self {
+        Self { loader: ListLoader { pool, established, reads }, kinds: Mutex::default() }
     }
 
     /// A page of a list of an organization that the caller may read it of.
@@ -132,7 +147,7 @@ pub async fn list<L: List>(
     require(ctx, id, target, L::READ).await?;
     let session = Session::of(ctx);
     let page = page.page_of(L::PREFIX, session.page_size_max())?;
-    Ok(connection::<L>(session.loaders().lists.load(id.clone(), list, page).await?))
+    Ok(connection::<L>(session.lists().load(id.clone(), list, page).await?))
 }
 
 /// A connection of rows of a list.
@@ -163,6 +178,18 @@ struct ListKey<L> {
 struct ListLoader {
     pool: Connections,
     established: Arc<Established>,
+    reads: Arc<Reads>,
+}
+
+impl ListLoader {
+    fn note<L: List>(&self, key: &ListKey<L>, rows: &[L::Row]) {
+        self.reads.organization(&key.organization);
+        match key.list.holds(rows) {
+            Holds::UntilEvents => {}
+            Holds::UntilTime(time) => self.reads.until(time),
+            Holds::Unknown => self.reads.other(),
+        }
+    }
 }
 
 #[derive(FromRow)]
@@ -194,7 +221,9 @@ impl<L: List> Load<ListKey<L>> for ListLoader {
         }
         let slice = |key: &ListKey<L>| {
             let rows = found.remove(&(key.list.clone(), key.page.clone(), key.organization.to_string()));
-            (key.clone(), Slice::new(rows.unwrap_or_default(), &key.page))
+            let rows = rows.unwrap_or_default();
+            self.note(key, &rows);
+            (key.clone(), Slice::new(rows, &key.page))
         };
         Ok(keys.iter().map(slice).collect::<Vec<_>>().into_iter().collect())
     }

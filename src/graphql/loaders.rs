@@ -14,6 +14,7 @@ use super::api_token::{TokenNameLoader, TokenUseLoader};
 use super::batch::{Batcher, Load};
 use super::delivery::{DeliveryLoader, EventLoader};
 use super::errors::{database_fault, log_fault};
+use super::kept::Reads;
 use super::lists::{Established, Lists};
 use super::session::App;
 use super::user::UserRow;
@@ -47,7 +48,7 @@ pub struct Loaders {
 
 impl Loaders {
     /// For a request of `principal`. Lists are of organizations that are `established` by then.
-    pub fn new(app: &App, principal: Option<Principal>, established: &Arc<Established>) -> Self {
+    pub fn new(app: &App, principal: Option<Principal>, established: &Arc<Established>, reads: &Arc<Reads>) -> Self {
         let log = app.commands.log().clone();
         let pool = log.pool().clone();
         Self {
@@ -57,7 +58,7 @@ impl Loaders {
             addresses: Batcher::new(AddressLoader { log: log.clone() }),
             token_names: Batcher::new(TokenNameLoader { log: log.clone() }),
             seen: Batcher::new(SeenLoader { log: log.clone(), principal }),
-            lists: Lists::new(log.readers().clone(), established.clone()),
+            lists: Lists::new(log.readers().clone(), established.clone(), reads.clone()),
             token_uses: Batcher::new(TokenUseLoader { pool: pool.clone() }),
             deliveries: Batcher::new(DeliveryLoader { pool }),
             events: Batcher::new(EventLoader { log: log.clone() }),

@@ -11,7 +11,7 @@ use sqlx::{Postgres, QueryBuilder};
 
 use super::Organization;
 use super::connection::{Created, Opaque, PageArguments, cost};
-use super::lists::{List, row};
+use super::lists::{Holds, List, row};
 use super::node::{Seeing, Shown};
 use super::organization::{OrganizationCommandInput, Profile};
 use super::payload::{Answer, payloads, run};
@@ -45,6 +45,10 @@ impl List for MemberList {
         if let Some(role) = &self.role {
             query.push(" AND ").push_bind(role.clone()).push(" = ANY(roles)");
         }
+    }
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        Holds::UntilEvents
     }
 
     fn place(row: &Self::Row) -> Created {

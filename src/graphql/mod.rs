@@ -19,6 +19,7 @@ mod errors;
 mod feed;
 mod introspection;
 mod invitation;
+mod kept;
 mod lists;
 mod loaders;
 mod membership;
@@ -36,11 +37,13 @@ mod session;
 mod user;
 mod webhook;
 
-use async_graphql::{MergedObject, Schema, SchemaBuilder};
+use async_graphql::{MergedObject, Request, Response, Schema, SchemaBuilder, ValidationMode};
+use futures_util::Stream;
 
 pub use errors::{describe, fault, log_fault};
 pub use feed::FeedTransport;
 pub use introspection::{Root, Rules as Introspection};
+pub use kept::{Answers, Looked, Question};
 pub use session::{App, Session};
 
 use api_token::ApiToken;
@@ -77,8 +80,26 @@ pub struct Mutation(
     webhook::WebhookMutation,
 );
 
+type Types = Schema<Root, Mutation, feed::Subscription>;
+
 /// The schema of the service.
-pub type TenancySchema = Schema<Root, Mutation, feed::Subscription>;
+pub struct TenancySchema {
+    strict: Types,
+    /// Takes documents as valid, and looks only at what they cost.
+    fast: Types,
+}
+
+impl TenancySchema {
+    /// Executes a query or a mutation; `valid` documents were accepted before.
+    pub async fn execute(&self, request: Request, valid: bool) -> Response {
+        if valid { self.fast.execute(request).await } else { self.strict.execute(request).await }
+    }
+
+    /// Executes a subscription.
+    pub fn execute_stream(&self, request: Request) -> impl Stream<Item = Response> + Send + Unpin + use<> {
+        self.strict.execute_stream(request)
+    }
+}
 
 fn builder(root: Root) -> SchemaBuilder<Root, Mutation, feed::Subscription> {
     Schema::build(root, Mutation::default(), feed::Subscription)
@@ -98,7 +119,11 @@ pub fn schema(complexity_max: usize, nesting_max: usize, introspection: Introspe
     if let Err(error) = introspection::learn(&whole, &model) {
         tracing::error!(error, "the schema cannot say what it holds; introspection is not answered");
     }
-    builder(root).limit_complexity(complexity_max).limit_recursive_depth(nesting_max).finish()
+    let limited = |root| builder(root).limit_complexity(complexity_max).limit_recursive_depth(nesting_max);
+    TenancySchema {
+        fast: limited(root.clone()).validation_mode(ValidationMode::Fast).finish(),
+        strict: limited(root).finish(),
+    }
 }
 
 /// The schema as text, as `schema.graphql` holds it.

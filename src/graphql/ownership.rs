@@ -61,7 +61,7 @@ pub async fn removal_impact(session: &Session, id: &MembershipId) -> Result<Opti
         let permission = Permission::MemberRemove;
         return Err(session.lacks(permission));
     }
-    let tallies = session.loaders().tallies.load_one(organization.clone()).await?.unwrap_or_default();
+    let tallies = session.tallies(organization).await?;
     let owners = tallies.iter().find(|(name, _)| name == OWNERS).map_or(0, |(_, tally)| tally.used);
     let open_invitations = if seen.organization.state.keeps_invitations_of_removed_members() {
         0

@@ -12,7 +12,7 @@ use sqlx::{Postgres, QueryBuilder};
 
 use super::Organization;
 use super::connection::{Created, Opaque, PageArguments, cost};
-use super::lists::{List, row};
+use super::lists::{Holds, List, row};
 use super::node::{Seeing, Shown};
 use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
@@ -40,6 +40,10 @@ impl List for ProjectList {
             Some(state) => query.push(" AND state = ").push_bind(state.clone()),
             None => query.push(" AND state <> 'DELETED'"),
         };
+    }
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        Holds::UntilEvents
     }
 
     fn place(row: &Project) -> Created {

@@ -10,7 +10,7 @@ use super::as_of::{self, AsOfInput, OrganizationSnapshot};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::audit_status::AuditStatus;
 use super::connection::{Opaque, PAGE_MAX, PageArguments, cost};
-use super::errors::{bad_input, fault, forbidden, log_fault, not_found};
+use super::errors::{bad_input, fault, forbidden, not_found};
 use super::invitation::{InvitationPreview, preview};
 use super::node::{Node, look_up, node};
 use super::organization::organizations;
@@ -47,6 +47,7 @@ impl OrganizationBy {
 /// Reads. `atLeast` waits (bounded) until the read models have reached all of these positions, else STALE_READ. As a
 /// request extension (`"extensions": {"atLeast": […]}`) it holds for the whole operation; `node` and `viewer` take it only
 /// so.
+#[derive(Clone, Copy)]
 pub struct Query;
 
 /// A root field's answer: what is not there, or not for this caller, is NOT_FOUND.
@@ -318,6 +319,5 @@ async fn named(session: &Session, by: OrganizationBy) -> Result<Option<Organizat
         OrganizationBy::Slug(slug) => (aggregates::Organization::SLUG, slug.to_ascii_lowercase()),
         OrganizationBy::ExternalId(external_id) => (aggregates::Organization::EXTERNAL_ID, external_id),
     };
-    let holder = session.log().claim(scope, &key, None).await.map_err(log_fault)?;
-    Ok(holder.and_then(|holder| holder.parse().ok()))
+    session.holder(scope, &key).await
 }

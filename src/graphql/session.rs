@@ -9,17 +9,20 @@ use projections::{Progress, Projection, Reach};
 use tokio::sync::watch;
 
 use super::budget::Budget;
-use super::errors::{bad_input, coded, database_fault, fault, forbidden, rate_limited, unauthenticated};
-use super::lists::Established;
+use super::errors::{bad_input, coded, database_fault, fault, forbidden, log_fault, rate_limited, unauthenticated};
+use super::kept::{Answers, Reads};
+use super::lists::{Established, Lists};
 use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
+use super::user::UserRow;
 use crate::audit::as_of::Folds;
 use crate::audit::watch::Progress as Verified;
 use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase, nowhere};
 use crate::feed::Feeds;
-use crate::log::{Log, Position};
+use crate::log::{Log, NamedTally, Position};
 use crate::requests::trail::{Kind, Occurrence};
+use aggregates::Scope;
 use aggregates::ids::{Id, OrganizationId, UserId};
 use aggregates::roles::Permission;
 
@@ -42,6 +45,8 @@ pub struct App {
     pub folds: Folds,
     /// How far standing verification is.
     pub verified: Arc<Verified>,
+    /// Answers that may be given again, if any are kept.
+    pub answers: Option<Answers>,
 }
 
 /// One request.
@@ -58,6 +63,7 @@ pub struct Session {
     /// What the access trail calls the request.
     operation: String,
     noted: Mutex<Noted>,
+    reads: Arc<Reads>,
 }
 
 /// What was seen of organizations, for the access trail.
@@ -75,14 +81,25 @@ impl Session {
     /// Of this caller; `None` is not authenticated.
     pub fn new(app: Arc<App>, caller: Option<Caller>, pending: bool, operation: String) -> Self {
         let established = Arc::<Established>::default();
-        let loaders = Loaders::new(&app, caller.as_ref().map(|caller| caller.principal.clone()), &established);
         let (answer, introspection, noted) = (None, OnceLock::new(), Mutex::default());
-        Self { app, caller, pending, loaders, established, answer, introspection, operation, noted }
+        let reads = Arc::<Reads>::default();
+        match &caller {
+            Some(caller) if !pending => caller.principal.user().into_iter().for_each(|user| reads.user(user)),
+            Some(_) | None => reads.other(),
+        }
+        let principal = caller.as_ref().map(|caller| caller.principal.clone());
+        let loaders = Loaders::new(&app, principal, &established, &reads);
+        Self { app, caller, pending, loaders, established, answer, introspection, operation, noted, reads }
     }
 
     /// The same, with an answer of this many bytes at most.
     pub fn within(self, answer_bytes_max: usize) -> Self {
         Self { answer: Some(Budget::new(answer_bytes_max, "limits.answer_bytes_max")), ..self }
+    }
+
+    /// What it reads, as far as that is known; see [`super::kept`].
+    pub fn reads(&self) -> &Arc<Reads> {
+        &self.reads
     }
 
     /// Counts a document that the answer is going to hold.
@@ -135,18 +152,44 @@ impl Session {
         self.app.page_size_max
     }
 
-    /// What live feeds share.
+    /// What live feeds share. Nothing that comes from there is kept.
     pub fn feeds(&self) -> &Arc<Feeds> {
+        self.reads.other();
         &self.app.feeds
     }
 
-    /// The log.
+    /// The log. An answer that was made from it is not kept.
     pub fn log(&self) -> &Arc<Log> {
+        self.reads.other();
         self.app.commands.log()
+    }
+
+    /// The log, for what follows from the events of this organization alone.
+    pub fn log_within(&self, id: &OrganizationId) -> &Arc<Log> {
+        self.reads.organization(id);
+        self.app.commands.log()
+    }
+
+    /// The organization that holds this key.
+    pub async fn holder(&self, scope: Scope, key: &str) -> Result<Option<OrganizationId>, Error> {
+        let holder = self.app.commands.log().claim(scope, key, None).await.map_err(log_fault)?;
+        let holder = holder.and_then(|holder| holder.parse().ok());
+        match &holder {
+            // It is lost by an event of its holder.
+            Some(id) => self.reads.organization(id),
+            None => self.reads.other(),
+        }
+        Ok(holder)
+    }
+
+    /// The epoch of positions.
+    pub fn epoch(&self) -> i64 {
+        self.app.commands.log().epoch()
     }
 
     /// How far standing verification is.
     pub fn verified(&self) -> &Verified {
+        self.reads.other();
         &self.app.verified
     }
 
@@ -155,14 +198,33 @@ impl Session {
         &self.app.folds
     }
 
-    /// What was loaded already, and what loads the rest.
+    /// What was loaded already, and what loads the rest. An answer that was made by these is not kept.
     pub fn loaders(&self) -> &Loaders {
+        self.reads.other();
         &self.loaders
+    }
+
+    /// Lists of organizations; what they read they note themselves.
+    pub fn lists(&self) -> &Lists {
+        &self.loaders.lists
+    }
+
+    /// What an organization uses.
+    pub async fn tallies(&self, id: &OrganizationId) -> Result<Vec<NamedTally>, Error> {
+        self.reads.organization(id);
+        Ok(self.loaders.tallies.load_one(id.clone()).await?.unwrap_or_default())
+    }
+
+    /// A user's name and address.
+    pub async fn user_row(&self, id: &UserId) -> Result<Option<UserRow>, Error> {
+        self.reads.user(id);
+        self.loaders.users.load_one(id.to_string()).await
     }
 
     /// The organization, if the caller sees it now; RATE_LIMITED if its members read it too often.
     pub async fn see(&self, id: &OrganizationId) -> Result<Option<Seen>, Error> {
         let caller = self.caller()?;
+        self.reads.organization(id);
         let seen = self.loaders.seen.load_one(id.clone()).await?;
         match &seen {
             Some(seen) if seen.only_as_operator() && seen.visible() => self.note_operator_read(id),
@@ -213,7 +275,7 @@ impl Session {
         target: Option<&str>,
     ) {
         let Some(caller) = &self.caller else { return };
-        self.app.commands.trail().note(Occurrence {
+        let occurrence = Occurrence {
             kind,
             actor: caller.actor(as_operator),
             operation: self.operation.clone(),
@@ -221,7 +283,9 @@ impl Session {
             reached: reached.cloned(),
             target: target.map(str::to_owned),
             ip: caller.ip.clone(),
-        });
+        };
+        self.reads.occurrence(&occurrence);
+        self.app.commands.trail().note(occurrence);
     }
 
     /// The caller's roles, or the token that calls, do not have this permission.
@@ -278,6 +342,7 @@ impl Session {
     /// it turned out to be there and hidden; for the caller's own organizations the id that was given, whether it is
     /// there or not. Asks nobody: what does not exist and what is hidden cost the same.
     pub fn note_reach(&self, organization: Option<&OrganizationId>, target: Option<&str>) {
+        self.reads.other();
         let hidden = organization.filter(|id| self.noted(|noted| noted.hidden.contains(*id)));
         if hidden.is_some() {
             self.note(Kind::Refused, false, None, hidden, target);
@@ -290,6 +355,7 @@ impl Session {
 
     /// Whether there is such an organization, whoever may see it; a purged one is none.
     pub async fn is_there(&self, id: &OrganizationId) -> Result<bool, Error> {
+        self.reads.organization(id);
         let seen = self.loaders.seen.load_one(id.clone()).await?;
         Ok(seen.is_some_and(|seen| seen.organization.state.is_present()))
     }
@@ -297,6 +363,7 @@ impl Session {
     /// Whether the organization is there and not deleted, whoever may see it.
     pub async fn is_live(&self, id: Option<&OrganizationId>) -> Result<bool, Error> {
         let Some(id) = id else { return Ok(false) };
+        self.reads.organization(id);
         let seen = self.loaders.seen.load_one(id.clone()).await?;
         Ok(seen.is_some_and(|seen| {
             let state = &seen.organization.state;

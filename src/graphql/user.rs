@@ -57,7 +57,7 @@ impl User {
     async fn row(&self, ctx: &Context<'_>) -> Result<Option<UserRow>, Error> {
         match &self.row {
             Some(row) => Ok(Some(row.clone())),
-            None => Session::of(ctx).loaders().users.load_one(self.id.to_string()).await,
+            None => Session::of(ctx).user_row(&self.id).await,
         }
     }
 }
@@ -155,10 +155,10 @@ impl Actor {
     /// The actor with a label that people can read.
     pub async fn named(ctx: &Context<'_>, actor: &aggregates::Actor) -> Result<Self, Error> {
         use aggregates::Actor as A;
-        let loaders = Session::of(ctx).loaders();
+        let session = Session::of(ctx);
         match actor {
             A::User(user) | A::Operator(user) => {
-                let row = loaders.users.load_one(user.to_string()).await?;
+                let row = session.user_row(user).await?;
                 let label = row.and_then(|row| row.name.or(row.email)).unwrap_or_else(|| user.to_string());
                 let id = ID(user.to_string());
                 Ok(match actor {
@@ -167,7 +167,7 @@ impl Actor {
                 })
             }
             A::Token(token) => {
-                let label = loaders.token_names.load_one(token.clone()).await?.unwrap_or_default();
+                let label = session.loaders().token_names.load_one(token.clone()).await?.unwrap_or_default();
                 Ok(Self::Token(TokenActor { id: ID(token.to_string()), label }))
             }
             A::System => Ok(Self::System(SystemActor { id: ID("system".into()), label: "tenancy".into() })),

@@ -15,7 +15,7 @@ use super::audit::AuditEvent;
 use super::connection::{Created, Opaque, PageArguments, cost};
 use super::delivery::{DeliveryList, DeliveryState, WebhookDelivery};
 use super::errors::{UserError, bad_input, coded, not_found};
-use super::lists::{List, list, row};
+use super::lists::{Holds, List, list, row};
 use super::node::{Seeing, Shown};
 use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
@@ -41,6 +41,10 @@ impl List for EndpointList {
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         query.push(" AND NOT deleted");
+    }
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        Holds::Unknown
     }
 
     fn place(row: &Self::Row) -> Created {

@@ -10,14 +10,16 @@
 //! errors → answer.
 
 mod document;
+mod documents;
 mod engine;
 mod media;
 mod receive;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,9 +48,9 @@ use super::limits::{Limits, VariableArguments, check_document, check_text};
 use document::{check_one_subscription, check_repeated_mutations, check_variables, choose, parse};
 use engine::{code_of, is_refused};
 use media::Media;
-use receive::{from_members, only_subscription, receive, receive_subscription};
+use receive::{Source, from_members, only_subscription, receive, receive_subscription};
 
-pub use document::{mutations, operation_name};
+pub use documents::{Document, Documents};
 pub use engine::{refuse_whole, settle};
 
 /// The values of `extensions.code` that this module sets or gives a status of its own.
@@ -57,6 +59,8 @@ pub mod code {
     pub const GRAPHQL_VALIDATION_FAILED: &str = "GRAPHQL_VALIDATION_FAILED";
     pub const QUERY_TOO_EXPENSIVE: &str = "QUERY_TOO_EXPENSIVE";
     pub const PERSISTED_QUERY_NOT_SUPPORTED: &str = "PERSISTED_QUERY_NOT_SUPPORTED";
+    pub const PERSISTED_DOCUMENT_NOT_FOUND: &str = "PERSISTED_DOCUMENT_NOT_FOUND";
+    pub const PERSISTED_DOCUMENT_REQUIRED: &str = "PERSISTED_DOCUMENT_REQUIRED";
     pub const BAD_USER_INPUT: &str = "BAD_USER_INPUT";
     pub const REQUEST_TIMEOUT: &str = "REQUEST_TIMEOUT";
     pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
@@ -76,8 +80,26 @@ pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerE
     error
 }
 
-/// Answers one HTTP request. `execute` is handed a request that has passed every check and carries its parsed
-/// document, and the type of its operation; it adds what belongs to this caller and runs the schema.
+/// What became of a request that was executed.
+pub enum Executed {
+    /// It was answered by the schema. The text of the answer goes to whoever keeps it, if it holds no error.
+    Now(Box<GraphQLResponse>, Option<Keep>),
+    /// The text of an answer that was kept.
+    Kept(Bytes),
+}
+
+/// Takes the text of an answer.
+pub type Keep = Box<dyn FnOnce(&Bytes) + Send>;
+
+impl Executed {
+    /// An answer that nobody keeps.
+    pub fn now(response: GraphQLResponse) -> Self {
+        Self::Now(Box::new(response), None)
+    }
+}
+
+/// Answers one HTTP request. `execute` is handed a call that has passed every check; it adds what belongs to this
+/// caller and runs the schema.
 ///
 /// The execution gets a task of its own, so a panic in a resolver reaches nobody but its caller. When the client
 /// disconnects, or the time is over, a query is dropped; a mutation runs to its end, since stopping it in the middle
@@ -88,10 +110,10 @@ pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerE
 /// to log the original.
 ///
 /// A subscription of a client that takes server-sent events is handed to `stream`.
-pub async fn answer<F, Fut, S, StreamFut>(request: Request, limits: &Limits, execute: F, stream: S) -> Response
+pub async fn answer<F, Fut, S, StreamFut>(request: Request, documents: &Documents, execute: F, stream: S) -> Response
 where
-    F: FnOnce(GraphQLRequest, OperationType) -> Fut,
-    Fut: Future<Output = GraphQLResponse> + Send + 'static,
+    F: FnOnce(Call) -> Fut,
+    Fut: Future<Output = Executed> + Send + 'static,
     S: FnOnce(Call) -> StreamFut,
     StreamFut: Future<Output = Response>,
 {
@@ -102,7 +124,9 @@ where
         Err(fault) if !streams => return fault.into_response(Media::Json),
         media => media,
     };
-    let Call { request, operation, inputs } = match receive(request, limits, streams).await {
+    let limits = &documents.limits;
+    let known = Known::of(&request);
+    let call = match receive(request, documents, streams).await {
         Ok(call) if call.operation == OperationType::Subscription => return stream(call).await,
         Ok(call) => call,
         Err(fault) => return fault.into_response(refusals),
@@ -111,10 +135,13 @@ where
         Ok(media) => media,
         Err(fault) => return fault.into_response(Media::Json),
     };
-    match run(execute(request, operation), operation, limits).await {
-        Ok(mut response) => {
+    let known = known.filter(|_| call.persisted);
+    let (operation, inputs) = (call.operation, call.inputs());
+    match run(execute(call), operation, limits).await {
+        Ok(Executed::Kept(body)) => with_body(StatusCode::OK, media, body, known),
+        Ok(Executed::Now(mut response, keep)) => {
             settle(&mut response, limits, &inputs);
-            respond(response, media, limits.answer_bytes_max)
+            respond(*response, media, limits.answer_bytes_max, known, keep)
         }
         Err(fault) => fault.into_response(media),
     }
@@ -124,17 +151,17 @@ where
 ///
 /// # Errors
 /// The answer to what is none, or no request at all.
-pub async fn subscription(request: Request, limits: &Limits) -> Result<Call, Response> {
-    receive_subscription(request, limits).await.map_err(|fault| fault.into_response(Media::GraphQL))
+pub async fn subscription(request: Request, documents: &Documents) -> Result<Call, Response> {
+    receive_subscription(request, documents).await.map_err(|fault| fault.into_response(Media::GraphQL))
 }
 
 /// A subscription as it comes in a message: the members of a request.
 ///
 /// # Errors
 /// What is wrong with it; nothing has been executed.
-pub fn subscription_of(members: Map<String, Json>, limits: &Limits) -> Result<Call, ServerError> {
+pub fn subscription_of(members: Map<String, Json>, documents: &Documents) -> Result<Call, ServerError> {
     let parameters = from_members(members).map_err(|fault| *fault.error)?;
-    only_subscription(check(parameters, limits)?)
+    only_subscription(check(parameters, documents)?)
 }
 
 /// Answers a request that is refused before anything of it was looked at but its headers.
@@ -149,23 +176,47 @@ pub fn refuse_malformed(headers: &HeaderMap, message: String) -> Response {
 
 /// A request that may be executed.
 pub struct Call {
-    /// Carries the parsed document, the operation's name and the variables.
-    pub request: GraphQLRequest,
+    pub document: Arc<Document>,
+    /// Whether it was named by its id.
+    pub persisted: bool,
     pub operation: OperationType,
-    pub inputs: Inputs,
+    pub operation_name: Option<String>,
+    pub variables: Map<String, Json>,
+    pub extensions: Map<String, Json>,
+}
+
+impl Call {
+    /// What the schema executes.
+    pub fn request(&self) -> GraphQLRequest {
+        let variables = Variables::from_json(Json::Object(self.variables.clone()));
+        let mut request = GraphQLRequest::new("").variables(variables);
+        request.operation_name.clone_from(&self.operation_name);
+        let extensions = self.extensions.clone().into_iter();
+        request.extensions.0.extend(extensions.filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?))));
+        request.set_parsed_query(self.document.parsed.clone());
+        request
+    }
+
+    /// What [`settle`] needs to know of it.
+    pub fn inputs(&self) -> Inputs {
+        match self.document.arguments.is_empty() {
+            true => Inputs::default(),
+            false => Inputs { document: Some(self.document.clone()), variables: self.variables.clone() },
+        }
+    }
 }
 
 /// What [`settle`] needs to tell bad variables from a bad document, and to show them.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Inputs {
-    arguments: VariableArguments,
-    /// Empty where no argument uses one.
+    /// None where no argument uses a variable.
+    document: Option<Arc<Document>>,
     variables: Map<String, Json>,
 }
 
 /// What a client sends, whatever the transport.
 pub struct Parameters {
-    pub query: String,
+    pub source: Source,
     pub operation_name: Option<String>,
     pub variables: Map<String, Json>,
     pub extensions: Map<String, Json>,
@@ -176,29 +227,15 @@ pub struct Parameters {
 ///
 /// # Errors
 /// One error with its code; nothing has been executed.
-pub fn check(parameters: Parameters, limits: &Limits) -> Result<Call, ServerError> {
-    let Parameters { query, operation_name, variables, extensions } = parameters;
-    check_text(&query, limits)?;
-    let document = parse(&query)?;
-    let operation = choose(&document, operation_name.as_deref())?;
-    let arguments = check_document(&document, limits)?;
-    check_repeated_mutations(&document, operation)?;
-    check_one_subscription(&document, operation)?;
-    check_variables(operation, &variables)?;
-
-    let operation = operation.ty;
-    let inputs = match arguments.is_empty() {
-        true => Inputs::default(),
-        false => Inputs { arguments, variables: variables.clone() },
-    };
-    let mut request = GraphQLRequest::new(query).variables(Variables::from_json(Json::Object(variables)));
-    request.operation_name = operation_name;
-    request
-        .extensions
-        .0
-        .extend(extensions.into_iter().filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?))));
-    request.set_parsed_query(document);
-    Ok(Call { request, operation, inputs })
+pub fn check(parameters: Parameters, documents: &Documents) -> Result<Call, ServerError> {
+    let Parameters { source, operation_name, variables, extensions } = parameters;
+    let (document, persisted) = (documents.find(&source)?, matches!(source, Source::Id(_)));
+    let chosen = choose(&document.parsed, operation_name.as_deref())?;
+    check_repeated_mutations(&document.parsed, chosen)?;
+    check_one_subscription(&document.parsed, chosen)?;
+    check_variables(chosen, &variables)?;
+    let operation = chosen.ty;
+    Ok(Call { document, persisted, operation, operation_name, variables, extensions })
 }
 
 // ------------------------------------------------------------------------------------------------ refusing
@@ -229,7 +266,7 @@ impl Fault {
 
     fn into_response(self, media: Media) -> Response {
         // One error, which is short.
-        let mut response = respond(GraphQLResponse::from_errors(vec![*self.error]), media, usize::MAX);
+        let mut response = respond(GraphQLResponse::from_errors(vec![*self.error]), media, usize::MAX, None, None);
         if let Some(status) = self.status {
             *response.status_mut() = status;
         }
@@ -257,14 +294,14 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn run<Fut>(execution: Fut, operation: OperationType, limits: &Limits) -> Result<GraphQLResponse, Fault>
+async fn run<Fut>(execution: Fut, operation: OperationType, limits: &Limits) -> Result<Executed, Fault>
 where
-    Fut: Future<Output = GraphQLResponse> + Send + 'static,
+    Fut: Future<Output = Executed> + Send + 'static,
 {
     let mut task = tokio::spawn(execution);
     let _abort = (operation != OperationType::Mutation).then(|| AbortOnDrop(task.abort_handle()));
     match timeout(Duration::from_millis(limits.request_timeout_ms), &mut task).await {
-        Ok(Ok(response)) => Ok(response),
+        Ok(Ok(executed)) => Ok(executed),
         // A panic, or a runtime that is going down. Its text is for the log, where the panic hook has put it.
         Ok(Err(_)) => Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, INTERNAL_MESSAGE)),
         Err(_) => {
@@ -326,7 +363,29 @@ impl std::io::Write for Bounded {
     }
 }
 
-fn respond(mut response: GraphQLResponse, media: Media, bytes_max: usize) -> Response {
+/// What the sender of a GET has of its answer already: its entity tags (RFC 9110, section 13.1.2).
+struct Known(Option<HeaderValue>);
+
+impl Known {
+    fn of(request: &Request) -> Option<Self> {
+        let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+        asks.then(|| Self(request.headers().get(header::IF_NONE_MATCH).cloned()))
+    }
+
+    fn has(&self, tag: &str) -> bool {
+        let tags = self.0.as_ref().and_then(|tags| tags.to_str().ok()).unwrap_or_default();
+        let mut tags = tags.split(',').map(|known| known.trim().trim_start_matches("W/"));
+        tags.any(|known| known == "*" || known == tag)
+    }
+}
+
+fn respond(
+    mut response: GraphQLResponse,
+    media: Media,
+    bytes_max: usize,
+    known: Option<Known>,
+    keep: Option<Keep>,
+) -> Response {
     /// Errors first, for whoever reads it; no `data` at all where nothing was executed, as the specification wants.
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -357,7 +416,7 @@ fn respond(mut response: GraphQLResponse, media: Media, bytes_max: usize) -> Res
                  ask for less of it, or in several requests."
             );
             let error = coded(code::QUERY_TOO_EXPENSIVE, message, None);
-            return respond(GraphQLResponse::from_errors(vec![error]), media, usize::MAX);
+            return respond(GraphQLResponse::from_errors(vec![error]), media, usize::MAX, None, None);
         }
         // Only a scalar that serializes to no JSON could bring us here.
         Err(_) => (
@@ -366,18 +425,46 @@ fn respond(mut response: GraphQLResponse, media: Media, bytes_max: usize) -> Res
         ),
     };
 
+    let body = Bytes::from(body);
+    let faultless = response.errors.is_empty();
+    if let Some(keep) = keep.filter(|_| faultless) {
+        keep(&body);
+    }
+    let mut answer = with_body(status, media, body, known.filter(|_| faultless));
+    answer.headers_mut().extend(response.http_headers);
+    answer
+}
+
+/// With `known`, the client may keep the answer, and asks whether it is still so.
+fn with_body(status: StatusCode, media: Media, body: Bytes, known: Option<Known>) -> Response {
+    let tag = known.as_ref().map(|_| entity_tag(&body));
+    let unchanged = known.zip(tag.as_ref()).is_some_and(|(known, tag)| known.has(tag));
+    let (status, body) = if unchanged { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (status, body) };
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.extend(response.http_headers);
     headers.insert(header::CONTENT_TYPE, media.content_type());
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    match tag.and_then(|tag| HeaderValue::try_from(tag).ok()) {
+        Some(tag) => {
+            headers.insert(header::ETAG, tag);
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+            headers.insert(header::VARY, HeaderValue::from_static("accept, authorization"));
+        }
+        None => {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(header::VARY, HeaderValue::from_static("accept"));
+        }
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if status == StatusCode::UNAUTHORIZED && !headers.contains_key(header::WWW_AUTHENTICATE) {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     answer
+}
+
+fn entity_tag(body: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    format!("\"{}\"", documents::hex(&Sha256::digest(body)[..16]))
 }
 
 /// The status of a request that was not executed. What is wrong with the document depends on the media type; what

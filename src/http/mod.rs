@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Request as GraphqlRequest, Response as GraphqlResponse, ServerError};
+use async_graphql::{Response as GraphqlResponse, ServerError};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get};
+use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
@@ -30,11 +31,13 @@ use uuid::Uuid;
 
 use crate::access::{Access, Denied};
 use crate::commands::{Caller, Fault};
-use crate::graphql::{App, Session, TenancySchema};
+use crate::graphql::{App, Looked, Question, Session, TenancySchema};
+use crate::http::graphql::{Call, Executed, Keep};
 use crate::requests::rate_limits::{Meter, RateLimited, RateLimits};
 
 pub use connections::{ConnectionLimits, serve};
 pub use feed::FeedLimits;
+pub use graphql::Documents;
 pub use limits::Limits;
 pub use operation::{Health, install_metrics};
 
@@ -58,8 +61,8 @@ pub struct Shared {
     pub app: Arc<App>,
     /// Lets callers in.
     pub access: Access,
-    /// Limits of requests.
-    pub limits: Limits,
+    /// Documents that are known, and the limits of requests.
+    pub documents: Documents,
     /// How often one may call.
     pub rate_limits: Arc<RateLimits>,
     /// How many feeds may be open.
@@ -175,30 +178,31 @@ async fn graphql(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 /// Lets the caller in before the body is read, so that strangers cost little, and counts the request for them.
 async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Response {
     let (headers, peer) = sender(&request);
-    let limits = shared.limits.clone();
+    let request_timeout_ms = shared.documents.limits.request_timeout_ms;
     // A stopping service waits for this as for every open connection; the database may make it long.
-    let time = Duration::from_millis(limits.request_timeout_ms);
+    let time = Duration::from_millis(request_timeout_ms);
     let caller = match tokio::time::timeout(time, caller(&shared, &headers, peer, meter)).await {
         Ok(Ok(caller)) => caller,
         Ok(Err(error)) => return graphql::refuse(&headers, error),
         Err(_) => {
             let message = format!(
-                "who calls could not be found out within {} ms (request_timeout_ms): nothing was done, try again later",
-                limits.request_timeout_ms
+                "who calls could not be found out within {request_timeout_ms} ms (request_timeout_ms): nothing was done, \
+                 try again later"
             );
             return graphql::refuse(&headers, graphql::coded(graphql::code::REQUEST_TIMEOUT, message, None));
         }
     };
     let actor = caller.as_ref().map(|caller| caller.actor(false));
     let (sender, feeds, counted) = ((headers.clone(), peer), shared.clone(), meter.clone());
+    let executing = shared.clone();
     let response = graphql::answer(
         request,
-        &limits,
+        &shared.documents,
         // Counted from here on, not from its first step: a stopping service finishes what it accepted, also when the client
         // has gone.
-        move |request, operation| {
-            let requests = shared.in_flight.clone();
-            let execution = execute(shared, request, operation, caller).instrument(tracing::Span::current());
+        move |call| {
+            let requests = executing.in_flight.clone();
+            let execution = execute(executing, call, caller).instrument(tracing::Span::current());
             requests.track_future(execution)
         },
         move |call| feed::stream(feeds, sender, counted, call),
@@ -211,43 +215,80 @@ async fn admit(shared: Arc<Shared>, request: Request, meter: &Arc<Meter>) -> Res
     }
 }
 
-async fn execute(
-    shared: Arc<Shared>,
-    mut request: GraphqlRequest,
-    operation: OperationType,
-    caller: Option<Caller>,
-) -> GraphqlResponse {
+async fn execute(shared: Arc<Shared>, call: Call, caller: Option<Caller>) -> Executed {
+    match answer(&shared, call, caller).await {
+        Ok(executed) => executed,
+        Err(error) => Executed::now(GraphqlResponse::from_errors(vec![error])),
+    }
+}
+
+async fn answer(shared: &Arc<Shared>, call: Call, caller: Option<Caller>) -> Result<Executed, ServerError> {
     if let Some((meter, caller)) = caller.as_ref().and_then(|caller| Some((caller.meter.as_ref()?, caller))) {
         let actor = caller.actor(false);
-        let counted = match graphql::mutations(&mut request) {
+        let counted = match call.mutations() {
             Some(fields) => meter.mutation(&actor, fields.iter().map(|field| field.as_str())),
             None => meter.query(&actor),
         };
-        if let Err(refused) = counted {
-            return GraphqlResponse::from_errors(vec![rate_limited(refused)]);
-        }
+        counted.map_err(rate_limited)?;
     }
+    let (question, before) = match look(shared, &call, caller.as_ref()).await? {
+        (_, Looked::Answer(text)) => return Ok(Executed::Kept(text)),
+        (question, Looked::Nothing(before)) => (question, before),
+    };
     // A command looks by itself, and relies on what it sees.
     let pending = match &caller {
-        Some(caller) if operation != OperationType::Mutation => shared.access.is_pending(&caller.principal).await,
-        _ => Ok(false),
-    };
-    let pending = match pending {
-        Ok(pending) => pending,
-        Err(fault) => {
-            let error = crate::graphql::fault(fault).into_server_error(Default::default());
-            return GraphqlResponse::from_errors(vec![error]);
+        Some(caller) if call.operation != OperationType::Mutation => {
+            let pending = shared.access.is_pending(&caller.principal).await;
+            pending.map_err(|fault| crate::graphql::fault(fault).into_server_error(Default::default()))?
         }
+        Some(_) | None => false,
     };
-    let operation = graphql::operation_name(&mut request);
-    let session = Session::new(shared.app.clone(), caller, pending, operation).within(shared.limits.answer_bytes_max);
-    if let Err(error) = session.at_least_for_all(request.extensions.get("atLeast")).await {
-        return GraphqlResponse::from_errors(vec![error.into_server_error(Default::default())]);
-    }
+    let session = Session::new(shared.app.clone(), caller, pending, call.name());
+    let session = session.within(shared.documents.limits.answer_bytes_max);
+    let request = call.request();
+    let reached = session.at_least_for_all(request.extensions.get("atLeast")).await;
+    reached.map_err(|error| error.into_server_error(Default::default()))?;
+    let reads = session.reads().clone();
     // The schema answers introspection itself.
-    let mut response = shared.schema.execute(request.data(session).disable_introspection()).await;
+    let request = request.data(session).disable_introspection();
+    let mut response = shared.schema.execute(request, call.document.is_valid()).await;
+    if response.errors.is_empty() {
+        call.document.accepted();
+    }
     graphql::refuse_whole(&mut response);
-    response
+    let app = shared.app.clone();
+    let keep = question.map(|question| {
+        let keep = move |text: &Bytes| {
+            if let Some(answers) = &app.answers {
+                answers.keep(question, &reads, before, text);
+            }
+        };
+        Box::new(keep) as Keep
+    });
+    Ok(Executed::Now(Box::new(response), keep))
+}
+
+/// Looks for a kept answer to a query. One that has to be as new as a position waits for that first, and is made anew.
+async fn look(
+    shared: &Shared,
+    call: &Call,
+    caller: Option<&Caller>,
+) -> Result<(Option<Question>, Looked), ServerError> {
+    let nothing = (None, Looked::Nothing(None));
+    let (Some(answers), Some(caller)) = (&shared.app.answers, caller) else { return Ok(nothing) };
+    if call.operation != OperationType::Query || call.extensions.contains_key("atLeast") {
+        return Ok(nothing);
+    }
+    let (name, variables) = (call.operation_name.clone().unwrap_or_default(), serde_json::to_vec(&call.variables));
+    let Some(question) =
+        variables.ok().and_then(|variables| Question::of(caller, &[&call.document.hash, name.as_bytes(), &variables]))
+    else {
+        return Ok(nothing);
+    };
+    let commands = &shared.app.commands;
+    let looked = answers.look(question, caller, (commands.log(), commands.trail())).await;
+    let looked = looked.map_err(|fault| crate::graphql::log_fault(fault).into_server_error(Default::default()))?;
+    Ok((Some(question), looked))
 }
 
 fn rate_limited(refused: RateLimited) -> ServerError {

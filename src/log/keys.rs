@@ -141,11 +141,16 @@ impl KeyRing {
         }
         let at = Some(Instant::now());
         let revision = sqlx::query_scalar!("SELECT keys_revision FROM installation").fetch_one(&self.pool).await?;
+        self.saw(at, revision);
+        Ok(revision)
+    }
+
+    /// The revision was this, or a later one, at that time.
+    pub(super) fn saw(&self, at: Option<Instant>, revision: i64) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if looked.at < at {
             *looked = Looked { at, revision };
         }
-        Ok(revision)
     }
 
     fn master(&self, id: &str) -> Result<&Master, LogError> {

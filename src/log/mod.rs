@@ -25,6 +25,7 @@ mod read;
 pub mod scope;
 mod settle;
 mod source;
+mod stand;
 mod stored;
 mod tail;
 mod trail;
@@ -51,6 +52,7 @@ pub use load::{Cached, Current, Loaded};
 pub use position::{InvalidPosition, Position};
 pub use read::NamedTally;
 pub use settle::Bound;
+pub use stand::{Sources, Stand};
 pub use stored::{COLUMNS, Datum, Reader, StoredEvent, place as personal_place};
 pub use trail::{AuditCursor, AuditFilter, AuditPage, AuditSlice, Direction, push_filter};
 

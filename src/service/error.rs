@@ -36,6 +36,9 @@ pub enum Error {
     /// A command of the service itself.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// The persisted documents.
+    #[error("the persisted documents cannot be used (http.persisted_documents): {0}")]
+    Documents(String),
     /// The data directory.
     #[error("cannot make the data directory {path}: {source}")]
     DataDir {
@@ -90,6 +93,7 @@ impl Error {
             Self::Log(LogError::MasterKey(_)) => Some(format!(
                 "give that one too, as TENANCY_SECRETS__MASTER_KEY_OTHER or in {OTHER_MASTER_KEY_FILE} of the data directory, until `tenancy rotate-master-key` is done"
             )),
+            Self::Documents(_) => Some("make the file again from the documents that clients use: an object of texts by their SHA-256".into()),
             Self::Erased(_) => Some("it says who was erased when a database is restored: give the service a directory that lasts with TENANCY_DATA_DIR".into()),
             Self::Heads(_) => Some("it says what was signed when the database is not believed: give the service a directory that lasts with TENANCY_DATA_DIR".into()),
             Self::Listen { .. } => Some("free the address, or set another with --listen or TENANCY_LISTEN".into()),

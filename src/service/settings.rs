@@ -123,6 +123,20 @@ pub(super) fn limits(config: &Config) -> http::Limits {
     }
 }
 
+/// The documents that are known from the start, within the limits of requests.
+pub(super) fn documents(config: &Config, limits: http::Limits) -> Result<http::Documents, Error> {
+    let (documents, only) = (http::Documents::new(limits), config.http.persisted_documents_only);
+    let Some(path) = &config.http.persisted_documents else {
+        return match only {
+            true => documents.with_persisted("{}", only).map_err(Error::Documents),
+            false => Ok(documents),
+        };
+    };
+    let wrong = |why: String| Error::Documents(format!("{}: {why}", path.display()));
+    let manifest = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    documents.with_persisted(&manifest, only).map_err(wrong)
+}
+
 /// How much of a partition is kept for feeds, and how long a feed may be silent.
 pub(super) fn feeds(config: &Config) -> (feed::Sizes, Duration) {
     let sizes = feed::Sizes { events: config.feed.buffer_events, bytes: config.feed.buffer_bytes };

@@ -416,6 +416,15 @@ async fn an_owner_who_may_not_make_roles_is_told_the_statements() {
     core.close().await.unwrap();
 }
 
+/// The login and the role of connections, and whether one of the two may do more than it should.
+async fn works_as(pool: impl sqlx::PgExecutor<'_>) -> (String, String, bool) {
+    let query = sqlx::query_as(
+        "SELECT session_user::text, current_user::text,
+                (SELECT bool_or(rolsuper OR rolbypassrls OR rolcreaterole) FROM pg_roles WHERE rolname IN (session_user, current_user))",
+    );
+    query.fetch_one(pool).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_private_database_knows_the_service_by_a_login_that_is_no_superuser() {
     use std::os::unix::fs::PermissionsExt;
@@ -426,14 +435,12 @@ async fn the_private_database_knows_the_service_by_a_login_that_is_no_superuser(
     let config = load_from(&Flags::new(None), &surroundings).unwrap().config;
     let core = Core::open(&config, Purpose::Command).await.unwrap();
     let pools = &core.database;
-    for pool in [&pools.pool, &pools.readers, &pools.operators, &pools.projections] {
-        let (login, role, free): (String, String, bool) = sqlx::query_as(
-            "SELECT session_user::text, current_user::text,
-                    (SELECT bool_or(rolsuper OR rolbypassrls OR rolcreaterole) FROM pg_roles WHERE rolname IN (session_user, current_user))",
-        )
-        .fetch_one(pool)
-        .await
-        .unwrap();
+    for (login, role, free) in [
+        works_as(&pools.pool).await,
+        works_as(&pools.readers).await,
+        works_as(&pools.operators).await,
+        works_as(&pools.projections).await,
+    ] {
         assert_eq!(login, "tenancy_service");
         assert!(role.starts_with("tenancy_") && role != login && !free, "{role}");
     }

@@ -116,7 +116,7 @@ async fn what_introspection_says_is_the_schema() {
 async fn by_the_engine(query: &str) -> Value {
     let rules = tenancy::graphql::Introspection { bytes_max: 0, without_token: false };
     let schema = tenancy::graphql::schema(1_000_000, 100, rules);
-    serde_json::to_value(schema.execute(query).await.data).unwrap()
+    serde_json::to_value(schema.execute(query.into(), false).await.data).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

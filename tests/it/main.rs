@@ -24,6 +24,7 @@ mod grants;
 mod import;
 mod introspection;
 mod isolation;
+mod kept;
 mod log;
 mod master_key;
 mod openid;

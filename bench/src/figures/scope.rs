@@ -26,9 +26,9 @@ use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgPool, Postgres, QueryBuilder, Row};
+use tenancy::database::Lease;
 use tenancy::database::embedded::Purpose;
 use tenancy::log::{COLUMNS, scope};
 use tenancy::service::Core;
@@ -89,9 +89,9 @@ enum Page {
 
 /// A connection for each way.
 struct Connections {
-    plain: PoolConnection<Postgres>,
-    scoped: PoolConnection<Postgres>,
-    transaction: PoolConnection<Postgres>,
+    plain: Lease,
+    scoped: Lease,
+    transaction: Lease,
 }
 
 /// Everything of this group.

@@ -91,7 +91,7 @@ impl Own {
         if Session::of(ctx).see(&self.0.id).await?.is_none() {
             return Err(not_found());
         }
-        let counted = Session::of(ctx).loaders().tallies.load_one(self.0.id.clone()).await?.unwrap_or_default();
+        let counted = Session::of(ctx).tallies(&self.0.id).await?;
         let limit = |name: &str| {
             let tally =
                 counted.iter().find(|(counted, _)| counted == name).map(|(_, tally)| *tally).unwrap_or_default();

@@ -226,14 +226,13 @@ async fn execute(
     resume: Option<String>,
 ) -> Result<BoxStream<'static, Told>, ServerError> {
     let Admitted { caller, until } = admitted;
-    let Call { mut request, inputs, .. } = call;
     let pending = shared.access.is_pending(&caller.principal).await;
     let pending = pending.map_err(|error| fault(error).into_server_error(Default::default()))?;
-    let operation = graphql::operation_name(&mut request);
-    let session = Session::new(shared.app.clone(), Some(caller), pending, operation);
+    let session = Session::new(shared.app.clone(), Some(caller), pending, call.name());
+    let (request, inputs) = (call.request(), call.inputs());
     let transport = FeedTransport::new(until, resume);
     let responses = shared.schema.execute_stream(request.data(session).data(transport.clone()));
-    let limits = shared.limits.clone();
+    let limits = shared.documents.limits.clone();
     let told = stream::unfold(Some((responses.boxed(), None)), move |state| {
         let (transport, limits, inputs) = (transport.clone(), limits.clone(), inputs.clone());
         async move {

@@ -40,7 +40,7 @@ pub async fn sse(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Ok(entered) => entered,
         Err(error) => return graphql::refuse(&headers, error),
     };
-    match graphql::subscription(request, &shared.limits).await {
+    match graphql::subscription(request, &shared.documents).await {
         Ok(call) => begin(shared, &headers, entered, call).await,
         Err(response) => response,
     }

@@ -64,7 +64,7 @@ pub async fn websocket(State(shared): State<Arc<Shared>>, request: Request) -> R
         Ok(threshold) => threshold,
         Err(error) => return graphql::refuse(&headers, error),
     };
-    let message_max = shared.limits.body_bytes_max;
+    let message_max = shared.documents.limits.body_bytes_max;
     let requests = shared.in_flight.clone();
     upgrade
         .protocols([PROTOCOL])
@@ -310,7 +310,7 @@ impl Connection {
             Ok(admitted) => admitted,
             Err(error) => return refused(error),
         };
-        let call = match graphql::subscription_of(payload, &self.shared.limits) {
+        let call = match graphql::subscription_of(payload, &self.shared.documents) {
             Ok(call) => call,
             Err(error) => return refused(error),
         };

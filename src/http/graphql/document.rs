@@ -129,30 +129,31 @@ pub(super) fn check_one_subscription(
     Err(coded(code::GRAPHQL_VALIDATION_FAILED, message, None))
 }
 
-/// The names of the fields at the root of a mutation, each as often as it is asked for; `None` for a query.
-pub fn mutations(request: &mut GraphQLRequest) -> Option<Vec<Name>> {
-    let name = request.operation_name.clone();
-    let document = request.parsed_query().ok()?;
-    let operation = choose(document, name.as_deref()).ok()?;
-    let fields = || root_fields(document, operation).iter().map(|field| field.name.node.clone()).collect();
-    (operation.ty == OperationType::Mutation).then(fields)
+impl Call {
+    fn root_fields(&self) -> Vec<&Field> {
+        let chosen = choose(&self.document.parsed, self.operation_name.as_deref());
+        chosen.map(|operation| root_fields(&self.document.parsed, operation)).unwrap_or_default()
+    }
+
+    /// The names of the fields at the root of a mutation, each as often as it is asked for; `None` for others.
+    pub fn mutations(&self) -> Option<Vec<Name>> {
+        let fields = || self.root_fields().iter().map(|field| field.name.node.clone()).collect();
+        (self.operation == OperationType::Mutation).then(fields)
+    }
+
+    /// What the access trail calls the request: the field at its root; where there are several, their names in order,
+    /// the first few of them.
+    pub fn name(&self) -> String {
+        let mut names: Vec<&str> = self.root_fields().iter().map(|field| field.name.node.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(NAMED_FIELDS_MAX);
+        names.join(",")
+    }
 }
 
-/// The most fields at the root that [`operation_name`] names: every mix of more would be another name.
+/// The most fields at the root that [`Call::name`] names: every mix of more would be another name.
 const NAMED_FIELDS_MAX: usize = 3;
-
-/// What the access trail calls a request: the field at its root; where there are several, their names in order, the
-/// first few of them.
-pub fn operation_name(request: &mut GraphQLRequest) -> String {
-    let name = request.operation_name.clone();
-    let Ok(document) = request.parsed_query() else { return String::new() };
-    let Ok(operation) = choose(document, name.as_deref()) else { return String::new() };
-    let mut names: Vec<&str> = root_fields(document, operation).iter().map(|field| field.name.node.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.truncate(NAMED_FIELDS_MAX);
-    names.join(",")
-}
 
 /// The fields at an operation's root, fragments followed, whether or not a directive leaves them out.
 fn root_fields<'a>(document: &'a ExecutableDocument, operation: &'a OperationDefinition) -> Vec<&'a Field> {

@@ -68,11 +68,16 @@ fn place(error: &ServerError) -> (Vec<(usize, usize)>, Vec<usize>) {
 pub(super) const WRONG_ARGUMENT: &str = "Invalid value for argument \"";
 
 impl Inputs {
+    /// The value of the argument at this place as it is written, where that holds a variable.
+    fn argument(&self, at: &Pos) -> Option<&String> {
+        self.document.as_ref()?.arguments.get(at)
+    }
+
     /// The value that an error of validation is about, where it came from a variable. The engine names the place of
     /// it, beginning with the argument (`"input.tags.0"`), but not the value.
     fn blamed(&self, error: &ServerError) -> Option<String> {
         let (path, _) = error.message.strip_prefix(WRONG_ARGUMENT)?.split_once('"')?;
-        let written = error.locations.iter().find_map(|at| self.arguments.get(at))?;
+        let written = error.locations.iter().find_map(|at| self.argument(at))?;
         let variable = self.variables.get(written.strip_prefix('$')?)?;
         let value = path.split('.').skip(1).try_fold(variable, |value, segment| match value {
             Json::Array(items) => items.get(segment.parse::<usize>().ok()?),
@@ -121,7 +126,7 @@ pub(super) fn code_of_refusal(error: &ServerError, inputs: &Inputs) -> &'static 
     if TOO_EXPENSIVE.iter().any(|start| error.message.starts_with(start)) {
         return code::QUERY_TOO_EXPENSIVE;
     }
-    let from_variable = error.locations.iter().any(|at| inputs.arguments.contains_key(at));
+    let from_variable = error.locations.iter().any(|at| inputs.argument(at).is_some());
     if from_variable && error.message.starts_with(WRONG_ARGUMENT) {
         return code::BAD_USER_INPUT;
     }

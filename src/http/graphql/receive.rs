@@ -3,8 +3,8 @@
 use super::media::{is_utf8, split_media_type};
 use super::*;
 
-pub(super) async fn receive(request: Request, limits: &Limits, streams: bool) -> Result<Call, Fault> {
-    let (method, call) = call(request, limits).await?;
+pub(super) async fn receive(request: Request, documents: &Documents, streams: bool) -> Result<Call, Fault> {
+    let (method, call) = call(request, documents).await?;
     match call.operation {
         OperationType::Query => Ok(call),
         OperationType::Mutation if method == Method::POST => Ok(call),
@@ -21,8 +21,8 @@ pub(super) async fn receive(request: Request, limits: &Limits, streams: bool) ->
 }
 
 /// A subscription, sent as any other operation.
-pub(super) async fn receive_subscription(request: Request, limits: &Limits) -> Result<Call, Fault> {
-    let (_, call) = call(request, limits).await?;
+pub(super) async fn receive_subscription(request: Request, documents: &Documents) -> Result<Call, Fault> {
+    let (_, call) = call(request, documents).await?;
     Ok(only_subscription(call)?)
 }
 
@@ -38,7 +38,8 @@ pub(super) fn only_subscription(call: Call) -> Result<Call, ServerError> {
 }
 
 /// What was sent, by GET or POST, as far as it can be judged without executing it.
-async fn call(request: Request, limits: &Limits) -> Result<(Method, Call), Fault> {
+async fn call(request: Request, documents: &Documents) -> Result<(Method, Call), Fault> {
+    let limits = &documents.limits;
     let (head, body) = request.into_parts();
     let parameters = match head.method {
         Method::POST => {
@@ -54,7 +55,7 @@ async fn call(request: Request, limits: &Limits) -> Result<(Method, Call), Fault
                 .with("allow", "GET, HEAD, POST"));
         }
     };
-    Ok((head.method, check(parameters, limits)?))
+    Ok((head.method, check(parameters, documents)?))
 }
 
 /// Only JSON, and only plain: a body of any other type could come from a form on a foreign page.
@@ -145,7 +146,7 @@ pub(super) fn from_query(query: &str, limits: &Limits) -> Result<Parameters, Fau
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (percent_decode(name)?, percent_decode(value)?);
         let value = match name.as_str() {
-            "query" => Json::String(value),
+            "query" | "documentId" => Json::String(value),
             // Left empty, as forms do, means left out.
             "operationName" | "variables" | "extensions" if value.is_empty() => Json::Null,
             "operationName" => Json::String(value),
@@ -179,19 +180,37 @@ pub(super) fn percent_decode(text: &str) -> Result<String, Fault> {
     String::from_utf8(bytes).map_err(|_| refuse())
 }
 
+/// What says which document is meant.
+pub enum Source {
+    /// Its text.
+    Text(String),
+    /// The id of a persisted one.
+    Id(String),
+}
+
 pub(super) fn from_members(mut members: Map<String, Json>) -> Result<Parameters, Fault> {
     let persisted = members.get("extensions").is_some_and(|extensions| extensions.get("persistedQuery").is_some());
     let mut take = |name: &str| members.remove(name).unwrap_or(Json::Null);
-    let query = match take("query") {
-        Json::String(query) => query,
+    let source = match (take("query"), take("documentId")) {
+        (Json::String(query), Json::Null) => Source::Text(query),
+        (Json::Null, Json::String(id)) => Source::Id(id),
         // Clients that know this answer send the document as well, from then on.
-        Json::Null if persisted => {
+        (Json::Null, Json::Null) if persisted => {
             return Err(coded(code::PERSISTED_QUERY_NOT_SUPPORTED, "PersistedQueryNotSupported", None).into());
         }
-        Json::Null => {
-            return Err(Fault::bad_request("`query` is missing. Send the GraphQL document as a string named `query`."));
+        (Json::Null, Json::Null) => {
+            return Err(Fault::bad_request(
+                "`query` is missing. Send the GraphQL document as a string named `query`, or the id of a persisted one \
+                 as `documentId`.",
+            ));
         }
-        other => {
+        (Json::String(_), Json::String(_)) => {
+            return Err(Fault::bad_request("`query` and `documentId` were both sent. Send one of them."));
+        }
+        (Json::Null | Json::String(_), other) => {
+            return Err(Fault::bad_request(format!("`documentId` is {}. Send a string.", kind(&other))));
+        }
+        (other, _) => {
             return Err(Fault::bad_request(format!(
                 "`query` is {}. Send the GraphQL document as a string.",
                 kind(&other)
@@ -213,7 +232,7 @@ pub(super) fn from_members(mut members: Map<String, Json>) -> Result<Parameters,
         Json::Object(members) => Ok(members),
         other => Err(Fault::bad_request(format!("`{name}` is {}. Send an object, or leave it out.", kind(&other)))),
     };
-    Ok(Parameters { query, operation_name, variables: object("variables")?, extensions: object("extensions")? })
+    Ok(Parameters { source, operation_name, variables: object("variables")?, extensions: object("extensions")? })
 }
 
 /// A JSON value as a message names it: short ones as they are.

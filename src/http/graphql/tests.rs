@@ -58,7 +58,7 @@ impl Mutation {
 struct Service {
     schema: Schema<Query, Mutation, EmptySubscription>,
     added: Arc<AtomicUsize>,
-    limits: Limits,
+    documents: Documents,
 }
 
 struct Answer {
@@ -91,13 +91,14 @@ impl Service {
             .limit_complexity(limits.complexity_max)
             .limit_recursive_depth(limits.nesting_max)
             .finish();
-        Self { schema, added, limits }
+        Self { schema, added, documents: Documents::new(limits) }
     }
 
     async fn send(&self, request: Request) -> Answer {
         let schema = self.schema.clone();
-        let execute = |request, _| async move { schema.execute(request).await };
-        let response = answer(request, &self.limits, execute, |_| async { unreachable!("nothing streams here") }).await;
+        let execute = |call: Call| async move { Executed::now(schema.execute(call.request()).await) };
+        let response =
+            answer(request, &self.documents, execute, |_| async { unreachable!("nothing streams here") }).await;
         let (head, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body in memory");
         Answer { status: head.status, headers: head.headers, body: serde_json::from_slice(&body).expect("JSON") }
@@ -395,24 +396,62 @@ async fn graphiqls_introspection_passes_the_default_limits() {
 #[tokio::test]
 async fn the_deepest_query_that_passes_is_executed() {
     let service = service();
-    let depth = service.limits.depth_max;
+    let depth = service.documents.limits.depth_max;
     let nested =
         |fields: usize| format!("{}echo(text: \"deep\"){}", "{ nested ".repeat(fields - 1) + "{ ", " }".repeat(fields));
     assert_eq!(service.query(&nested(depth)).await.status, StatusCode::OK);
     service.query(&nested(depth + 1)).await.refused(400, code::QUERY_TOO_EXPENSIVE, "depth_max");
-    let lists = service.limits.nesting_max - 2;
+    let lists = service.documents.limits.nesting_max - 2;
     let query = format!("{{ echo(text: {}{}) }}", "[".repeat(lists), "]".repeat(lists));
     service.query(&query).await.refused(400, code::GRAPHQL_VALIDATION_FAILED, "text");
+}
+
+/// Answers by GET of a persisted document, with what the client has.
+async fn persisted(documents: &Documents, id: &str, known: &str) -> Response {
+    let request = Request::get(format!("/graphql?documentId={id}")).header("if-none-match", known);
+    let request = request.header("accept", "application/graphql-response+json");
+    let request = request.body(Body::empty()).expect("a request");
+    let execute = |_: Call| async { Executed::Kept(Bytes::from_static(br#"{"data":{}}"#)) };
+    answer(request, documents, execute, |_| async { unreachable!("nothing streams here") }).await
+}
+
+#[tokio::test]
+async fn a_persisted_document_is_named_by_its_hash_and_its_answer_by_a_tag() {
+    let (text, id) = ("{ echo(text: \"a\") }", "e6bac8e8c65e0ff9a0cf4a2e8c0cd1c06b4ff4fbd1d3f2fb0f7b8a2a6e1a5a4d");
+    let made = Documents::new(Limits::default()).with_persisted(&format!("{{{id:?}: {text:?}}}"), true);
+    let why = made.err().expect("the hash is of another text");
+    let id = why.rsplit_once("sha256:").expect("it says the right one").1.to_owned();
+    for form in [id.clone(), format!("sha256:{id}")] {
+        let manifest = format!("{{{form:?}: {text:?}}}");
+        let documents = Documents::new(Limits::default()).with_persisted(&manifest, true).expect("its hash");
+        let first = persisted(&documents, &id, "\"another\"").await;
+        assert_eq!(first.status(), StatusCode::OK);
+        assert_eq!(first.headers()["cache-control"], "private, no-cache");
+        let tag = first.headers()["etag"].to_str().expect("text").to_owned();
+        for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+            let again = persisted(&documents, &id, &known).await;
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+            assert_eq!(again.headers()["etag"].as_bytes(), tag.as_bytes());
+        }
+        let unknown = persisted(&documents, &id.replace(['a', 'b', '1'], "0"), "").await;
+        assert_eq!(unknown.status(), StatusCode::BAD_REQUEST);
+        // Nothing else is answered, but the same text is the same document.
+        let parameters =
+            |query: &str| super::receive::from_body(serde_json::json!({"query": query}).to_string().as_bytes());
+        let refused = check(parameters("{ echo(text: \"b\") }").expect("parameters"), &documents);
+        assert_eq!(refused.err().as_ref().and_then(code_of), Some(code::PERSISTED_DOCUMENT_REQUIRED));
+        assert!(check(parameters(text).expect("parameters"), &documents).is_ok());
+    }
 }
 
 #[tokio::test]
 async fn refusals_of_execute_get_their_status() {
     for (code, status) in [(code::UNAUTHENTICATED, 401), (code::RATE_LIMITED, 429), (code::UNAVAILABLE, 503)] {
         let error = coded(code, "no", None);
-        let limits = Limits::default();
-        let refuse = |_, _| async { GraphQLResponse::from_errors(vec![error]) };
+        let documents = Documents::new(Limits::default());
+        let refuse = |_| async { Executed::now(GraphQLResponse::from_errors(vec![error])) };
         let stream = |_| async { unreachable!("nothing streams here") };
-        let response = answer(post(r#"{"query":"{ __typename }"}"#), &limits, refuse, stream).await;
+        let response = answer(post(r#"{"query":"{ __typename }"}"#), &documents, refuse, stream).await;
         assert_eq!(response.status().as_u16(), status);
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
     }
