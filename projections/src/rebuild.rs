@@ -92,6 +92,21 @@ pub async fn unfinished(pool: impl PgExecutor<'_>) -> Result<Vec<Projection>, sq
     Ok(Projection::ALL.iter().copied().filter(wanted).collect())
 }
 
+/// Locks the rebuilds of these for a session; whether all of them were free.
+async fn lock(control: &mut PgConnection, projections: &[Projection]) -> Result<bool, sqlx::Error> {
+    for projection in projections {
+        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+            .bind(REBUILD_LOCKS)
+            .bind(projection.lock())
+            .fetch_one(&mut *control)
+            .await?;
+        if !locked {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl<S: Source> Rebuilder<S> {
     /// Over the database that `options` lead to.
     pub fn new(options: PgConnectOptions, source: Arc<S>, partitions: i16) -> Self {
@@ -124,22 +139,39 @@ impl<S: Source> Rebuilder<S> {
         projections: Vec<Projection>,
         stage: watch::Sender<Stage>,
     ) -> Result<Rebuilt, Failure> {
-        // Its session holds the locks, so this connection lives as long as the work.
         let mut control = self.options(&projections).connect().await?;
-        for projection in &projections {
-            let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
-                .bind(REBUILD_LOCKS)
-                .bind(projection.lock())
-                .fetch_one(&mut control)
-                .await?;
-            if !locked {
-                // Asked for is asked for: whoever is free does it.
-                for projection in &projections {
-                    request(&mut control, *projection).await?;
-                }
-                return Ok(Rebuilt::Elsewhere);
+        if !lock(&mut control, &projections).await? {
+            // Asked for is asked for: whoever is free does it.
+            for projection in &projections {
+                request(&mut control, *projection).await?;
             }
+            return Ok(Rebuilt::Elsewhere);
         }
+        self.rebuild(control, projections, stage).await
+    }
+
+    /// Goes on with a rebuild that was asked for and left behind, unless somebody is at it, or has done it since it was
+    /// looked for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::run`].
+    pub async fn carry_on(self: Arc<Self>, projection: Projection) -> Result<Rebuilt, Failure> {
+        let mut control = self.options(&[projection]).connect().await?;
+        // Whoever does it takes the request back before the lock is free.
+        if !lock(&mut control, &[projection]).await? || !unfinished(&mut control).await?.contains(&projection) {
+            return Ok(Rebuilt::Elsewhere);
+        }
+        self.rebuild(control, vec![projection], watch::channel(Stage::default()).0).await
+    }
+
+    /// Rebuilds what is locked by the session of `control`, which lives as long as the work.
+    async fn rebuild(
+        self: Arc<Self>,
+        mut control: PgConnection,
+        projections: Vec<Projection>,
+        stage: watch::Sender<Stage>,
+    ) -> Result<Rebuilt, Failure> {
         for projection in &projections {
             prepare(&mut control, *projection, self.partitions).await?;
         }

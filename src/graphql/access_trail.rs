@@ -37,7 +37,7 @@ pub enum AccessKind {
 }
 
 /// A record as it is stored.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone, FromRow, serde::Deserialize)]
 pub struct AccessRow {
     id: String,
     created_at: DateTime<Utc>,

@@ -37,7 +37,7 @@ pub enum DeliveryState {
 }
 
 /// A delivery as it is kept.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone, FromRow, serde::Deserialize)]
 pub struct WebhookRow {
     id: String,
     endpoint_id: String,

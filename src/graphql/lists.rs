@@ -1,8 +1,7 @@
 //! Lists within an organization. A list is declared by what its rows are, who may read it, and which rows a filter leaves:
 //! see [`List`]. Loading, pages and cursors are the same for all.
 
-use std::any::{Any, TypeId};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aggregates::ids::OrganizationId;
@@ -10,7 +9,8 @@ use aggregates::roles::Permission;
 use async_graphql::connection::{Connection, Edge};
 use async_graphql::{Context, Error, OutputType};
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Postgres, QueryBuilder};
+use serde::de::DeserializeOwned;
+use sqlx::{Postgres, QueryBuilder};
 
 use super::batch::{Batcher, Load};
 use super::connection::{Created, Opaque, Page, PageArguments, Slice, push_page};
@@ -18,12 +18,12 @@ use super::errors::database_fault;
 use super::kept::Reads;
 use super::session::Session;
 use crate::database::Connections;
-use crate::log::scope;
+use crate::log::{EventsOf, StoredEvent, scope};
 
 /// A kind of list within an organization; a value of it says which rows are wanted.
-pub trait List: Clone + Eq + std::hash::Hash + Send + Sync + 'static {
+pub trait List: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// What is shown, made from a row.
-    type Row: for<'r> FromRow<'r, sqlx::postgres::PgRow> + Clone + Send + Sync + Unpin + 'static;
+    type Row: DeserializeOwned + Clone + Send + Sync + 'static;
     /// What is shown.
     type Node: OutputType + From<Self::Row>;
     /// How the ids of its rows begin.
@@ -57,7 +57,7 @@ macro_rules! row {
         $(#[$first_meta:meta])* $first:ident: $first_type:ty, $($(#[$column_meta:meta])* $column:ident: $type:ty,)*
     }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, sqlx::FromRow)]
+        #[derive(Debug, Clone, sqlx::FromRow, serde::Deserialize)]
         pub struct $name { $(#[$first_meta])* $first: $first_type, $($(#[$column_meta])* $column: $type,)* }
 
         impl $name {
@@ -84,16 +84,17 @@ impl Established {
     }
 }
 
-/// Loads lists of all kinds for a request: the same page of the same list of many organizations by one statement.
+/// Loads lists for a request: what resolvers of a level ask for is read by one statement, whatever the kinds and however
+/// many the organizations.
 pub struct Lists {
-    loader: ListLoader,
-    kinds: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    parts: Batcher<PartOf, PartLoader>,
+    reads: Arc<Reads>,
 }
 
 impl Lists {
     /// Of organizations that are `established` by then; what is read is noted.
     pub fn new(pool: Connections, established: Arc<Established>, reads: Arc<Reads>) -> Self {
-        Self { loader: ListLoader { pool, established, reads }, kinds: Mutex::default() }
+        Self { parts: Batcher::new(PartLoader { pool, established }), reads }
     }
 
     /// A page of a list of an organization that the caller may read it of.
@@ -103,17 +104,131 @@ impl Lists {
         list: L,
         page: Page<Created>,
     ) -> Result<Slice<L::Row>, Error> {
-        let kind = {
-            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-            let new =
-                || Arc::new(Batcher::<ListKey<L>, ListLoader>::new(self.loader.clone())) as Arc<dyn Any + Send + Sync>;
-            kinds.entry(TypeId::of::<L>()).or_insert_with(new).clone()
-        };
-        let slice = match kind.downcast_ref::<Batcher<ListKey<L>, ListLoader>>() {
-            Some(lists) => lists.load_one(ListKey { organization, list, page }).await?,
-            None => unreachable!("kept under its own type"),
-        };
-        Ok(slice.unwrap_or(Slice { rows: vec![], has_previous: false, has_next: false }))
+        let part = Rows { list: list.clone(), page: page.clone() };
+        let rows: Vec<L::Row> = self.rows(organization, part).await?;
+        match list.holds(&rows) {
+            Holds::UntilEvents => {}
+            Holds::UntilTime(time) => self.reads.until(time),
+            Holds::Unknown => self.reads.other(),
+        }
+        Ok(Slice::new(rows, &page))
+    }
+
+    /// The newest or oldest events of an organization that the caller may read the audit trail of.
+    pub async fn events(&self, organization: OrganizationId, events: EventsOf) -> Result<Vec<StoredEvent>, Error> {
+        self.rows(organization, events).await
+    }
+
+    async fn rows<R: DeserializeOwned>(&self, organization: OrganizationId, part: impl Part) -> Result<Vec<R>, Error> {
+        self.reads.organization(&organization);
+        let key = PartOf { organization, name: part.name().into(), part: Arc::new(part) };
+        let Some(text) = self.parts.load_one(key).await? else { return Ok(vec![]) };
+        serde_json::from_str(&text).map_err(|error| database_fault(sqlx::Error::Decode(error.into())))
+    }
+}
+
+/// Rows of one organization, as a part of a statement.
+trait Part: Send + Sync + 'static {
+    /// Which; parts of one name are the same.
+    fn name(&self) -> String;
+    /// Adds `SELECT …` of the organization `wanted.id`.
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>);
+}
+
+struct Rows<L> {
+    list: L,
+    page: Page<Created>,
+}
+
+impl<L: List> Part for Rows<L> {
+    fn name(&self) -> String {
+        format!("{} {:?} {:?}", std::any::type_name::<L>(), self.list, self.page)
+    }
+
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        query.push("SELECT ").push(L::SELECT).push(" WHERE organization_id = wanted.id");
+        self.list.push(query);
+        push_page(query, &self.page);
+    }
+}
+
+impl Part for EventsOf {
+    fn name(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        Self::push(self, query);
+    }
+}
+
+/// A part that is wanted of an organization.
+#[derive(Clone)]
+struct PartOf {
+    organization: OrganizationId,
+    name: Arc<str>,
+    part: Arc<dyn Part>,
+}
+
+impl PartialEq for PartOf {
+    fn eq(&self, other: &Self) -> bool {
+        self.organization == other.organization && self.name == other.name
+    }
+}
+
+impl Eq for PartOf {}
+
+impl std::hash::Hash for PartOf {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.organization.hash(state);
+        self.name.hash(state);
+    }
+}
+
+impl PartLoader {
+    /// The rows of each part, in their order, by organization.
+    async fn read(&self, of: &[&OrganizationId], parts: &[&PartOf]) -> Result<Vec<(String, Vec<String>)>, Error> {
+        let columns: Vec<String> = (0..parts.len()).map(|number| format!("p{number}.rows")).collect();
+        let mut query = scope::begin(&format!("wanted.id, ARRAY[{}]", columns.join(", ")), of);
+        for (number, part) in parts.iter().enumerate() {
+            query.push(" CROSS JOIN LATERAL (SELECT COALESCE(json_agg(r), '[]')::text AS rows FROM (");
+            part.part.push(&mut query);
+            query.push(format!(") r LIMIT 1) p{number}"));
+        }
+        query.build_query_as().fetch_all(&self.pool).await.map_err(database_fault)
+    }
+}
+
+/// Reads parts as JSON, since rows of several kinds have no columns in common.
+struct PartLoader {
+    pool: Connections,
+    established: Arc<Established>,
+}
+
+impl Load<PartOf> for PartLoader {
+    type Value = Arc<str>;
+
+    async fn load(&self, keys: &[PartOf]) -> Result<HashMap<PartOf, Arc<str>>, Error> {
+        let mut of_each: BTreeMap<&OrganizationId, BTreeMap<&str, &PartOf>> = BTreeMap::new();
+        for key in keys.iter().filter(|key| self.established.holds(&key.organization)) {
+            of_each.entry(&key.organization).or_default().insert(&key.name, key);
+        }
+        // Organizations of which the same is wanted: mostly all of them.
+        let mut alike: BTreeMap<Vec<&str>, Vec<&OrganizationId>> = BTreeMap::new();
+        for (organization, parts) in &of_each {
+            alike.entry(parts.keys().copied().collect()).or_default().push(*organization);
+        }
+        let mut found = HashMap::new();
+        for (names, organizations) in alike {
+            let parts: Vec<&PartOf> =
+                names.iter().filter_map(|name| of_each[organizations[0]].get(name).copied()).collect();
+            for (of, texts) in self.read(&organizations, &parts).await? {
+                let keys = of_each.iter().find(|(id, _)| id.as_ref() == of).map(|(_, keys)| keys);
+                let keys = keys.into_iter().flat_map(BTreeMap::values);
+                found.extend(keys.map(|key| (*key).clone()).zip(texts.into_iter().map(Arc::from)));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -164,67 +279,4 @@ pub fn connection_of<R, N: OutputType>(
     let mut connection = Connection::new(slice.has_previous, slice.has_next);
     connection.edges = slice.rows.into_iter().map(|row| Edge::new(Opaque::of(&place(&row)), node(row))).collect();
     connection
-}
-
-/// A page of a list that is wanted: what parents of one level have in common, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct ListKey<L> {
-    organization: OrganizationId,
-    list: L,
-    page: Page<Created>,
-}
-
-#[derive(Clone)]
-struct ListLoader {
-    pool: Connections,
-    established: Arc<Established>,
-    reads: Arc<Reads>,
-}
-
-impl ListLoader {
-    fn note<L: List>(&self, key: &ListKey<L>, rows: &[L::Row]) {
-        self.reads.organization(&key.organization);
-        match key.list.holds(rows) {
-            Holds::UntilEvents => {}
-            Holds::UntilTime(time) => self.reads.until(time),
-            Holds::Unknown => self.reads.other(),
-        }
-    }
-}
-
-#[derive(FromRow)]
-struct Of<T> {
-    of: String,
-    #[sqlx(flatten)]
-    row: T,
-}
-
-impl<L: List> Load<ListKey<L>> for ListLoader {
-    type Value = Slice<L::Row>;
-
-    async fn load(&self, keys: &[ListKey<L>]) -> Result<HashMap<ListKey<L>, Slice<L::Row>>, Error> {
-        let mut alike: HashMap<(L, Page<Created>), Vec<String>> = HashMap::new();
-        for key in keys.iter().filter(|key| self.established.holds(&key.organization)) {
-            alike.entry((key.list.clone(), key.page.clone())).or_default().push(key.organization.to_string());
-        }
-        let mut found: HashMap<(L, Page<Created>, String), Vec<L::Row>> = HashMap::new();
-        for ((list, page), organizations) in alike {
-            let mut query = scope::begin("wanted.id AS of, r.*", &organizations);
-            query.push(" CROSS JOIN LATERAL (SELECT ").push(L::SELECT).push(" WHERE organization_id = wanted.id");
-            list.push(&mut query);
-            push_page(&mut query, &page);
-            query.push(") r");
-            let rows: Vec<Of<L::Row>> = query.build_query_as().fetch_all(&self.pool).await.map_err(database_fault)?;
-            for row in rows {
-                found.entry((list.clone(), page.clone(), row.of)).or_default().push(row.row);
-            }
-        }
-        let slice = |key: &ListKey<L>| {
-            let rows = found.remove(&(key.list.clone(), key.page.clone(), key.organization.to_string()));
-            let rows = rows.unwrap_or_default();
-            self.note(key, &rows);
-            (key.clone(), Slice::new(rows, &key.page))
-        };
-        Ok(keys.iter().map(slice).collect::<Vec<_>>().into_iter().collect())
-    }
 }

@@ -54,7 +54,7 @@ pub use read::NamedTally;
 pub use settle::Bound;
 pub use stand::{Sources, Stand};
 pub use stored::{COLUMNS, Datum, Reader, StoredEvent, place as personal_place};
-pub use trail::{AuditCursor, AuditFilter, AuditPage, AuditSlice, Direction, push_filter};
+pub use trail::{AuditCursor, AuditFilter, AuditPage, AuditSlice, Direction, EventsOf, push_filter};
 
 /// The last offset of each partition, as far as this process has heard.
 pub type Heads = BTreeMap<i16, i64>;

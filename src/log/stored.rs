@@ -12,7 +12,7 @@ use super::keys::{KeyRing, Keys, open_disclosed};
 use super::{Log, LogError};
 
 /// A row of `events`.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow, serde::Deserialize)]
 #[allow(missing_docs)]
 pub struct StoredEvent {
     pub aggregate_type: String,

@@ -80,6 +80,40 @@ pub struct AuditPage {
     pub limit: usize,
 }
 
+/// Everything that happened in an organization, from one end of what lies between two audit sequences; one event more
+/// than the page.
+#[derive(Debug, Clone)]
+pub struct EventsOf {
+    direction: Direction,
+    after: i64,
+    before: i64,
+    limit: i64,
+}
+
+impl EventsOf {
+    /// For this page, if it is one of everything in one organization.
+    pub fn page(page: &AuditPage) -> Option<Self> {
+        let place = |cursor: &Option<AuditCursor>| match cursor {
+            Some(AuditCursor::Sequence(sequence)) => Some(*sequence),
+            Some(AuditCursor::Time(..)) | None => None,
+        };
+        (page.organization.is_some() && page.filter.is_empty()).then(|| Self {
+            direction: page.direction,
+            after: place(&page.after).unwrap_or(0),
+            before: place(&page.before).unwrap_or(i64::MAX),
+            limit: i64::try_from(page.limit).unwrap_or(i64::MAX).saturating_add(1),
+        })
+    }
+
+    /// Adds `SELECT …` of the organization `wanted.id`.
+    pub fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        let Self { direction, after, before, limit } = self;
+        query.push(format!("SELECT {COLUMNS} FROM events WHERE organization_id = wanted.id AND audit_sequence > "));
+        query.push_bind(*after).push(" AND audit_sequence < ").push_bind(*before);
+        query.push(format!(" ORDER BY audit_sequence {} LIMIT ", direction.order())).push_bind(*limit);
+    }
+}
+
 /// The place of an event in an audit trail: its audit sequence within an organization, time and id over all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditCursor {
@@ -231,9 +265,6 @@ impl Found {
 impl Log {
     /// A page of the audit trail.
     pub async fn audit_trail(&self, page: &AuditPage) -> Result<AuditSlice, LogError> {
-        if let Some(organization) = page.organization.as_ref().filter(|_| page.filter.is_empty()) {
-            return self.unfiltered(organization, page).await;
-        }
         let (mut events, more) = match &page.organization {
             Some(organization) => self.of_organization(organization, page).await?,
             None => self.of_all(page).await?,
@@ -249,21 +280,8 @@ impl Log {
         Ok(AuditSlice { events: self.whole(&events, page.organization.as_ref()).await?, more })
     }
 
-    /// A page of everything that happened in an organization, by one statement.
-    async fn unfiltered(&self, organization: &OrganizationId, page: &AuditPage) -> Result<AuditSlice, LogError> {
-        let place = |cursor: &Option<AuditCursor>| match cursor {
-            Some(AuditCursor::Sequence(sequence)) => Some(*sequence),
-            Some(AuditCursor::Time(..)) | None => None,
-        };
-        let (after, before) = (place(&page.after).unwrap_or(0), place(&page.before).unwrap_or(i64::MAX));
-        let mut query = scope::begin("e.*", &[organization]);
-        query.push(format!(
-            " CROSS JOIN LATERAL (SELECT {COLUMNS} FROM events WHERE organization_id = wanted.id AND audit_sequence > "
-        ));
-        query.push_bind(after).push(" AND audit_sequence < ").push_bind(before);
-        let order = page.direction.order();
-        query.push(format!(" ORDER BY audit_sequence {order} LIMIT ")).push_bind(page.limit as i64 + 1).push(") e");
-        let mut rows: Vec<StoredEvent> = query.build_query_as().fetch_all(&self.readers).await?;
+    /// A page of everything that happened in an organization, of the rows that its [`EventsOf`] gave.
+    pub async fn unfiltered(&self, mut rows: Vec<StoredEvent>, page: &AuditPage) -> Result<AuditSlice, LogError> {
         let more = rows.len() > page.limit;
         rows.truncate(page.limit);
         let last = rows.last().and_then(|row| row.audit_sequence).filter(|_| more);

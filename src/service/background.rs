@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use projections::rebuild::{Rebuilder, Rebuilt, Stage, unfinished};
+use projections::rebuild::{Rebuilder, Rebuilt, unfinished};
 use projections::{Reach, Runtime};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
@@ -158,7 +158,7 @@ async fn carry_on_rebuilds(rebuilder: Arc<Rebuilder<Log>>, pool: PgPool) {
         tokio::time::sleep(LOOK_FOR_REBUILDS).await;
         for projection in unfinished(&pool).await.unwrap_or_default() {
             let name = projection.name();
-            match rebuilder.clone().run(vec![projection], watch::channel(Stage::default()).0).await {
+            match rebuilder.clone().carry_on(projection).await {
                 Ok(Rebuilt::Elsewhere) => {}
                 Ok(Rebuilt::Done { events, differences, .. }) => {
                     for difference in differences {
