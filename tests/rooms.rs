@@ -43,7 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("requests", &["log", "config"]),
     ("endpoints", &["log"]),
     ("audit", &["log", "private_file"]),
-    ("log", &[]),
+    ("log", &["erased"]),
     ("database", &["config"]),
     ("config", &[]),
     ("erased", &[]),
