@@ -5,6 +5,7 @@ mod audit;
 mod diff;
 mod operate;
 mod report;
+mod streams;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -244,6 +245,13 @@ enum Audit {
     /// Print what standing verification of the service of this data directory has read, when, and what it found. Exit code 1
     /// if something is not as it was written and signed.
     Status,
+    /// Print how the streams to other systems stand (audit.streams): position, lag, and the last failure. Exit code 1 if one
+    /// does not get through.
+    Streams {
+        /// For programs: one line of JSON a stream.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what changed in an organization between two points, with the actor, the time and the reason of each change.
     /// Names and other personal values are printed with --personal only.
     #[command(after_help = DIFF_HELP)]
@@ -442,6 +450,7 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         },
         Command::Audit { command: Audit::Key } => audit::key(config),
         Command::Audit { command: Audit::Status } => audit::status(config),
+        Command::Audit { command: Audit::Streams { json } } => streams::streams(config, json).await,
         Command::Audit { command: Audit::Export { organization, out, format, since } } => {
             audit::export(config, audit::Wanted { organization, out, format, since }).await
         }

@@ -10,8 +10,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "service", "import", "graphql", "access", "commands", "requests", "audit", "log", "database", "config",
-            "erased",
+            "service", "import", "graphql", "streams", "access", "commands", "requests", "audit", "log", "database",
+            "config", "erased",
         ],
     ),
     (
@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "http",
             "graphql",
             "webhooks",
+            "streams",
             "feed",
             "access",
             "commands",
@@ -33,10 +34,11 @@ const ROOMS: &[(&str, &[&str])] = &[
             "private_file",
         ],
     ),
-    ("http", &["graphql", "webhooks", "feed", "access", "commands", "requests", "audit", "log", "config"]),
+    ("http", &["graphql", "webhooks", "streams", "feed", "access", "commands", "requests", "audit", "log", "config"]),
     ("import", &["graphql", "commands", "log"]),
     ("graphql", &["webhooks", "feed", "commands", "requests", "audit", "log"]),
     ("webhooks", &["commands", "endpoints", "audit", "log"]),
+    ("streams", &["audit", "log"]),
     ("feed", &["commands", "log"]),
     ("access", &["commands", "config", "private_file"]),
     ("commands", &["requests", "endpoints", "log", "erased"]),

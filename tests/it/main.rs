@@ -39,6 +39,7 @@ mod rate_limits;
 mod report;
 mod secrets;
 mod sole;
+mod streams;
 mod tokens;
 mod tour;
 mod webhooks;
