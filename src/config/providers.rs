@@ -9,8 +9,8 @@ use jsonwebtoken::Algorithm;
 use reqwest::Url;
 use toml::{Table, Value};
 
-use super::settings::Shown;
 use super::parts::{self, Part, WrongPart};
+use super::settings::Shown;
 use super::values::{Range, Setting};
 
 /// What can be set of a provider.

@@ -99,7 +99,9 @@ impl Setting for AuditStreams {
 
     fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
         let tables = parts::tables(value, STREAMS_MAX).ok_or_else(|| {
-            format!("at most {STREAMS_MAX} tables, such as [{{ name = \"siem\", kind = \"http\", url = \"https://…\" }}]")
+            format!(
+                "at most {STREAMS_MAX} tables, such as [{{ name = \"siem\", kind = \"http\", url = \"https://…\" }}]"
+            )
         })?;
         read_all(&tables).map(Self).map_err(WrongPart::right)
     }
@@ -148,7 +150,8 @@ impl Part<'_> {
         let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let fits = |text: &&str| (1..=NAME_CHARS_MAX).contains(&text.len()) && text.chars().all(known);
         let name = self.text("name").filter(fits);
-        let right = format!("a name of 1 to {NAME_CHARS_MAX} of a–z, 0–9 and \"-\", by which its position is remembered");
+        let right =
+            format!("a name of 1 to {NAME_CHARS_MAX} of a–z, 0–9 and \"-\", by which its position is remembered");
         name.map(str::to_owned).ok_or_else(|| self.wrong("name", &right))
     }
 
@@ -208,7 +211,9 @@ impl Part<'_> {
             None => Some(http::header::AUTHORIZATION),
             // What carries the body says how.
             Some(value) => value.as_str().and_then(|name| name.parse::<HeaderName>().ok()).filter(|name| {
-                use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+                use http::header::{
+                    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
+                };
                 ![CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING].contains(name)
             }),
         };

@@ -11,10 +11,10 @@ use crate::audit::watch;
 use crate::commands::Rules;
 use crate::commands::first_organization::FirstOrganization;
 use crate::config::{self, AuditStream, Config, StreamReceiver};
+use crate::database::roles::DatabaseRole;
 use crate::endpoints::Targets;
 use crate::feed;
 use crate::graphql::Introspection;
-use crate::database::roles::DatabaseRole;
 use crate::http::{self, ConnectionLimits};
 use crate::streams::{self, Receiver, Stream};
 

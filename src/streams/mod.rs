@@ -104,6 +104,8 @@ struct Batch {
     lines: Vec<Line>,
     /// By partition: the last offset, and how many events of it are in the batch.
     upto: Vec<(i16, i64, i64)>,
+    /// How many events were read for it.
+    events: usize,
     /// Whether there may be more right now.
     full: bool,
 }
@@ -152,14 +154,16 @@ impl Stream {
                 Ok(()) => {
                     place.move_on(&batch).await?;
                     self.sent(&batch);
-                    (pause, events_max) = (BACK_OFF.0, (events_max * 2).min(self.terms.batch_events_max));
+                    // By one: each try that is too large costs a batch.
+                    (pause, events_max) = (BACK_OFF.0, (events_max + 1).min(self.terms.batch_events_max));
                     if full { Duration::ZERO } else { self.terms.batch_wait }
+                }
+                Err(failed) if failed.too_large && batch.events > 1 => {
+                    events_max = batch.events / 2;
+                    Duration::ZERO
                 }
                 Err(failed) => {
                     place.fail(&batch, &failed.text).await?;
-                    if failed.too_large {
-                        events_max = (events_max / 2).max(1);
-                    }
                     let wait = pause.mul_f64(0.75 + 0.5 * rand::random::<f64>());
                     pause = (pause * 2).min(BACK_OFF.1);
                     wait
@@ -181,7 +185,8 @@ impl Stream {
             }
         };
         let sent = tokio::time::timeout(self.terms.send_max, send).await;
-        let late = || Failed::new(format!("the receiver did not take it within {} ms", self.terms.send_max.as_millis()));
+        let late =
+            || Failed::new(format!("the receiver did not take it within {} ms", self.terms.send_max.as_millis()));
         let sent = sent.unwrap_or_else(|_| Err(late()));
         if sent.is_err() {
             metrics::counter!("tenancy_audit_stream_failures_total", "stream" => self.terms.name.clone()).increment(1);
@@ -197,14 +202,14 @@ impl Stream {
     /// What comes next, of the partitions in turn, so that a busy one keeps back no other.
     async fn batch(&self, place: &mut Place, events_max: usize) -> Result<Batch, LogError> {
         let mut batch = Batch::default();
-        let (mut events, mut bytes) = (0, 0);
+        let mut bytes = 0;
         for (partition, mut after, until) in place.behind().await? {
             while after < until && !batch.full {
-                let limit = READ_ONCE.min(events_max - events);
+                let limit = READ_ONCE.min(events_max - batch.events);
                 let mut rows = self.log.after_offsets(&[(partition, after)], limit as i64).await?;
                 rows.retain(|row| row.offset <= until);
                 let Some(last) = rows.last().map(|row| row.offset) else { break };
-                events += rows.len();
+                batch.events += rows.len();
                 let count = batch.lines.len();
                 for line in self.lines(rows).await? {
                     bytes += line.json.len();
@@ -216,7 +221,7 @@ impl Stream {
                     None => batch.upto.push((partition, last, added)),
                 }
                 after = last;
-                batch.full = events >= events_max || bytes >= BATCH_BYTES_MAX;
+                batch.full = batch.events >= events_max || bytes >= BATCH_BYTES_MAX;
             }
             if batch.full {
                 break;

@@ -45,9 +45,10 @@ impl Place {
         )
         .execute(&mut connection)
         .await?;
-        let rows = sqlx::query!(r#"SELECT partition, "offset", failure FROM audit_streams WHERE name = $1"#, terms.name)
-            .fetch_all(&mut connection)
-            .await?;
+        let rows =
+            sqlx::query!(r#"SELECT partition, "offset", failure FROM audit_streams WHERE name = $1"#, terms.name)
+                .fetch_all(&mut connection)
+                .await?;
         let failure = rows.iter().find_map(|row| row.failure.clone());
         let offsets = rows.into_iter().map(|row| (row.partition, row.offset)).collect();
         Ok(Some(Self { connection, name: terms.name.clone(), offsets, turn: 0, failure }))

@@ -101,7 +101,9 @@ async fn ended(connection: &mut (impl AsyncRead + Unpin)) -> Result<(), Error> {
     loop {
         match connection.read(&mut answer).await {
             Ok(0) => return Ok(()),
-            Ok(read) if read > left => return Err(Error::other("the receiver answers, which no receiver of syslog does")),
+            Ok(read) if read > left => {
+                return Err(Error::other("the receiver answers, which no receiver of syslog does"));
+            }
             Ok(read) => left -= read,
             // It ended the connection below TLS only, as many do.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
