@@ -1,7 +1,6 @@
 //! The tree against others' cases, an independent implementation, and its own definition.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
