@@ -5,6 +5,7 @@ mod audit;
 mod diff;
 mod operate;
 mod report;
+mod streams;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -26,15 +27,16 @@ use crate::access::issuer::Grant;
 use crate::audit::export::Format;
 use crate::audit::note::VerifierKey;
 use crate::audit::trail::Trail;
-use crate::commands::Person;
+use crate::commands::{Fault, Person};
 use crate::config::{self, Config, Flags, Loaded, LogFormat};
 use crate::database::embedded::Purpose;
 use crate::database::{self, Database};
 use crate::import;
 use crate::log::Position;
 use crate::service::{self, Core, Service, builtin_issuer};
-use aggregates::ids::OrganizationId;
-use aggregates::user::Profile;
+use aggregates::ids::{OrganizationId, UserId};
+use aggregates::user::{Profile, UserState};
+use aggregates::{Actor, User};
 use projections::Projection;
 
 /// Tenancy as a service: organizations, members, invitations, projects and limits on an append-only log.
@@ -226,6 +228,9 @@ enum Audit {
         /// Only what followed this position.
         #[arg(long, value_name = "POSITION")]
         since: Option<Position>,
+        /// The operator who does it, by e-mail address: stands in the access trail. Without it, the service itself does.
+        #[arg(long = "as", value_name = "EMAIL", value_parser = address)]
+        operator: Option<String>,
     },
     /// Verify a bundle offline. Exit code 0 only if one of the keys signed it and nothing is altered, missing, added or
     /// moved; else what is, a line each.
@@ -244,6 +249,13 @@ enum Audit {
     /// Print what standing verification of the service of this data directory has read, when, and what it found. Exit code 1
     /// if something is not as it was written and signed.
     Status,
+    /// Print how the streams to other systems stand (audit.streams): position, lag, and the last failure. Exit code 1 if one
+    /// does not get through.
+    Streams {
+        /// For programs: one line of JSON a stream.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what changed in an organization between two points, with the actor, the time and the reason of each change.
     /// Names and other personal values are printed with --personal only.
     #[command(after_help = DIFF_HELP)]
@@ -263,6 +275,9 @@ enum Audit {
         /// Print names, addresses and reasons of people too, as far as they can be read.
         #[arg(long)]
         personal: bool,
+        /// The operator who does it, by e-mail address: stands in the access trail. Without it, the service itself does.
+        #[arg(long = "as", value_name = "EMAIL", value_parser = address)]
+        operator: Option<String>,
     },
     /// Write an officer's report of an organization: who has access, and what happened in a period. With names and
     /// addresses of people, as far as they can be read.
@@ -283,6 +298,9 @@ enum Audit {
         /// The file; standard output, without.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// The operator who does it, by e-mail address: stands in the access trail. Without it, the service itself does.
+        #[arg(long = "as", value_name = "EMAIL", value_parser = address)]
+        operator: Option<String>,
     },
 }
 
@@ -442,14 +460,15 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         },
         Command::Audit { command: Audit::Key } => audit::key(config),
         Command::Audit { command: Audit::Status } => audit::status(config),
-        Command::Audit { command: Audit::Export { organization, out, format, since } } => {
-            audit::export(config, audit::Wanted { organization, out, format, since }).await
+        Command::Audit { command: Audit::Streams { json } } => streams::streams(config, json).await,
+        Command::Audit { command: Audit::Export { organization, out, format, since, operator } } => {
+            audit::export(config, audit::Wanted { organization, out, format, since, operator }).await
         }
-        Command::Audit { command: Audit::Diff { organization, from, to, format, personal } } => {
-            diff::diff(config, &diff::Wanted { organization, from, to, format, personal }).await
+        Command::Audit { command: Audit::Diff { organization, from, to, format, personal, operator } } => {
+            diff::diff(config, &diff::Wanted { organization, from, to, format, personal, operator }).await
         }
-        Command::Audit { command: Audit::Report { organization, since, until, format, out } } => {
-            report::report(config, report::Wanted { organization, since, until, format, out }).await
+        Command::Audit { command: Audit::Report { organization, since, until, format, out, operator } } => {
+            report::report(config, report::Wanted { organization, since, until, format, out, operator }).await
         }
         Command::RotateMasterKey => operate::rotate_master_key(config).await,
         Command::Prune { dry_run } => operate::prune(config, dry_run).await,
@@ -593,11 +612,7 @@ async fn import_as(
     dry_run: bool,
 ) -> Result<import::Summary, Failure> {
     let stopped = |error: import::Failed| failed(error, "mend that and repeat the import: it goes on where it stopped");
-    // The same user as a token of the built-in issuer for this address stands for.
-    let subject = aggregates::text::email_key(&email);
-    let profile = Profile { email: Some(email.clone()), display_name: None };
-    let user = core.commands.ensure_user(&config.access.issuer, &subject, profile, true).await;
-    let user = user.map_err(|fault| stopped(fault.into()))?;
+    let user = user_at(core, config, &email).await.map_err(|fault| stopped(fault.into()))?;
     let options =
         import::Options { operator: Person { user, email: Some(email), operator: true, organization: None }, dry_run };
     let progress = progress_bar();
@@ -605,6 +620,27 @@ async fn import_as(
     let summary = import::import(&core.commands, folder, &options, &progress).await;
     lines.abort();
     summary.map_err(stopped)
+}
+
+/// The user whom a token of the built-in issuer for this address stands for.
+async fn user_at(core: &Core, config: &Config, email: &str) -> Result<UserId, Fault> {
+    let subject = aggregates::text::email_key(email);
+    let profile = Profile { email: Some(email.to_owned()), display_name: None };
+    core.commands.ensure_user(&config.access.issuer, &subject, profile, true).await
+}
+
+/// The actor of a command that was given `--as`, or was not. A user who was shut out is none.
+async fn actor(core: &Core, config: &Config, email: Option<&str>) -> Result<Actor, Failure> {
+    let Some(email) = email else { return Ok(Actor::System) };
+    let user = user_at(core, config, email).await.map_err(service::Error::from)?;
+    let state = core.commands.log().load::<User>(&user).await.map_err(service::Error::from)?.state.state;
+    match state {
+        UserState::Active => Ok(Actor::Operator(user)),
+        UserState::Pending | UserState::Revoked | UserState::Erased => Err(failed(
+            format!("{email} may not act: the user waits for approval or was revoked"),
+            "name another operator",
+        )),
+    }
 }
 
 /// Where there is no terminal, a plain line now and then instead of a bar.

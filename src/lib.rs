@@ -17,6 +17,7 @@ pub mod log;
 pub mod private_file;
 pub mod requests;
 pub mod service;
+pub mod streams;
 pub mod webhooks;
 
 /// A third of the processor's time of a command went into allocating, with several threads freeing what others made.

@@ -70,6 +70,7 @@ impl Service {
         let health = Health {
             pool: core.database.pool.clone(),
             stopping: background.stop().clone(),
+            streams: config.audit.streams.0.iter().map(|stream| stream.name.clone()).collect(),
             filled: background::wait_until_filled(&background, &core).await?,
             metrics,
         };

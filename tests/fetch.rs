@@ -449,6 +449,19 @@ async fn goes_on_wherever_it_was_killed() {
     assert_eq!(home.fetched(), [FRESH]);
 }
 
+/// Between putting the build in its place and removing what it was made from.
+#[tokio::test]
+async fn what_a_fetch_left_that_was_killed_at_its_end_is_removed_by_the_next_start() {
+    let home = Home::new();
+    let mirror = Mirror::with(FRESH, FRESH_BUILD.clone());
+    home.open(&mirror).await.unwrap().close().await.unwrap();
+    let left = home.data_dir.join("postgresql/.fetch.4711");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("archive.tar.gz"), b"an archive").unwrap();
+    home.open(&mirror).await.unwrap().close().await.unwrap();
+    assert_eq!(home.fetched(), [FRESH]);
+}
+
 #[tokio::test]
 async fn refuses_a_wrong_checksum_and_keeps_nothing() {
     let home = Home::new();

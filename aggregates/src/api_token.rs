@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::actor::Actor;
 use crate::error::Refusal;
 use crate::guard::{Effect, Scope, Taken};
-use crate::personal::Digest;
+use crate::personal::{Digest, Personal};
 use crate::resource::{Change, Limit, Place, Resource};
 use crate::roles::Permissions;
 use crate::{aggregate, text};
@@ -56,13 +56,13 @@ crate::events! {
             reason: Option<String>,
         }
         /// The token was taken back; it is refused from the next request on.
-        TokenRevoked "1.0" {
+        TokenRevoked "1.1" {
             /// The secret as a keyed hash.
             secret_digest: Digest,
             /// When it was taken back.
             revoked_at: DateTime<Utc>,
-            /// Why, where a reason was given.
-            reason: Option<String>,
+            /// Why, where a reason was given. It is about the user who answers for the token.
+            reason: Option<Personal>,
         }
         /// The token's time is over.
         TokenExpired "1.0" {
@@ -212,6 +212,8 @@ impl ApiToken {
                 // Also one past its time, as long as that is not recorded: whoever takes it back must not be told no.
                 ApiTokenState::Active => {
                     let reason = text::reason("reason", reason.as_deref())?;
+                    // Only the service itself is nobody, and it creates no token.
+                    let reason = self.responsible.id().zip(reason).map(|(of, reason)| Personal::new(of, reason));
                     Ok(vec![E::TokenRevoked { secret_digest, revoked_at: at, reason }])
                 }
                 ApiTokenState::Revoked => Err(Refusal::InvalidState("the token was revoked already".into())),

@@ -7,6 +7,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::ids::EventId;
 use crate::personal::{Digest, Personal};
 
 /// What an event looks like from outside, for everything that is generated from declarations.
@@ -119,6 +120,10 @@ fields! {
 
 impl Field for Vec<String> {
     const KIND: Kind = Kind { list: true, ..Kind::scalar("String") };
+}
+
+impl Field for Vec<EventId> {
+    const KIND: Kind = Kind { list: true, ..EventId::KIND };
 }
 
 impl Field for Digest {

@@ -7,9 +7,9 @@ use crate::actor::Actor;
 use crate::error::Refusal;
 use crate::event::shown;
 use crate::guard::{Effect, Scope, Taken};
-use crate::ids::{InvitationId, MembershipId, UserId};
+use crate::ids::{EventId, InvitationId, MembershipId, UserId};
 use crate::membership::{Grantor, MEMBERS};
-use crate::personal::{Digest, Personal};
+use crate::personal::{Digest, Erasure, Personal};
 use crate::resource::{Change, Limit, Place, Resource};
 use crate::roles::RoleScope;
 use crate::{aggregate, text};
@@ -119,6 +119,15 @@ crate::events! {
             email_claim: Digest,
             /// Why, where an operator named this invitation. It is the operator's text and under the operator's key.
             reason: Option<Personal>,
+            /// Events that stay and whose reason names the person, at most 100; null where none was looked for.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            named_in: Option<Vec<EventId>>,
+            /// Whether there may be more of them than these; null where none was looked for.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            named_in_more: Option<bool>,
+            /// When the person was erased first, where a restored database had forgotten that.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            first_erased_at: Option<DateTime<Utc>>,
         }
     }
 }
@@ -270,8 +279,8 @@ pub enum InvitationCommand {
     },
     /// Erase the invited person; an open invitation ends with that.
     Erase {
-        /// The operator, and why, where they named this invitation.
-        because: Option<(UserId, String)>,
+        /// What is recorded with it; nothing where it follows from another erasure.
+        erasure: Erasure,
         /// Now.
         at: DateTime<Utc>,
     },
@@ -355,7 +364,7 @@ impl Invitation {
                 }
                 _ => Err(Refusal::InvalidState("the invitation is not past its time".into())),
             },
-            C::Erase { because, at } => self.erase(email_claim, because, at),
+            C::Erase { erasure, at } => self.erase(email_claim, erasure, at),
         }
     }
 
@@ -387,16 +396,11 @@ impl Invitation {
     }
 
     /// Ends an open invitation, and erases what it says of its invitee.
-    fn erase(
-        &self,
-        email_claim: Digest,
-        because: Option<(UserId, String)>,
-        at: DateTime<Utc>,
-    ) -> Result<Vec<InvitationEvent>, Refusal> {
+    fn erase(&self, email_claim: Digest, erasure: Erasure, at: DateTime<Utc>) -> Result<Vec<InvitationEvent>, Refusal> {
         if self.erased {
             return Ok(vec![]);
         }
-        let reason = text::reason_of_operator(because)?;
+        let reason = text::reason_of_operator(erasure.because)?;
         let ended = match (self.state, self.state_at(at)) {
             (InvitationState::Pending, InvitationState::Pending) => {
                 Some(InvitationEvent::InvitationRevoked { email_claim: email_claim.clone(), reason: None })
@@ -407,7 +411,14 @@ impl Invitation {
             }
             _ => None,
         };
-        Ok(ended.into_iter().chain([InvitationEvent::InviteeErased { email_claim, reason }]).collect())
+        let erased = InvitationEvent::InviteeErased {
+            email_claim,
+            reason,
+            named_in: erasure.named_in,
+            named_in_more: erasure.named_in_more,
+            first_erased_at: erasure.first_at,
+        };
+        Ok(ended.into_iter().chain([erased]).collect())
     }
 
     fn must_be_pending(&self, at: DateTime<Utc>) -> Result<(), Refusal> {

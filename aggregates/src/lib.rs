@@ -41,7 +41,7 @@ pub use guard::{Effect, Scope};
 pub use invitation::Invitation;
 pub use membership::Membership;
 pub use organization::Organization;
-pub use personal::{Digest, Personal};
+pub use personal::{Digest, Erasure, Personal};
 pub use project::Project;
 pub use recorded::{Origin, Recorded};
 pub use resource::{Change, Limit, Place, Registered, Resource, State, limits};

@@ -5,8 +5,11 @@
 //! hashing, and opens it when reading. Erasing the person destroys the key: the event stays as it is, its proof
 //! holds, and the field reads as erased.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+
+use crate::ids::{EventId, UserId};
 
 /// A datum about somebody: readable, sealed (as it is stored) or erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +71,19 @@ impl Personal {
     pub fn is_sealed(&self) -> bool {
         matches!(self.content, Content::Sealed(_))
     }
+}
+
+/// What an erasure records beside that it happened.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Erasure {
+    /// The operator, and why; nobody where it follows from another erasure.
+    pub because: Option<(UserId, String)>,
+    /// Events that stay and whose reason names the person.
+    pub named_in: Option<Vec<EventId>>,
+    /// Whether there may be more.
+    pub named_in_more: Option<bool>,
+    /// When the person was erased first, where a restored database had forgotten that.
+    pub first_at: Option<DateTime<Utc>>,
 }
 
 /// The readable datum of an optional field.

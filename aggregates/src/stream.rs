@@ -3,7 +3,7 @@
 use cqrs_es::Aggregate;
 use cqrs_es::persist::{EventUpcaster, SerializedEvent};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::event::{Declared, Descriptor, PersonalVisitor};
 use crate::guard::Effect;
@@ -116,7 +116,23 @@ pub static PRUNED: Descriptor =
 /// What turns older shapes of events into today's, in order. An event whose shape changes gets a new version in
 /// its declaration and an entry here; its old golden JSON stays and must still be read.
 pub fn upcasters() -> Vec<Box<dyn EventUpcaster>> {
-    vec![]
+    vec![Box::new(ReasonOfRevocation)]
+}
+
+/// `TokenRevoked` 1.0 has its reason as plain text, which stays readable: it reads as a datum of the token.
+struct ReasonOfRevocation;
+
+impl EventUpcaster for ReasonOfRevocation {
+    fn can_upcast(&self, event_type: &str, event_version: &str) -> bool {
+        event_type == "TokenRevoked" && event_version == "1.0"
+    }
+
+    fn upcast(&self, mut event: SerializedEvent) -> SerializedEvent {
+        if let Some(Value::String(reason)) = event.payload.pointer("/TokenRevoked/reason").cloned() {
+            event.payload["TokenRevoked"]["reason"] = json!({"of": event.aggregate_id, "value": reason});
+        }
+        event
+    }
 }
 
 impl Event {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Refusal;
 use crate::event::{Field, Kind, shown};
 use crate::guard::{Effect, Scope, Taken};
-use crate::ids::UserId;
-use crate::personal::{Digest, Personal, readable};
+use crate::ids::{EventId, UserId};
+use crate::personal::{Digest, Erasure, Personal, readable};
 use crate::resource::{Change, Limit, Place, Resource};
 use crate::{aggregate, text};
 
@@ -97,6 +97,15 @@ crate::events! {
             email_claims: Vec<Digest>,
             /// Why. It is the operator's text and under the operator's key: the person's own is destroyed.
             reason: Option<Personal>,
+            /// Events that stay and whose reason names the person, at most 100; null where none was looked for.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            named_in: Option<Vec<EventId>>,
+            /// Whether there may be more of them than these; null where none was looked for.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            named_in_more: Option<bool>,
+            /// When the person was erased first, where a restored database had forgotten that.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            first_erased_at: Option<DateTime<Utc>>,
         }
     }
 }
@@ -187,8 +196,8 @@ pub enum UserCommand {
     Erase {
         /// The addresses that the person had, as keyed hashes.
         email_claims: Vec<Digest>,
-        /// The operator, and why; nobody where an erasure is done again after a restore.
-        because: Option<(UserId, String)>,
+        /// What is recorded with it.
+        erasure: Erasure,
     },
 }
 
@@ -250,11 +259,11 @@ impl User {
                 let reason = self.reviewed(UserState::Revoked, reason)?;
                 Ok(vec![UserEvent::UserReinstated { user_state: UserState::Active, reason }])
             }
-            UserCommand::Erase { email_claims, because } => self.erase(email_claims, because),
+            UserCommand::Erase { email_claims, erasure } => self.erase(email_claims, erasure),
         }
     }
 
-    fn erase(&self, email_claims: Vec<Digest>, because: Option<(UserId, String)>) -> Result<Vec<UserEvent>, Refusal> {
+    fn erase(&self, email_claims: Vec<Digest>, erasure: Erasure) -> Result<Vec<UserEvent>, Refusal> {
         let Some(identity_claim) = self.identity_claim.clone() else { return Err(Refusal::NotFound) };
         if self.state == UserState::Erased {
             return Ok(vec![]);
@@ -264,7 +273,10 @@ impl User {
             previous_user_state: self.state,
             identity_claim,
             email_claims,
-            reason: text::reason_of_operator(because)?,
+            reason: text::reason_of_operator(erasure.because)?,
+            named_in: erasure.named_in,
+            named_in_more: erasure.named_in_more,
+            first_erased_at: erasure.first_at,
         }])
     }
 

@@ -9,7 +9,7 @@ use aggregates::api_token::{
 };
 use aggregates::ids::{ApiTokenId, Id};
 use aggregates::roles::Permissions;
-use aggregates::{Actor, ApiToken, Effect, Refusal};
+use aggregates::{Actor, ApiToken, Effect, Personal, Refusal};
 use chrono::{DateTime, Utc};
 use common::{at, check_table, digest, endless_reason, fold, given, holder_of, outcome, refused_input, roles, user};
 
@@ -130,6 +130,19 @@ fn a_token_creates_none_that_outlives_it_and_hands_on_who_answers() {
     let events = ApiToken::default().decide(create(&["project:read"], token.clone(), Some(at(9)))).unwrap();
     let made = fold::<ApiToken>(&events);
     assert_eq!((made.created_by, made.responsible), (actor, ada()));
+}
+
+#[test]
+fn why_it_was_revoked_is_about_the_user_who_answers_for_it() {
+    let reason = Some("a laptop was stolen".to_owned());
+    let told = Some(Personal::new(user("ada").as_ref(), "a laptop was stolen"));
+    given::<ApiToken>(&[created(&["project:read"], None)])
+        .when(Command::Revoke { reason, at: at(1) })
+        .then_expect_events(vec![Event::TokenRevoked {
+            secret_digest: digest("secret"),
+            revoked_at: at(1),
+            reason: told,
+        }]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Fields that events were given after they were first stored: absent where they say what their absence means.
-const LATER: [&str; 1] = ["scope"];
+const LATER: [&str; 4] = ["scope", "named_in", "named_in_more", "first_erased_at"];
 
 // ---------------------------------------------------------------- samples
 
@@ -263,7 +263,13 @@ fn of_invitations() -> Vec<InvitationEvent> {
         E::InvitationDeclined { email_claim: email_claim.clone(), user_id: user("ada") },
         E::InvitationRevoked { email_claim: email_claim.clone(), reason: Some(of_invitee("Ada takes another post.")) },
         E::InvitationExpired { email_claim: email_claim.clone(), expires_at: at(168) },
-        E::InviteeErased { email_claim, reason: Some(Personal::new(user("bob").as_ref(), "asked for it")) },
+        E::InviteeErased {
+            email_claim,
+            reason: Some(Personal::new(user("bob").as_ref(), "asked for it")),
+            named_in: None,
+            named_in_more: None,
+            first_erased_at: None,
+        },
     ]
 }
 
@@ -326,6 +332,9 @@ fn of_users() -> Vec<UserEvent> {
             identity_claim: digest("https://id.example 4711"),
             email_claims: vec![digest("ada@example.com"), digest("ada@new.example")],
             reason: Some(Personal::new(user("bob").as_ref(), "asked for it")),
+            named_in: None,
+            named_in_more: None,
+            first_erased_at: None,
         },
     ]
 }
@@ -344,7 +353,11 @@ fn of_api_tokens() -> Vec<ApiTokenEvent> {
             created_at: at(0),
             reason: why(),
         },
-        ApiTokenEvent::TokenRevoked { secret_digest: secret_digest.clone(), revoked_at: at(1), reason: why() },
+        ApiTokenEvent::TokenRevoked {
+            secret_digest: secret_digest.clone(),
+            revoked_at: at(1),
+            reason: of_ada("a laptop was stolen"),
+        },
         ApiTokenEvent::TokenExpired { secret_digest, expires_at: at(24) },
     ]
 }
@@ -568,6 +581,31 @@ fn roles_without_a_scope_hold_in_the_whole_organization_and_are_stored_as_ever()
         let read = Event::from_stored(&stream, &golden.event_type, "1.0", &scoped.to_string(), &upcasters());
         assert!(read.is_err(), "{name}");
     }
+}
+
+#[test]
+fn what_an_erasure_says_besides_is_left_out_unless_it_is_said() {
+    for name in ["UserErased", "InviteeErased"] {
+        let golden = &golden()[&file_name(name, "1.0")];
+        let mut said = golden.stored.clone();
+        said[name]["named_in"] = json!([EventId::derived(&["1"])]);
+        said[name]["named_in_more"] = json!(false);
+        said[name]["first_erased_at"] = json!(at(3));
+        assert_eq!(serde_json::to_value(golden.read(&said)).unwrap(), said);
+        assert_eq!(serde_json::to_value(golden.read(&golden.stored)).unwrap(), golden.stored);
+    }
+}
+
+#[test]
+fn the_plain_reason_of_a_revoked_token_is_read_as_one_of_the_token() {
+    let golden = &golden()["TokenRevoked-1.0.json"];
+    let (mut read, stored) = (golden.read(&golden.stored), &golden.stored["TokenRevoked"]["reason"]);
+    let mut seen = 0;
+    read.visit_personal(&mut |_, reason| {
+        seen += 1;
+        assert_eq!((reason.of(), reason.value()), (golden.aggregate_id.as_str(), stored.as_str()));
+    });
+    assert_eq!(seen, 1);
 }
 
 #[test]
@@ -833,10 +871,11 @@ fn personal_data_belong_to_the_person_that_the_event_is_about() {
             StreamId::Membership(_) | StreamId::User(_) => user("ada").to_string(),
             // The one who gets the ownership.
             StreamId::Organization(_) if event.descriptor().name.starts_with("Ownership") => user("ada").to_string(),
+            // The user who answers for it.
+            StreamId::ApiToken(_) => user("ada").to_string(),
             StreamId::Organization(_)
             | StreamId::Invitation(_)
             | StreamId::Project(_)
-            | StreamId::ApiToken(_)
             | StreamId::WebhookEndpoint(_) => stream.id().to_owned(),
         };
         event.visit_personal(&mut |field, personal| assert_eq!(personal.of(), owner, "{field}"));

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use aggregates::invitation::{InvitationCommand as Command, InvitationEvent as Event, InvitationState, Recipient};
 use aggregates::membership::Grantor;
 use aggregates::membership::MEMBERS;
-use aggregates::{Actor, Declared, Digest, Effect, Invitation, Personal, Refusal};
+use aggregates::{Actor, Declared, Digest, Effect, Erasure, Invitation, Personal, Refusal};
 use common::{
     at, check_table, digest, endless_reason, fold, given, holder_of, invitation, membership, outcome, refused_input,
     roles, user,
@@ -432,7 +432,16 @@ fn each_event_says_how_it_holds_the_address_and_the_seat() {
         (declined(), vec![release(), seat(-1)]),
         (revoked(), vec![release(), seat(-1)]),
         (expired(), vec![release(), seat(-1)]),
-        (Event::InviteeErased { email_claim: digest("ada@example.com"), reason: None }, vec![]),
+        (
+            Event::InviteeErased {
+                email_claim: digest("ada@example.com"),
+                reason: None,
+                named_in: None,
+                named_in_more: None,
+                first_erased_at: None,
+            },
+            vec![],
+        ),
     ];
     let tested: BTreeSet<_> = effects.iter().map(|(event, _)| event.event_type()).collect();
     assert_eq!(tested, Event::DESCRIPTORS.iter().map(|descriptor| descriptor.name.to_owned()).collect());
@@ -444,9 +453,17 @@ fn each_event_says_how_it_holds_the_address_and_the_seat() {
 #[test]
 fn erasing_the_invitee_ends_an_open_invitation_and_leaves_a_settled_one_as_it_was() {
     let email_claim = digest("ada@example.com");
-    let erase = |hour| Command::Erase { because: Some((user("bob"), "asked for it".to_owned())), at: at(hour) };
+    let because = Some((user("bob"), "asked for it".to_owned()));
+    let erase =
+        |hour| Command::Erase { erasure: Erasure { because: because.clone(), ..Erasure::default() }, at: at(hour) };
     let reason = Some(Personal::new(user("bob").as_ref(), "asked for it"));
-    let erased = Event::InviteeErased { email_claim: email_claim.clone(), reason };
+    let erased = Event::InviteeErased {
+        email_claim: email_claim.clone(),
+        reason,
+        named_in: None,
+        named_in_more: None,
+        first_erased_at: None,
+    };
     let revoked = Event::InvitationRevoked { email_claim: email_claim.clone(), reason: None };
     let expired = Event::InvitationExpired { email_claim: email_claim.clone(), expires_at: at(END) };
     let accepted = Event::InvitationAccepted {

@@ -40,6 +40,11 @@ use serde_json::{Value, json};
 const MEMBERS: &str = aggregates::membership::MEMBERS.name;
 const PROJECTS: &str = aggregates::project::PROJECTS.name;
 
+fn erasure(named: bool) -> aggregates::Erasure {
+    let because = named.then(|| (user("bob"), "because".to_owned()));
+    aggregates::Erasure { because, ..aggregates::Erasure::default() }
+}
+
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -290,7 +295,7 @@ fn invitation_command() -> impl Strategy<Value = InvitationCommand> {
         2 => (recipient(), hour()).prop_map(|(recipient, at)| C::Decline { recipient, at }),
         1 => hour().prop_map(|at| C::Expire { at }),
         1 => (hour(), any::<bool>()).prop_map(|(at, named)| {
-            C::Erase { because: named.then(|| (user("bob"), "because".to_owned())), at }
+            C::Erase { erasure: erasure(named), at }
         }),
     ]
 }
@@ -326,7 +331,7 @@ fn user_command() -> impl Strategy<Value = UserCommand> {
         reason().prop_map(|reason| UserCommand::Reinstate { reason }),
         any::<bool>().prop_map(|named| UserCommand::Erase {
             email_claims: vec![digest("ada@example.com")],
-            because: named.then(|| (user("bob"), "because".to_owned())),
+            erasure: erasure(named),
         }),
     ]
 }

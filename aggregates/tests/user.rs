@@ -5,7 +5,7 @@
 mod common;
 
 use aggregates::user::{Profile, UserCommand as Command, UserEvent as Event, UserState};
-use aggregates::{Effect, Personal, Refusal, User};
+use aggregates::{Effect, Erasure, Personal, Refusal, User};
 use common::{check_table, digest, fold, given, user};
 
 fn own(value: &str) -> Option<Personal> {
@@ -222,10 +222,13 @@ fn who_is_erased_is_nobody_and_whoever_comes_back_is_somebody_else() {
         email_claims: claims.clone(),
         // The operator's words are under the operator's key.
         reason: Some(Personal::new(user("bob").as_ref(), "asked for it")),
+        named_in: None,
+        named_in_more: None,
+        first_erased_at: None,
     };
     assert_eq!(erased.effects(), [Effect::Release { scope: User::IDENTITY, key: digest("4711").0 }]);
     assert!(aggregates::Event::from(erased.clone()).destroys_key());
-    let erase = Command::Erase { email_claims: claims, because };
+    let erase = Command::Erase { email_claims: claims, erasure: Erasure { because, ..Erasure::default() } };
     given::<User>(&[ada()]).when(erase.clone()).then_expect_events(vec![erased.clone()]);
     let history = vec![ada(), erased];
     let state = fold::<User>(&history);

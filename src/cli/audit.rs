@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use aggregates::Actor;
 
 use super::operate::exit;
-use super::{Failure, failed, print, progress_bar, progress_lines};
+use super::{Failure, actor, failed, print, progress_bar, progress_lines};
 use crate::audit::bundle::{LINE_BYTES_MAX, Line};
 use crate::audit::export::{Export, Format, Request, sequence_at};
 use crate::audit::leaf::time;
@@ -67,6 +67,7 @@ pub(super) struct Wanted {
     pub out: PathBuf,
     pub format: Format,
     pub since: Option<Position>,
+    pub operator: Option<String>,
 }
 
 /// Writes an export. An export that was cut off goes on where it stopped, and the file has its name only when it is
@@ -78,7 +79,8 @@ pub(super) async fn export(config: &Config, wanted: Wanted) -> Result<ExitCode, 
         if let Ok(sealer) = core.sealer(config).await {
             sealer.seal_all().await.map_err(service::Error::from)?;
         }
-        write(&core, &wanted).await
+        let actor = actor(&core, config, wanted.operator.as_deref()).await?;
+        write(&core, &wanted, &actor).await
     };
     let written = written.await;
     core.close().await?;
@@ -95,9 +97,9 @@ pub(super) fn is_standard_output(out: &Path) -> bool {
     out == Path::new("-")
 }
 
-async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
+async fn write(core: &Core, wanted: &Wanted, actor: &Actor) -> Result<u64, Failure> {
     let log = core.commands.log();
-    let Wanted { organization, out, format, since } = wanted;
+    let Wanted { organization, out, format, since, .. } = wanted;
     let after = match since {
         Some(position) => match organization.organization() {
             Some(organization) => sequence_at(log, organization, position).await.map_err(no_proof)?,
@@ -107,7 +109,7 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
     };
     let mut request = Request { format: *format, after, ..Request::default() };
     if is_standard_output(out) {
-        let mut export = begin(core, organization, request).await?;
+        let mut export = begin(core, organization, request, actor).await?;
         return copy(&mut export, &mut std::io::stdout(), out).await;
     }
     let mut part = out.clone().into_os_string();
@@ -129,7 +131,7 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
     let length = begun.map_or(0, |begun| begun.length);
     file.set_len(length).map_err(io)?;
     file.seek(SeekFrom::End(0)).map_err(io)?;
-    let mut export = begin(core, organization, request).await?;
+    let mut export = begin(core, organization, request, actor).await?;
     let to = copy(&mut export, &mut file, &part).await?;
     file.sync_all().map_err(io)?;
     std::fs::rename(&part, out).map_err(io)?;
@@ -137,14 +139,14 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
 }
 
 /// Begins an export, which is on record from here on.
-async fn begin(core: &Core, organization: &Trail, request: Request) -> Result<Export, Failure> {
+async fn begin(core: &Core, organization: &Trail, request: Request, actor: &Actor) -> Result<Export, Failure> {
     let export = Export::begin(core.commands.log(), organization, request).await.map_err(no_proof)?;
     let export = export.ok_or_else(|| {
         failed(format!("there is no organization {organization}"), "organizations have ids such as org_…")
     })?;
     core.commands.trail().note(Occurrence {
         kind: Kind::AuditExport,
-        actor: Actor::System,
+        actor: actor.clone(),
         operation: "tenancy audit export".to_owned(),
         organization: organization.organization().cloned(),
         reached: None,

@@ -6,7 +6,7 @@ use aggregates::ids::OrganizationId;
 use chrono::Utc;
 
 use super::report::{When, no_answer, note};
-use super::{Failure, misused, print};
+use super::{Failure, actor, misused, print};
 use crate::audit::as_of::{AsOf, Folds, Snapshot};
 use crate::audit::diff::{self, Diff};
 use crate::config::Config;
@@ -55,6 +55,7 @@ pub(super) struct Wanted {
     pub to: Point,
     pub format: Format,
     pub personal: bool,
+    pub operator: Option<String>,
 }
 
 /// Prints what changed in an organization from one point to another.
@@ -65,7 +66,7 @@ pub(super) async fn diff(config: &Config, wanted: &Wanted) -> Result<ExitCode, F
         return Err(backwards(from, to));
     }
     let core = Core::open(config, Purpose::Command).await?;
-    let found = between(&core, wanted).await;
+    let found = between(&core, config, wanted).await;
     core.close().await?;
     let found = found?;
     Ok(print(&match wanted.format {
@@ -81,7 +82,8 @@ fn backwards(from: u64, to: u64) -> Failure {
     misused(format!("--from {from} is after --to {to}"), "give the earlier one first")
 }
 
-async fn between(core: &Core, wanted: &Wanted) -> Result<Diff, Failure> {
+async fn between(core: &Core, config: &Config, wanted: &Wanted) -> Result<Diff, Failure> {
+    let actor = actor(core, config, wanted.operator.as_deref()).await?;
     let (folds, log, id) = (Folds::default(), core.commands.log(), &wanted.organization);
     let snapshot = async |point: Point| -> Result<Snapshot, Failure> {
         match folds.snapshot(log, id, &point.as_of()).await {
@@ -94,6 +96,6 @@ async fn between(core: &Core, wanted: &Wanted) -> Result<Diff, Failure> {
     if first > last {
         return Err(backwards(first, last));
     }
-    note(core, "tenancy audit diff", id);
+    note(core, actor, "tenancy audit diff", id);
     Ok(diff::diff(log, &from, &to, wanted.personal).await.map_err(Error::from)?)
 }

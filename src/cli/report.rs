@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use super::audit::{is_standard_output, unwritten};
-use super::{Failure, failed, misused, print};
+use super::{Failure, actor, failed, misused, print};
 use crate::audit::as_of::NoAnswer;
 use crate::audit::proofs::head;
 use crate::audit::report::{self, Proofs, ROWS_MAX, Record, Records, Report, Rows, html, text};
@@ -75,6 +75,7 @@ pub(super) struct Wanted {
     pub until: Option<When>,
     pub format: Format,
     pub out: Option<PathBuf>,
+    pub operator: Option<String>,
 }
 
 /// Writes a report, beside a running service or without one.
@@ -90,13 +91,14 @@ pub(super) async fn report(config: &Config, wanted: Wanted) -> Result<ExitCode, 
         if let Ok(sealer) = core.sealer(config).await {
             sealer.seal_all().await.map_err(service::Error::from)?;
         }
+        let actor = actor(&core, config, wanted.operator.as_deref()).await?;
         let wanted = report::Wanted {
             organization: wanted.organization.clone(),
             since,
             until,
             access_trail_days: config.access.trail_days,
         };
-        read(&core, config, &wanted).await
+        read(&core, config, &wanted, actor).await
     };
     let report = read.await;
     core.close().await?;
@@ -110,7 +112,7 @@ pub(super) async fn report(config: &Config, wanted: Wanted) -> Result<ExitCode, 
     }
 }
 
-async fn read(core: &Core, config: &Config, wanted: &report::Wanted) -> Result<Report, Failure> {
+async fn read(core: &Core, config: &Config, wanted: &report::Wanted, actor: Actor) -> Result<Report, Failure> {
     let log = core.commands.log();
     let records = Records {
         refusals: records(core, wanted, &[Kind::Refused], false).await?,
@@ -122,7 +124,7 @@ async fn read(core: &Core, config: &Config, wanted: &report::Wanted) -> Result<R
         Err(error) => return Err(no_answer(core, &wanted.organization, error).await),
         Ok(report) => report,
     };
-    note(core, "tenancy audit report", &wanted.organization);
+    note(core, actor, "tenancy audit report", &wanted.organization);
     report.proofs = proofs(core, config, &wanted.organization).await?;
     Ok(report)
 }
@@ -144,10 +146,10 @@ async fn records(core: &Core, wanted: &report::Wanted, kinds: &[Kind], each: boo
 }
 
 /// Puts a read of an audit trail on record.
-pub(super) fn note(core: &Core, operation: &str, organization: &OrganizationId) {
+pub(super) fn note(core: &Core, actor: Actor, operation: &str, organization: &OrganizationId) {
     core.commands.trail().note(Occurrence {
         kind: Kind::AuditRead,
-        actor: Actor::System,
+        actor,
         operation: operation.to_owned(),
         organization: Some(organization.clone()),
         reached: None,

@@ -13,10 +13,12 @@
 //! The keys, their documentation, defaults and limits stand in one table, `settings`; the struct, the report of
 //! `tenancy config` and the reference (`config.example.toml`) are made from it.
 
+mod parts;
 mod providers;
 mod reference;
 mod settings;
 mod sources;
+mod streams;
 mod values;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,7 @@ pub(crate) use providers::{is_loopback as is_loopback_url, web_address};
 pub use reference::reference;
 pub use settings::{Access, Config, Database, Feed, Http, Limits, Organizations, RateLimits, Secrets, Webhooks};
 pub use sources::{Error, Flags, Source, Surroundings};
+pub use streams::{AuditStream, AuditStreams, StreamReceiver};
 pub use values::{
     DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, POSTGRES_RELEASES, Plan, PlanName, Ports,
 };

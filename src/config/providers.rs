@@ -9,8 +9,8 @@ use jsonwebtoken::Algorithm;
 use reqwest::Url;
 use toml::{Table, Value};
 
+use super::parts::{self, Part, WrongPart};
 use super::settings::Shown;
-use super::sources::{Error, Source};
 use super::values::{Range, Setting};
 
 /// What can be set of a provider.
@@ -84,52 +84,20 @@ pub struct OrganizationClaim {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Providers(pub Vec<Provider>);
 
-/// What is wrong, and where in the value, such as `[1].issuer`.
-pub(in crate::config) struct WrongPart {
-    at: String,
-    why: Why,
-}
-
-enum Why {
-    Unknown { nearest: Option<String> },
-    Value { value: String, right: String },
-}
-
-impl WrongPart {
-    /// As an error of the value at `key`.
-    pub fn error(self, key: &str, source: &Source) -> Error {
-        let Self { at, why } = self;
-        match why {
-            Why::Unknown { nearest } => Error::Unknown { source_of: source.part(&at), nearest },
-            Why::Value { value, right } => {
-                Error::Value { source_of: source.clone(), key: format!("{key}{at}"), value, right }
-            }
-        }
-    }
-}
-
 impl Setting for Providers {
     fn of_text(text: &str) -> Value {
-        let json = serde_json::from_str(text).ok();
-        let toml = || {
-            let mut table = format!("list = {text}").parse::<Table>().ok()?;
-            table.remove("list").filter(|_| table.is_empty())
-        };
-        json.or_else(toml).unwrap_or_else(|| Value::String(text.to_owned()))
+        parts::of_text(text)
     }
 
     fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
-        let tables = tables(value).ok_or_else(|| {
+        let tables = parts::tables(value, PROVIDERS_MAX).ok_or_else(|| {
             format!("at most {PROVIDERS_MAX} tables, such as [{{ issuer = \"https://…\", audience = \"…\" }}]")
         })?;
-        read_all(&tables).map(Self).map_err(|wrong| match wrong.why {
-            Why::Value { right, .. } => right,
-            Why::Unknown { .. } => "what is known".to_owned(),
-        })
+        read_all(&tables).map(Self).map_err(|wrong| wrong.right())
     }
 
     fn wrong_part(value: &Value) -> Option<WrongPart> {
-        read_all(&tables(value)?).err()
+        read_all(&parts::tables(value, PROVIDERS_MAX)?).err()
     }
 
     fn shown(&self) -> Shown {
@@ -138,15 +106,10 @@ impl Setting for Providers {
     }
 }
 
-fn tables(value: &Value) -> Option<Vec<&Table>> {
-    let entries = value.as_array().filter(|entries| entries.len() <= PROVIDERS_MAX)?;
-    entries.iter().map(Value::as_table).collect()
-}
-
 fn read_all(tables: &[&Table]) -> Result<Vec<Provider>, WrongPart> {
     let mut providers: Vec<Provider> = Vec::new();
     for (number, table) in tables.iter().enumerate() {
-        let part = Part { at: format!("[{number}]"), table };
+        let part = Part::new(number, table, &KEYS)?;
         let provider = part.provider()?;
         if providers.iter().any(|other| other.issuer == provider.issuer) {
             return Err(part.wrong("issuer", "an issuer that stands in the list once"));
@@ -156,19 +119,8 @@ fn read_all(tables: &[&Table]) -> Result<Vec<Provider>, WrongPart> {
     Ok(providers)
 }
 
-/// One table of the list.
-struct Part<'a> {
-    at: String,
-    table: &'a Table,
-}
-
 impl Part<'_> {
     fn provider(&self) -> Result<Provider, WrongPart> {
-        if let Some(unknown) = self.table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            let near = KEYS.map(|known| (strsim::damerau_levenshtein(known, unknown), known)).into_iter().min();
-            let nearest = near.filter(|(distance, _)| *distance <= 3).map(|(_, known)| known.to_owned());
-            return Err(WrongPart { at: format!("{}.{unknown}", self.at), why: Why::Unknown { nearest } });
-        }
         let claim = |key, usual: &str| match self.table.get(key) {
             None => Ok(usual.to_owned()),
             Some(value) => claim(value).ok_or_else(|| self.wrong(key, &claim_right())),
@@ -251,11 +203,6 @@ impl Part<'_> {
             "the role of those whom organization_claim names: any, also one of the organization's own, but owner";
         let role = role.ok_or_else(|| self.wrong("organization_role", right))?;
         Ok(Some(OrganizationClaim { path, role: role.to_owned() }))
-    }
-
-    fn wrong(&self, key: &str, right: &str) -> WrongPart {
-        let value = self.table.get(key).map_or_else(|| "missing".to_owned(), super::sources::short);
-        WrongPart { at: format!("{}.{key}", self.at), why: Why::Value { value, right: right.to_owned() } }
     }
 }
 

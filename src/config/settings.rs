@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use super::providers::Providers;
 use super::sources::{Error, Layers};
+use super::streams::AuditStreams;
 use super::values::{
     DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, Origin, Plan, PlanName, Ports, Setting,
 };
@@ -422,6 +423,30 @@ settings! {
         /// Whether commands are refused while something in the log is not as the service wrote it. If not, they are answered,
         /// and only what is doubtful is not signed any more.
         refuse_on_alarm: bool = false;
+        /// Receivers that the audit trail is streamed to as OCSF, at most 8. In the environment: the whole list, as TOML or
+        /// JSON. In the file: tables such as these. The other lines show what counts without them, but for certificates.
+        /// [[audit.streams]]
+        /// name = "siem"                              # its position is remembered by it
+        /// kind = "http"                              # batches, posted
+        /// url = "https://siem.example.com/ingest"    # http:// only on this machine
+        /// format = "ndjson"                          # a line an event; or "array", a JSON array a batch
+        /// gzip = false
+        /// header = "Authorization"
+        /// token = "Bearer …"                         # the whole value of that header; without it there is no such header
+        /// ca = "/etc/ssl/siem-ca.pem"                # without it: the usual authorities
+        /// certificate = "/etc/ssl/tenancy.pem"       # what the service shows the receiver, and its key; without: nothing
+        /// key = "/etc/ssl/tenancy-key.pem"
+        /// trails = ["organizations", "installation"]
+        /// start = "beginning"                        # of a new stream; or "now"
+        /// batch_events_max = 100                     # 1 to 1000
+        /// batch_wait_ms = 1000                       # how long events are gathered; 0 to 60000
+        /// timeout_ms = 15000                         # of a batch; 100 to 120000
+        /// [[audit.streams]]
+        /// name = "syslog"
+        /// kind = "syslog"                            # RFC 5424 over TLS (RFC 5425)
+        /// address = "siem.example.com:6514"
+        /// message_bytes_max = 8192                   # longer messages go without the event's own fields
+        streams: AuditStreams = AuditStreams::default();
     }
 
     /// Rules for organizations.

@@ -384,6 +384,86 @@ fn says_which_part_of_which_provider_is_wrong() {
     }
 }
 
+const STREAMS: &str = "
+[[audit.streams]]
+name = 'siem'
+kind = 'http'
+url = 'https://siem.example.com/ingest?key=s3cret'
+format = 'array'
+gzip = true
+header = 'X-Token'
+token = 's3cret'
+trails = ['installation']
+start = 'now'
+batch_wait_ms = 5
+[[audit.streams]]
+name = 'syslog-1'
+kind = 'syslog'
+address = '[::1]:6514'
+ca = '/etc/ca.pem'
+certificate = '/etc/c.pem'
+key = '/etc/k.pem'
+";
+
+#[test]
+fn reads_streams_and_shows_them_without_their_secrets() {
+    let loaded = Given::file(STREAMS).load().unwrap();
+    let [http, syslog] = &loaded.config.audit.streams.0[..] else { panic!("not two") };
+    let StreamReceiver::Http { url, array: true, gzip: true, header: Some((name, value)) } = &http.to else {
+        panic!("{http:?}")
+    };
+    assert_eq!((url.query(), name.as_str(), value.as_bytes()), (Some("key=s3cret"), "x-token", &b"s3cret"[..]));
+    assert_eq!((http.organizations, http.installation, http.from_now, http.batch_wait_ms), (false, true, true, 5));
+    let address = StreamReceiver::Syslog { host: "::1".to_owned(), port: 6514, message_bytes_max: 8_192 };
+    assert_eq!((&syslog.to, syslog.organizations, syslog.batch_events_max), (&address, true, 100));
+    assert_eq!(syslog.identity, Some(("/etc/c.pem".into(), "/etc/k.pem".into())));
+    for shown in [loaded.report(), format!("{:?}", loaded.config)] {
+        assert!(!shown.contains("token = \"s3cret\"") && !shown.contains("\"s3cret\""), "{shown}");
+    }
+    let report = loaded.report();
+    assert!(!report.contains("s3cret"), "{report}");
+    let again = Given::file(report).config().audit.streams;
+    assert_eq!((&again.0[0].name, &again.0[1]), (&http.name, syslog));
+}
+
+#[test]
+fn says_which_part_of_which_stream_is_wrong_and_repeats_no_secret() {
+    let http = "name = 'a'\nkind = 'http'\nurl = 'https://b'\n";
+    let syslog = "name = 'a'\nkind = 'syslog'\naddress = 'b:1'\n";
+    for (text, at) in [
+        ("kind = 'http'\nurl = 'https://b'".to_owned(), "audit.streams[0].name cannot be missing"),
+        (http.replace("'a'", "'A b'"), "[0].name cannot be \"A b\""),
+        (http.replace("'http'", "'udp'"), "[0].kind cannot be \"udp\""),
+        (http.replace("https://b", "http://b.example"), "[0].url"),
+        (http.replace("https://b", "https://u:s3cret@b"), "[0].url cannot be what it is"),
+        (format!("{http}address = 'b:1'"), "[0].address cannot be what it is"),
+        (format!("{syslog}token = 's3cret'"), "[0].token cannot be what it is"),
+        (format!("{http}token = 's3cret\\u0000'").replace('\'', "\""), "[0].token cannot be what it is"),
+        (format!("{http}header = 'X'"), "[0].header"),
+        (format!("{http}token = 's3cret'\nheader = 'Content-Length'"), "[0].header"),
+        (format!("{http}gzip = 'yes'"), "[0].gzip"),
+        (format!("{http}format = 'xml'"), "[0].format"),
+        (format!("{http}trails = []"), "[0].trails"),
+        (format!("{http}start = 5"), "[0].start"),
+        (format!("{http}key = '/k'"), "[0].certificate cannot be missing"),
+        (format!("{http}ca = '~/ca.pem'"), "[0].ca"),
+        (format!("{http}batch_events_max = 0"), "[0].batch_events_max cannot be 0"),
+        (format!("{http}timeout_ms = 5"), "[0].timeout_ms cannot be 5"),
+        (syslog.replace("b:1", "b"), "[0].address"),
+        (syslog.replace("b:1", "b:0"), "[0].address"),
+        (syslog.replace("b:1", "u@b:1"), "[0].address"),
+        (syslog.replace("b:1", "::1:514"), "[0].address"),
+        (format!("{http}tokn = 's3cret'"), "audit.streams[0].tokn: there is no such setting\ndid you mean token?"),
+        (format!("{http}[[audit.streams]]\n{syslog}"), "[1].name cannot be \"a\""),
+    ] {
+        let error = Given::file(format!("[[audit.streams]]\n{text}")).error();
+        assert!(error.contains(at) && error.contains("tenancy.toml"), "{text}: {error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    let error = Given { variables: vec![("TENANCY_AUDIT__STREAMS", "s3cret")], ..Given::default() }.error();
+    assert!(error.contains("audit.streams cannot be") && !error.contains("s3cret"), "{error}");
+}
+
 #[test]
 fn folds_reserved_slugs() {
     let config = Given::variables([("TENANCY_ORGANIZATIONS__SLUG_RESERVED", "Admin,API")]).config();

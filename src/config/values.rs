@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use toml::Value;
 use url::Url;
 
-use super::providers::WrongPart;
+use super::parts::WrongPart;
 use super::settings::Shown;
 
 /// The largest number that GraphQL's `Long` carries: JSON readers lose digits beyond it.

@@ -7,7 +7,8 @@ use super::node::Shown;
 use super::payload::{Answer, payloads, run};
 use super::scalars::Time;
 use super::session::{Session, conditions, id};
-use crate::commands::erasure::{EraseSubject as Case, HoldOrganization};
+use crate::commands::Receipt;
+use crate::commands::erasure::{EraseSubject as Case, HoldOrganization, named_in};
 
 /// A legal hold: while it stands, nothing of the organization is purged, and nobody of its people is erased.
 #[derive(Debug, Clone, SimpleObject)]
@@ -26,12 +27,22 @@ impl From<aggregates::organization::LegalHold> for LegalHold {
 
 payloads! {
     /// What became of an erasure.
-    ErasePayload {}
+    ErasePayload {
+        /// Events that stay and whose reason names the person, at most 100: it is for an operator to decide about them.
+        named_in: Vec<ID> = named,
+        /// Whether there may be more of them: the erasure looks at half a million events of the trails where the person is,
+        /// was or was invited, and of the installation's, and for three seconds.
+        named_in_more: bool = |receipt: &Receipt| named_in(&receipt.events).1,
+    }
     /// What became of a command about a legal hold.
     LegalHoldPayload {
         /// The organization after the command.
         organization: Option<Organization> = Organization::after,
     }
+}
+
+fn named(receipt: &Receipt) -> Vec<ID> {
+    named_in(&receipt.events).0.into_iter().map(|event| ID(event.to_string())).collect()
 }
 
 /// The person to be erased.
@@ -48,7 +59,7 @@ pub enum EraseSubject {
 pub struct EraseSubjectInput {
     /// The person.
     subject: EraseSubject,
-    /// Why. It stays when everything else goes, so it should not name the person.
+    /// Why. It stays when everything else goes: one with the person's name or with an address is refused.
     reason: String,
     /// A repetition with the same key finds the first outcome.
     idempotency_key: Option<String>,

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use chrono::Utc;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::database::Connections;
+use crate::streams::{self, StreamStatus};
 use crate::webhooks;
 
 /// How long the database may take to answer before the service is not ready.
@@ -27,6 +29,8 @@ pub struct Health {
     pub stopping: CancellationToken,
     /// Whether the read models have shown once what the log held when the service started.
     pub filled: watch::Receiver<bool>,
+    /// The names of the audit trail's streams that are configured.
+    pub streams: Vec<String>,
     /// Where metrics are collected; none where somebody else collects them.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -83,12 +87,25 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         // Anybody may ask for this: what it is about is for operators.
         reasons.push(format!("the log is not as the service wrote it ({alarms}): see `tenancy audit status`"));
     }
+    for stream in stream_states(&shared.health).await.iter().filter(|stream| stream.failing_since.is_some()) {
+        reasons.push(format!("audit stream {} does not get through: see `tenancy audit streams`", stream.name));
+    }
     let text = match (status.is_success(), reasons.is_empty()) {
         (true, true) => "ready",
         (true, false) => "degraded",
         (false, _) => "unavailable",
     };
     (status, Json(Ready { status: text, reasons })).into_response()
+}
+
+/// How the streams stand that are configured; nothing while the database does not answer.
+async fn stream_states(health: &Health) -> Vec<StreamStatus> {
+    if health.streams.is_empty() {
+        return vec![];
+    }
+    let states = tokio::time::timeout(DATABASE_WAIT, streams::status(&health.pool)).await;
+    let states = states.ok().and_then(Result::ok).unwrap_or_default();
+    states.into_iter().filter(|stream| health.streams.contains(&stream.name)).collect()
 }
 
 fn parked(status: &projections::Status) -> String {
@@ -115,6 +132,13 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         metrics::gauge!("tenancy_webhook_oldest_due_seconds").set(webhooks.oldest_due_seconds);
         metrics::gauge!("tenancy_webhook_endpoints_disabled").set(webhooks.endpoints_disabled as f64);
         metrics::gauge!("tenancy_webhook_endpoints_failing").set(webhooks.endpoints_failing as f64);
+    }
+    for stream in stream_states(&shared.health).await {
+        let failing = stream.failing_since.map_or(0.0, |since| (Utc::now() - since).as_seconds_f64().max(0.0));
+        let labels = [("stream", stream.name)];
+        metrics::gauge!("tenancy_audit_stream_lag_events", &labels).set(stream.lag_events as f64);
+        metrics::gauge!("tenancy_audit_stream_lag_seconds", &labels).set(stream.lag_seconds);
+        metrics::gauge!("tenancy_audit_stream_failing_seconds", &labels).set(failing);
     }
     metrics::gauge!("tenancy_audit_alarms").set(shared.app.commands.log().alarms().all().len() as f64);
     if let Some(age) = shared.app.verified.age_seconds() {

@@ -1,13 +1,17 @@
 //! What is left to do after a key was destroyed, and what keys there still are of those who should have none.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aggregates::ids::OrganizationId;
-use aggregates::{Recorded, StreamId};
+use aggregates::invitation::InvitationEvent;
+use aggregates::user::UserEvent;
+use aggregates::{Event, Recorded, StreamId};
 use chrono::{DateTime, Utc};
 
 use super::stored::{COLUMNS, StoredEvent};
 use super::{Log, LogError};
+use crate::erased::{Erased, ErasedBy};
 
 /// How long nobody else looks at a tombstone after somebody has begun to.
 const LOOK_PAUSE: Duration = Duration::from_secs(10);
@@ -62,9 +66,9 @@ impl Log {
         Ok(())
     }
 
-    /// People who were erased at this time or later, oldest first, and when; not organizations, which may be back for
-    /// good reason when a database was restored, and not API tokens, whose keys go again with whoever answers for them.
-    pub async fn erased_since(&self, since: DateTime<Utc>) -> Result<Vec<Unfinished>, LogError> {
+    /// People who were erased at this time or later, oldest first, when and by whom; not organizations, which may be back
+    /// for good reason when a database was restored, and not API tokens, whose keys go again with whoever answers for them.
+    pub async fn erased_since(&self, since: DateTime<Utc>) -> Result<Vec<Erased>, LogError> {
         let rows = sqlx::query_as!(
             Unfinished,
             "SELECT subject_id AS subject, erased_at FROM tombstones
@@ -73,7 +77,38 @@ impl Log {
             since,
             TOMBSTONES_MAX
         );
-        Ok(rows.fetch_all(&self.pool).await?)
+        let rows = rows.fetch_all(&self.pool).await?;
+        let subjects: Vec<&str> = rows.iter().map(|row| row.subject.as_str()).collect();
+        let statement = format!(
+            "SELECT {COLUMNS} FROM events
+             WHERE aggregate_type IN ('User', 'Invitation') AND aggregate_id = ANY($1)
+               AND event_type IN ('UserErased', 'InviteeErased')"
+        );
+        let events: Vec<StoredEvent> = sqlx::query_as(&statement).bind(&subjects).fetch_all(&self.pool).await?;
+        let by: HashMap<String, ErasedBy> =
+            events.iter().filter_map(|row| Some((row.aggregate_id.clone(), self.erased_by(row)?))).collect();
+        let erased = |row: Unfinished| Erased { by: by.get(&row.subject).cloned(), id: row.subject, at: row.erased_at };
+        Ok(rows.into_iter().map(erased).collect())
+    }
+
+    /// Who erased somebody by this event; nothing where this program cannot read it.
+    fn erased_by(&self, row: &StoredEvent) -> Option<ErasedBy> {
+        let (reason, first_at) = match self.reader.parse(row).ok()? {
+            Event::User(UserEvent::UserErased { reason, first_erased_at, .. })
+            | Event::Invitation(InvitationEvent::InviteeErased { reason, first_erased_at, .. }) => {
+                (reason, first_erased_at)
+            }
+            _ => return None,
+        };
+        let mut sealed = None;
+        if let Some(mut reason) = reason {
+            reason.open(|text| {
+                sealed = Some(text.to_owned());
+                None
+            });
+        }
+        let (event, actor) = (row.event_id.parse().ok()?, row.actor.parse().ok()?);
+        Some(ErasedBy { event, at: first_at.unwrap_or(row.recorded_at), actor, reason: sealed })
     }
 
     /// Those of these subjects who have a key.

@@ -22,6 +22,7 @@ mod look_up;
 mod position;
 pub mod prune;
 mod read;
+mod reasons;
 pub mod scope;
 mod settle;
 mod source;

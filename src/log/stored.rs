@@ -251,7 +251,8 @@ async fn open_all<'a>(events: impl Iterator<Item = &'a mut Recorded>, keys: &Key
     let mut seen = HashSet::new();
     for item in &mut events {
         item.event.visit_personal(&mut |_, personal| {
-            if !seen.contains(personal.of()) {
+            // What an upcaster made of plain text has no key.
+            if personal.is_sealed() && !seen.contains(personal.of()) {
                 seen.insert(personal.of().to_owned());
                 people.push(personal.of().to_owned());
             }

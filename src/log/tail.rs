@@ -1,6 +1,8 @@
 //! What the live feed reads of the log: what is new in partitions, once for everybody, and the events of one
 //! organization by its own numbers, for whoever is behind that.
 
+use std::collections::HashMap;
+
 use aggregates::ids::OrganizationId;
 use aggregates::{PRUNED, Recorded, StreamId};
 
@@ -21,6 +23,26 @@ impl Log {
         );
         let query = sqlx::query_as(&statement).bind(&partitions).bind(&offsets).bind(limit);
         Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    /// Gives events outside of organizations the number that they have in the installation's trail, once they are sealed.
+    pub async fn number_installation(&self, rows: &mut [StoredEvent]) -> Result<(), LogError> {
+        let places = rows.iter().filter(|row| row.organization_id.is_none()).map(|row| (row.partition, row.offset));
+        let (partitions, offsets): (Vec<i16>, Vec<i64>) = places.unzip();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let numbers = sqlx::query_as::<_, (i16, i64, i64)>(
+            r#"SELECT partition, "offset", number FROM installation_trail
+               JOIN unnest($1::smallint[], $2::bigint[]) AS w(partition, "offset") USING (partition, "offset")"#,
+        );
+        let numbers = numbers.bind(&partitions).bind(&offsets).fetch_all(&self.pool).await?;
+        let numbers: HashMap<(i16, i64), i64> =
+            numbers.into_iter().map(|(partition, offset, number)| ((partition, offset), number)).collect();
+        for row in rows.iter_mut().filter(|row| row.organization_id.is_none()) {
+            row.audit_sequence = numbers.get(&(row.partition, row.offset)).copied();
+        }
+        Ok(())
     }
 
     /// The events of an organization after this audit sequence, as they are stored.

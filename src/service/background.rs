@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::settings::webhooks_in_flight_max;
+use super::settings::{streams, webhooks_in_flight_max};
 use super::{Core, Error, pruning};
 use crate::audit::watch::Progress;
 use crate::config::Config;
@@ -75,6 +75,9 @@ pub(super) async fn run_all(
     let commands = core.commands.clone();
     background.run(|stop| async move { commands.run_sweeper(stop).await });
     run_webhooks(background, config, core)?;
+    for stream in streams(config, core)? {
+        background.run(|stop| async move { stream.run(stop).await });
+    }
     if config.audit.purged_kept_days > 0 {
         let (owner, projector) = (core.database.owner(), core.database.projections.clone());
         background.run_until_stop(pruning::run(owner, projector, core.commands.clone(), config.audit.purged_kept_days));

@@ -7,7 +7,7 @@ use super::keys::{MASTER_KEY_FILE, OTHER_MASTER_KEY_FILE};
 use crate::access::issuer::IssuerError;
 use crate::commands::Fault;
 use crate::log::LogError;
-use crate::{audit, database, erased, private_file};
+use crate::{audit, database, erased, private_file, streams};
 
 /// Why the service cannot start or stop. The text says what is wrong; [`Error::remedy`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,9 @@ pub enum Error {
     /// The keys of the audit trail.
     #[error(transparent)]
     AuditKey(#[from] audit::keys::KeyError),
+    /// A stream of the audit trail.
+    #[error(transparent)]
+    Stream(#[from] streams::TlsError),
     /// The address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -101,6 +104,7 @@ impl Error {
                 "give it the key of the service that began this database: its audit.pem in the data directory, or TENANCY_SECRETS__AUDIT_KEYS"
                     .into(),
             ),
+            Self::Stream(_) => Some("correct audit.streams; `tenancy config` prints what is in force".into()),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
             Self::Fault(_)
             | Self::Log(_)

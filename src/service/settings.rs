@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Error;
+use super::{Core, Error};
 use crate::access::Operator;
 use crate::access::openid::Provider;
 use crate::audit::check::Pace;
 use crate::audit::watch;
 use crate::commands::Rules;
 use crate::commands::first_organization::FirstOrganization;
-use crate::config::{self, Config};
+use crate::config::{self, AuditStream, Config, StreamReceiver};
+use crate::database::roles::DatabaseRole;
 use crate::endpoints::Targets;
 use crate::feed;
 use crate::graphql::Introspection;
 use crate::http::{self, ConnectionLimits};
+use crate::streams::{self, Receiver, Stream};
 
 /// The OpenID providers of the configuration. None of them is asked yet, so none has to be there.
 pub(super) fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
@@ -27,6 +29,40 @@ pub(super) fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
 pub(super) fn watch_terms(config: &Config) -> watch::Terms {
     let pace = Pace { events_per_second: config.audit.verify_events_per_second };
     watch::Terms { pace, rest: Duration::from_secs(config.audit.verify_rest_seconds.into()) }
+}
+
+/// The streams of the audit trail. Their certificates are read here, so a file that is missing keeps the service from
+/// starting; a receiver that is away does not.
+pub(super) fn streams(config: &Config, core: &Core) -> Result<Vec<Stream>, Error> {
+    let stream = |settings: &AuditStream| {
+        let terms = streams::Terms {
+            name: settings.name.clone(),
+            organizations: settings.organizations,
+            installation: settings.installation,
+            from_now: settings.from_now,
+            batch_events_max: settings.batch_events_max as usize,
+            batch_wait: Duration::from_millis(settings.batch_wait_ms),
+            send_max: Duration::from_millis(settings.timeout_ms),
+        };
+        let (log, database) = (core.commands.log().clone(), core.database.options(DatabaseRole::Projector));
+        Ok(Stream::new(terms, receiver(settings, &config.audit.name)?, log, database))
+    };
+    config.audit.streams.0.iter().map(stream).collect()
+}
+
+fn receiver(settings: &AuditStream, origin: &str) -> Result<Receiver, streams::TlsError> {
+    let name = &settings.name;
+    let files = streams::Files { ca: settings.ca.clone(), identity: settings.identity.clone() };
+    Ok(match &settings.to {
+        StreamReceiver::Syslog { host, port, message_bytes_max } => {
+            let wrong = |why| streams::TlsError::Client { stream: name.clone(), why };
+            let (address, tls) = ((host.clone(), *port), files.client(name)?);
+            Receiver::Syslog(streams::Syslog::new(address, tls, origin, *message_bytes_max).map_err(wrong)?)
+        }
+        StreamReceiver::Http { url, array, gzip, header } => {
+            Receiver::Http(streams::Http::new(name, url.clone(), (*array, *gzip), header.clone(), &files)?)
+        }
+    })
 }
 
 pub(super) fn rules(config: &Config) -> Rules {

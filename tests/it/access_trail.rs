@@ -315,3 +315,51 @@ async fn the_trail_is_only_ever_added_to_until_it_is_old() {
     assert_eq!(of(&records, "REFUSED", "createProject")[0]["ip"], Value::Null);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_on_the_command_line_stands_there_as_the_operator_who_is_named() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (ada, operator) = (server.user("ada@example.com"), server.operator());
+    let acme = server.verified("acme", &ada).await;
+    let run = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tenancy"));
+        command.env_clear().envs(database.variables(&[])).args(arguments);
+        command.output().await.unwrap()
+    };
+    let commands: [&[&str]; 3] = [
+        &["audit", "export", "--organization", &acme, "--out", "-"],
+        &["audit", "diff", "--organization", &acme, "--from", "1", "--to", "2"],
+        &["audit", "report", "--organization", &acme],
+    ];
+    for command in commands {
+        let output = run(&[command, &["--as", "Ops@example.com"]].concat()).await;
+        assert!(output.status.success(), "{output:?}");
+    }
+    // Without a name it is the service.
+    assert!(run(commands[1]).await.status.success());
+    let ops = server.user("ops@example.com").user_id().await;
+    let kinds = ["AUDIT_EXPORT", "AUDIT_READ", "AUDIT_READ"];
+    for (kind, operation) in
+        kinds.into_iter().zip(["tenancy audit export", "tenancy audit diff", "tenancy audit report"])
+    {
+        eventually(operation, async || {
+            let records = everything(&operator).await;
+            of(&records, kind, operation)
+                .iter()
+                .any(|record| record["actor"]["__typename"] == "OperatorActor" && record["actor"]["id"] == ops)
+        })
+        .await;
+    }
+    let records = everything(&operator).await;
+    let by: Vec<&Value> =
+        of(&records, "AUDIT_READ", "tenancy audit diff").iter().map(|r| &r["actor"]["__typename"]).collect();
+    assert!(by.contains(&&json!("SystemActor")) && by.len() == 2, "{by:?}");
+
+    let input = json!({"userId": ops, "reason": "a test"});
+    assert!(operator.run("revokeUser", "UserReviewInput", input, "__typename").await.accepted());
+    let output = run(&[commands[1], &["--as", "ops@example.com"]].concat()).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.contains("may not act")), (Some(1), true), "{said}");
+    server.stop().await;
+}

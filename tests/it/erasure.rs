@@ -12,6 +12,7 @@ use tenancy::access::issuer::Grant;
 use tenancy::commands::erasure::{EraseSubject, HoldOrganization};
 use tenancy::commands::{Caller, Conditions, Fault, Person, Principal, Receipt};
 use tenancy::database::embedded::Purpose;
+use tenancy::erased::Erased;
 use tenancy::service::Core;
 use uuid::Uuid;
 
@@ -180,8 +181,16 @@ async fn nothing_readable_is_left_of_an_erased_person() {
     }
 
     for (user, address) in [(&former, "ada@former.example"), (&id, ADA)] {
-        let reason = format!("{NAME} ({address}) wrote to us");
-        let input = json!({"subject": {"userId": user}, "reason": reason});
+        // The reason stays, so it says nothing of the person.
+        for reason in
+            [format!("{NAME} wrote to us"), format!("{address} wrote"), "for ada".into(), "as x@y.example".into()]
+        {
+            let input = json!({"subject": {"userId": user}, "reason": reason});
+            let refused = operator.run("eraseSubject", "EraseSubjectInput", input, "__typename").await;
+            assert_eq!(refused.refusal(), Some("INVALID_INPUT"), "{reason}: {refused:?}");
+            assert!(refused.text("/errors/0/message").contains("say why without names and addresses"), "{refused:?}");
+        }
+        let input = json!({"subject": {"userId": user}, "reason": "they wrote to us, ticket 4711"});
         let erased = operator.run("eraseSubject", "EraseSubjectInput", input, "__typename").await;
         assert!(erased.accepted(), "{erased:?}");
         assert_eq!(erased.actions(), ["user.erased"]);
@@ -198,7 +207,7 @@ async fn nothing_readable_is_left_of_an_erased_person() {
         let at = read.find(trace).map(|at| &read[at.saturating_sub(300)..at]);
         assert_eq!(at, None, "{trace}");
     }
-    assert!(read.contains("wrote to us"), "why stays, without whom it was about: {read}");
+    assert!(read.contains("they wrote to us"), "why stays: {read}");
     for organization in [&engines, &acme] {
         let trail = boss.audit(organization).await;
         assert!(trail.contains(&"member.removed".to_owned()), "{trail:?}");
@@ -231,6 +240,68 @@ async fn nothing_readable_is_left_of_an_erased_person() {
     let added = operator.run("addMember", "AddMemberInput", input, "__typename").await;
     assert_eq!(added.fault(), Some("NOT_FOUND"));
     assert_eq!(erase(&operator, json!({"userId": nobody_id()})).await.fault(), Some("NOT_FOUND"));
+    pool.close().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasons_about_others_that_name_the_person_are_listed_and_a_revoked_tokens_goes_with_its_user() {
+    let database = Database::new().await;
+    let server = database.serve().await;
+    let (operator, boss, bob) = (server.operator(), server.user("boss@example.com"), server.user("bob@example.com"));
+    let ada = person(&server, ADA, NAME, "adas-browser/1");
+    let id = ada.user_id().await;
+    let acme = server.verified("acme", &boss).await;
+    let hers = boss.bring_in(&acme, &ada, ADA, &["admin"]).await;
+    let his = boss.bring_in(&acme, &bob, "bob@example.com", &["member"]).await;
+    // Under his key, under hers, under the key of the token's user, and under none.
+    let events = |answer: &Answer| answer.text("/events/0/id");
+    let event = "events { id }";
+    let about = |membership: &str, reason: &str| json!({"membershipId": membership, "reason": reason});
+    let suspend = async |membership, reason| {
+        boss.run("suspendMember", "MembershipCommandInput", about(membership, reason), event).await
+    };
+    let under_his = events(&suspend(&his, "ada complained").await);
+    let under_hers = events(&suspend(&hers, "Ada King gambles").await);
+    boss.run("reinstateMember", "MembershipCommandInput", about(&hers, "fine again"), event).await;
+    let token = ada.create_token(&acme, &["project:read"]).await.text("/token/id");
+    let revoke = json!({"tokenId": token, "reason": format!("{ADA} lost a laptop")});
+    let of_token = boss.run("revokeApiToken", "ApiTokenCommandInput", revoke, event).await;
+    assert!(of_token.accepted(), "{of_token:?}");
+    let block = json!({"organizationId": acme, "reason": format!("as {} asked", ADA.to_uppercase())});
+    let plain = events(&operator.run("blockOrganization", "OrganizationReviewInput", block, event).await);
+    let other = json!({"organizationId": acme, "reason": "an adage"});
+    assert!(operator.run("unblockOrganization", "OrganizationReviewInput", other, event).await.accepted());
+    let review = json!({"userId": bob.user_id().await, "reason": "Augusta  accused them"});
+    let of_user = events(&operator.run("revokeUser", "UserReviewInput", review, event).await);
+    let pool = database.pool().await;
+    eventually("the installation's trail has it", || async {
+        let numbered = "SELECT EXISTS (SELECT FROM installation_trail JOIN events USING (partition, \"offset\")
+                                       WHERE event_id = $1)";
+        sqlx::query_scalar(numbered).bind(&of_user).fetch_one(&pool).await.unwrap()
+    })
+    .await;
+
+    let input = json!({"subject": {"userId": id}, "reason": "ticket 4711"});
+    let fields = "namedIn namedInMore events { ... on UserErasedEvent { namedIn namedInMore firstErasedAt } }";
+    let erased = operator.run("eraseSubject", "EraseSubjectInput", input, fields).await;
+    let mut named: Vec<String> = serde_json::from_value(erased.at("/namedIn").clone()).unwrap();
+    assert_eq!(erased.at("/events/0/namedIn"), erased.at("/namedIn"), "it is on record too");
+    assert_eq!(erased.at("/namedInMore"), &json!(false));
+    assert_eq!(erased.at("/events/0/firstErasedAt"), &Value::Null);
+    let mut expected = vec![under_his.clone(), plain, of_user];
+    named.sort();
+    expected.sort();
+    assert_eq!(named, expected);
+    // An operator reads each, and decides.
+    let read = async |event: &str| {
+        let node = "query($id: ID!) { node(id: $id) { ... on AuditEvent { data } } }";
+        operator.query(node, json!({"id": event})).await.at("/node/data/reason").clone()
+    };
+    assert_eq!(read(&under_his).await, "ada complained");
+    for gone in [&under_hers, &events(&of_token)] {
+        assert_eq!(read(gone).await, Value::Null, "what is about her went with her");
+    }
     pool.close().await;
     server.stop().await;
 }
@@ -513,7 +584,8 @@ async fn a_key_that_was_destroyed_without_a_record_is_recorded_and_a_list_from_e
     execute(&pool, OLDER).await;
     // On a data directory that knows nothing yet, somebody is added whose erasure is newer.
     let elsewhere = nobody_id();
-    core.commands.erase_again(std::slice::from_ref(&elsewhere)).await.unwrap();
+    let erased = Erased { id: elsewhere.clone(), at: chrono::Utc::now(), by: None };
+    core.commands.erase_again(&[erased]).await.unwrap();
     core.close().await.unwrap();
     let core = Core::open(&database.config(&[]), Purpose::Command).await.unwrap();
     for _ in 0..4 {
@@ -532,6 +604,17 @@ async fn a_key_that_was_destroyed_without_a_record_is_recorded_and_a_list_from_e
     pool.close().await;
 }
 
+/// The erasures in the operators' trail, by subject.
+async fn erasures(operator: &Client) -> Vec<Value> {
+    let event = "action subjectId recordedAt data actor { __typename id }";
+    let query = format!(
+        "{{ auditTrail(last: 100, filter: {{actions: [USER_ERASED, INVITEE_ERASED]}}) {{ nodes {{ {event} }} }} }}"
+    );
+    let mut found = operator.query(&query, json!({})).await.at("/auditTrail/nodes").as_array().unwrap().clone();
+    found.sort_by_key(|event| event["subjectId"].to_string());
+    found
+}
+
 async fn run(database: &Database, arguments: &[&str]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenancy"));
     command.args(arguments).envs(database.variables(&[])).env_remove("TENANCY_LOG");
@@ -546,6 +629,8 @@ async fn a_restored_database_does_not_bring_anybody_back() {
     let (id, acme) = (ada.user_id().await, server.organization("acme", &bob).await);
     bob.bring_in(&acme, &ada, ADA, &["member"]).await;
     let invited = bob.invite(&acme, "eve@example.com", &["guest"]).await.text("/invitation/id");
+    // The operator has a key in the backup: theirs opens the reason.
+    server.operator().user_id().await;
     server.stop().await;
     // Two copies of how it was, and then the erasures.
     let (restarted, recovered) = (database.copy().await, database.copy().await);
@@ -553,7 +638,11 @@ async fn a_restored_database_does_not_bring_anybody_back() {
     for subject in [json!({"userId": id}), json!({"invitationId": invited})] {
         assert!(erase(&server.operator(), subject).await.accepted());
     }
+    let before = erasures(&server.operator()).await;
+    assert_eq!(before.len(), 3, "and the invitation by which she came in");
     server.stop().await;
+    let listed = std::fs::read_to_string(list_of(&database)).unwrap();
+    assert!(!listed.contains("ticket"), "the reason is sealed there too: {listed}");
 
     // The data directory is the same one as before, so its list is there.
     std::fs::copy(list_of(&database), list_of(&restarted)).unwrap();
@@ -564,9 +653,16 @@ async fn a_restored_database_does_not_bring_anybody_back() {
         !dump.contains(ADA) && !dump.contains("eve@example.com")
     })
     .await;
-    let trail = "{ auditTrail(last: 100, filter: {actions: [USER_ERASED]}) { nodes { actor { __typename } } } }";
-    let trail = server.operator().query(trail, json!({})).await;
-    assert_eq!(trail.text("/auditTrail/nodes/0/actor/__typename"), "SystemActor");
+    // By the same operator as before, for the same reason, and with the time of then.
+    let again = erasures(&server.operator()).await;
+    assert_eq!(again.len(), before.len());
+    for (before, again) in before.iter().zip(&again) {
+        for same in ["/action", "/actor", "/subjectId", "/data/reason"] {
+            assert_eq!(before.pointer(same), again.pointer(same), "{same}: {again}");
+        }
+        assert_eq!(before.pointer("/recordedAt"), again.pointer("/data/firstErasedAt"), "{again}");
+        assert_eq!(again.pointer("/actor/__typename"), Some(&json!("OperatorActor")));
+    }
     pool.close().await;
     server.stop().await;
 
@@ -580,6 +676,9 @@ async fn a_restored_database_does_not_bring_anybody_back() {
     let dump = dump(&pool).await;
     assert!(!dump.contains(ADA) && !dump.contains("eve@example.com"));
     check_log(&pool).await;
+    let actors =
+        "SELECT count(*) FROM events WHERE event_type IN ('UserErased', 'InviteeErased') AND actor LIKE 'operator:%'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(actors).fetch_one(&pool).await.unwrap(), 3);
     pool.close().await;
     assert!(std::fs::read_to_string(list_of(&recovered)).unwrap().contains(&id), "and is remembered");
     assert_eq!(run(&recovered, &["projections", "verify"]).await.status.code(), Some(0));

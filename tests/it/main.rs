@@ -40,6 +40,7 @@ mod rate_limits;
 mod report;
 mod secrets;
 mod sole;
+mod streams;
 mod tokens;
 mod tour;
 mod webhooks;

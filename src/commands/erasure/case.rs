@@ -3,17 +3,14 @@
 use aggregates::ids::{InvitationId, UserId};
 use aggregates::invitation::InvitationCommand;
 use aggregates::personal::readable;
-use aggregates::user::{UserCommand, UserEvent, UserState};
-use aggregates::{Digest, Event, Invitation, Organization, Personal, Recorded, Refusal, User};
+use aggregates::user::{UserCommand, UserState};
+use aggregates::{Erasure, Invitation, Organization, Refusal, User};
 use serde::Serialize;
 
-use super::needed::must_not_be_needed;
-use crate::commands::invitations::email_claim;
+use super::needed::{invitations_to, must_not_be_needed};
+use super::traces::{Known, look, names_nobody};
 use crate::commands::work::{Entity, Stop, Work};
 use crate::commands::{Fault, UseCase};
-
-/// How many addresses of a person are remembered.
-const ADDRESSES_MAX: usize = 100;
 
 /// Erases a user, or whom an invitation was for.
 #[derive(Debug, Serialize)]
@@ -22,7 +19,7 @@ pub struct EraseSubject {
     pub user: Option<UserId>,
     /// The invitation.
     pub invitation: Option<InvitationId>,
-    /// Why.
+    /// Why. It stays, so it must not name the person.
     pub reason: String,
 }
 
@@ -50,11 +47,15 @@ async fn erase_user(work: &mut Work<'_>, id: &UserId, reason: &str) -> Result<()
             // The reason would go with the key, and nobody could say why.
             return Err(Refusal::InvalidState("nobody erases their own user: ask another operator".into()).into());
         }
-        let known = known_of(work.log().history(&id.clone().into()).await?, before.version);
-        let email_claims = claims_of(work.log().keys(), &known.addresses);
-        must_not_be_needed(work, Some(id), &email_claims).await?;
-        let because = Some((operator, without(reason, &known)));
-        let events = before.state.decide(UserCommand::Erase { email_claims, because })?;
+        let known = Known::of(&work.log().history(&id.clone().into()).await?, before.version);
+        names_nobody(reason, &known)?;
+        let email_claims = known.claims(work.log().keys());
+        let places = must_not_be_needed(work, Some(id), &email_claims).await?;
+        let invited = invitations_to(work.log(), Some(id), &email_claims).await?;
+        let goes = |of: &str| of == id.as_ref() || invited.contains(of);
+        let look = look(work.log(), &known, &places, goes).await?;
+        let erasure = Erasure { because: Some((operator, reason.to_owned())), ..look };
+        let events = before.state.decide(UserCommand::Erase { email_claims, erasure })?;
         let after = work.record(id, &before, events);
         work.entities = vec![Entity::new(id.clone(), after)];
         return Ok(());
@@ -76,70 +77,15 @@ async fn erase_invitee(work: &mut Work<'_>, id: &InvitationId, reason: &str) -> 
         work.entities = vec![Entity::new(id.clone(), before)];
         return Ok(());
     }
-    must_not_be_needed(work, None, &[claim]).await?;
-    let addresses = readable(&before.state.email).map(str::to_owned).into_iter().collect();
-    let known = Known { addresses, others: vec![] };
-    let because = Some((work.person()?.user.clone(), without(reason, &known)));
-    let events = before.state.decide(InvitationCommand::Erase { because, at: work.now })?;
+    let known = Known::at(readable(&before.state.email));
+    names_nobody(reason, &known)?;
+    let claims = [claim];
+    let places = must_not_be_needed(work, None, &claims).await?;
+    let invited = invitations_to(work.log(), None, &claims).await?;
+    let look = look(work.log(), &known, &places, |of| of == id.as_ref() || invited.contains(of)).await?;
+    let erasure = Erasure { because: Some((work.person()?.user.clone(), reason.to_owned())), ..look };
+    let events = before.state.decide(InvitationCommand::Erase { erasure, at: work.now })?;
     let after = work.record(id, &before, events);
     work.entities = vec![Entity::new(id.clone(), after)];
     Ok(())
-}
-
-/// What can be read of a person.
-#[derive(Default)]
-pub(super) struct Known {
-    pub addresses: Vec<String>,
-    /// Names, and the ids at issuers.
-    others: Vec<String>,
-}
-
-/// What the log says of a user, up to this version.
-pub(super) fn known_of(history: Vec<Recorded>, version: u64) -> Known {
-    let mut known = Known::default();
-    let mut add = |list: fn(&mut Known) -> &mut Vec<String>, personal: Option<&Personal>| {
-        let list = list(&mut known);
-        if let Some(text) = personal.and_then(Personal::value)
-            && list.len() < ADDRESSES_MAX
-            && !list.iter().any(|known| known == text)
-        {
-            list.push(text.to_owned());
-        }
-    };
-    for recorded in history.iter().filter(|recorded| recorded.sequence <= version).rev() {
-        let Event::User(event) = &recorded.event else { continue };
-        match event {
-            UserEvent::UserRegistered { subject, email, display_name, .. } => {
-                add(|known| &mut known.addresses, email.as_ref());
-                add(|known| &mut known.others, display_name.as_ref());
-                add(|known| &mut known.others, Some(subject));
-            }
-            UserEvent::UserProfileChanged { email, display_name, .. } => {
-                add(|known| &mut known.addresses, email.as_ref());
-                add(|known| &mut known.others, display_name.as_ref());
-            }
-            UserEvent::UserHeld { .. }
-            | UserEvent::UserApproved { .. }
-            | UserEvent::UserRevoked { .. }
-            | UserEvent::UserReinstated { .. }
-            | UserEvent::UserErased { .. } => {}
-        }
-    }
-    known
-}
-
-pub(super) fn claims_of(keys: &crate::log::KeyRing, addresses: &[String]) -> Vec<Digest> {
-    addresses.iter().map(|address| email_claim(keys, address)).collect()
-}
-
-/// The reason without what it says of the person: it is the only text about them that stays.
-fn without(reason: &str, known: &Known) -> String {
-    let mut reason = reason.to_owned();
-    for text in known.addresses.iter().chain(&known.others).filter(|text| text.chars().count() > 2) {
-        let wanted = text.to_ascii_lowercase();
-        while let Some(at) = reason.to_ascii_lowercase().find(&wanted) {
-            reason.replace_range(at..at + wanted.len(), "…");
-        }
-    }
-    reason
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aggregates::ids::{InvitationId, OrganizationId, UserId};
 use aggregates::user::{UserEvent, UserState};
-use aggregates::{Actor, Digest, Event, Invitation, Recorded, StreamId, User};
+use aggregates::{Actor, Digest, Erasure, Event, Invitation, Origin, Recorded, StreamId, User};
 use chrono::Utc;
 use futures_util::TryStreamExt;
 
@@ -17,8 +17,8 @@ use crate::commands::invitations::email_claim;
 use crate::commands::roles::wait_for_read_models;
 use crate::commands::{Caller, Commands, Conditions, Fault, Receipt, Rejection, UseCase, authority};
 use crate::endpoints;
-use crate::erased::{self, ErasedList};
-use crate::log::{LogError, TRUSTED_FOR, Unfinished};
+use crate::erased::{self, Erased, ErasedList};
+use crate::log::{LogError, TRUSTED_FOR, Unfinished, personal_place};
 
 /// How many memberships and invitations one look ends.
 const ENDED_MAX: i64 = 500;
@@ -105,7 +105,8 @@ impl Commands {
         });
         let Some((claims, cause)) = erasure else {
             // The key was destroyed alone, and what follows goes by the record.
-            return self.settle(None, &EraseUserAgain { user: id.clone() }).await;
+            let (origin, erasure) = self.recorded_before(id.as_ref()).await?;
+            return self.settle(origin, &EraseUserAgain { user: id.clone(), erasure }).await;
         };
         let all_is_shown = all_is_shown(self.log()).await?;
         self.log().forget_outcomes(id.as_ref()).await?;
@@ -183,7 +184,8 @@ impl Commands {
     async fn end_invitee(&self, id: &InvitationId) -> Result<Step, Fault> {
         let history = self.log().history(&id.clone().into()).await?;
         let Some(cause) = history.into_iter().rev().find(|recorded| recorded.event.destroys_key()) else {
-            return self.settle(None, &EraseInvitee { invitation: id.clone(), again: true }).await;
+            let (origin, erasure) = self.recorded_before(id.as_ref()).await?;
+            return self.settle(origin, &EraseInvitee { invitation: id.clone(), again: Some(erasure) }).await;
         };
         let claim = self.log().load::<Invitation>(id).await?.state.email_claim.clone();
         let all_is_shown = all_is_shown(self.log()).await?;
@@ -218,7 +220,7 @@ impl Commands {
         let mut steps = vec![self.forget_answers_of(&places).await];
         for row in rows {
             if let Ok(invitation) = row.parse() {
-                steps.push(self.step(cause, &EraseInvitee { invitation, again: false }).await);
+                steps.push(self.step(cause, &EraseInvitee { invitation, again: None }).await);
             }
         }
         Ok(summary(&steps))
@@ -226,15 +228,15 @@ impl Commands {
 
     /// One step. One that fails must not keep the others from being done.
     async fn step<U: UseCase + std::fmt::Debug>(&self, cause: &Recorded, case: &U) -> Step {
-        self.settle(Some(cause), case).await.unwrap_or_else(|error| {
+        self.settle(authority::following(cause), case).await.unwrap_or_else(|error| {
             tracing::warn!(%error, subject = cause.stream.id(), "a step of an erasure failed, and will be tried again");
             Step::Blocked
         })
     }
 
-    /// One step, which came about by this erasure; without one, by the service alone.
-    async fn settle<U: UseCase + std::fmt::Debug>(&self, cause: Option<&Recorded>, case: &U) -> Result<Step, Fault> {
-        let receipt = match self.act(cause.map_or_else(authority::by_itself, authority::following), case).await {
+    /// One step, which came about like this.
+    async fn settle<U: UseCase + std::fmt::Debug>(&self, origin: Origin, case: &U) -> Result<Step, Fault> {
+        let receipt = match self.act(origin, case).await {
             Err(Fault::Conflict) => return Ok(Step::Blocked),
             receipt => receipt?,
         };
@@ -260,7 +262,7 @@ impl Commands {
             let erased = self.log().erased_since(since.unwrap_or_default()).await?;
             let mut list = self.list();
             let before = list.caught_up_to();
-            list.catch_up(erased.iter().map(|erased| (erased.subject.as_str(), erased.erased_at))).map_err(kept)?;
+            list.catch_up(&erased).map_err(kept)?;
             if list.caught_up_to() == before {
                 return Ok(());
             }
@@ -273,15 +275,17 @@ impl Commands {
 
     /// Erases again those on the list of this data directory, and these, whose keys came back with a restored database.
     /// Gives who that were.
-    pub async fn erase_again(&self, others: &[String]) -> Result<Vec<String>, Fault> {
-        let listed: Vec<String> = self.list().ids().map(str::to_owned).chain(others.iter().cloned()).collect();
+    pub async fn erase_again(&self, others: &[Erased]) -> Result<Vec<String>, Fault> {
+        self.list().add(others).map_err(kept)?;
+        let listed: Vec<String> = self.list().ids().map(str::to_owned).collect();
         let back = self.log().with_key(&listed).await?;
         for subject in &back {
             tracing::error!(subject, "the key of an erased person had come back: it is destroyed again");
+            let (origin, erasure) = self.recorded_before(subject).await?;
             let recorded = match StreamId::from_id(subject) {
-                Some(StreamId::User(user)) => self.settle(None, &EraseUserAgain { user }).await?,
+                Some(StreamId::User(user)) => self.settle(origin, &EraseUserAgain { user, erasure }).await?,
                 Some(StreamId::Invitation(invitation)) => {
-                    self.settle(None, &EraseInvitee { invitation, again: true }).await?
+                    self.settle(origin, &EraseInvitee { invitation, again: Some(erasure) }).await?
                 }
                 // No person is what another kind of stream is about.
                 Some(_) | None => Step::Nothing,
@@ -293,9 +297,29 @@ impl Commands {
                 Step::Blocked => return Err(Fault::Conflict),
             }
         }
-        let now = Utc::now();
-        self.list().add(others.iter().map(|subject| (subject.as_str(), now))).map_err(kept)?;
         Ok(back)
+    }
+
+    /// What the list has of an erasure of which the log says nothing: the operator is its actor again, with their reason
+    /// where that opens.
+    async fn recorded_before(&self, subject: &str) -> Result<(Origin, Erasure), LogError> {
+        let Some(listed) = self.list().get(subject).cloned() else {
+            return Ok((authority::by_itself(), Erasure::default()));
+        };
+        let first_at = Some(listed.by.as_ref().map_or(listed.at, |by| by.at));
+        let Some(by) = listed.by else {
+            return Ok((authority::by_itself(), Erasure { first_at, ..Erasure::default() }));
+        };
+        let because = match (&by.actor, &by.reason) {
+            (Actor::Operator(operator), Some(sealed)) => {
+                let keys = self.log().keys().find([operator.as_ref() as &str]).await?;
+                let place = personal_place(&by.event, "reason");
+                keys.open(operator.as_ref(), &place, sealed).map(|reason| (operator.clone(), reason))
+            }
+            _ => None,
+        };
+        let origin = Origin { actor: by.actor, ..authority::by_itself() };
+        Ok((origin, Erasure { because, first_at, ..Erasure::default() }))
     }
 }
 

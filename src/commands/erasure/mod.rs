@@ -15,6 +15,7 @@ mod follow;
 mod hold;
 mod needed;
 mod steps;
+mod traces;
 
 use projections::Projection;
 
@@ -23,6 +24,7 @@ use crate::log::{Log, LogError};
 
 pub use case::EraseSubject;
 pub use hold::HoldOrganization;
+pub use traces::named_in;
 
 /// In how many organizations somebody may be who is erased.
 const PLACES_MAX: i64 = 10_000;

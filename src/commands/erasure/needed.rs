@@ -1,5 +1,7 @@
 //! Who may not be erased yet: people whom a legal hold keeps, and last owners.
 
+use std::collections::HashSet;
+
 use aggregates::ids::{MembershipId, OrganizationId, UserId};
 use aggregates::status::Lifecycle;
 use aggregates::{Digest, Membership, Organization, Refusal, StreamId};
@@ -7,18 +9,19 @@ use aggregates::{Digest, Membership, Organization, Refusal, StreamId};
 use super::{PLACES_MAX, all_is_shown};
 use crate::commands::Fault;
 use crate::commands::work::{Stop, Work};
-use crate::log::{Loaded, LogError};
+use crate::log::{Loaded, Log, LogError};
 
 /// How many places a refusal names.
 const NAMED_MAX: usize = 10;
 
 /// Refuses while a legal hold stands where the person is, was or was invited, and while they are the last owner of an
-/// organization that lives. The command relies on those organizations: a hold at the same time is a conflict.
+/// organization that lives. The command relies on those organizations: a hold at the same time is a conflict. Gives all
+/// organizations where the person is, was or was invited.
 pub(super) async fn must_not_be_needed(
     work: &mut Work<'_>,
     user: Option<&UserId>,
     claims: &[Digest],
-) -> Result<(), Stop> {
+) -> Result<Vec<OrganizationId>, Stop> {
     if !all_is_shown(work.log()).await? {
         let message = "the read models do not show everything, so it is not known where the person is needed: try again \
             in a moment; if that does not help, `tenancy projections status` says what is parked";
@@ -40,10 +43,10 @@ pub(super) async fn must_not_be_needed(
     let ids: Vec<OrganizationId> = places.iter().filter_map(|id| id.parse().ok()).collect();
     work.log().warm(&ids.iter().cloned().map(StreamId::from).collect::<Vec<_>>()).await?;
     let mut organizations = vec![];
-    for id in ids {
-        let organization = work.load::<Organization>(&id).await?;
+    for id in &ids {
+        let organization = work.load::<Organization>(id).await?;
         if organization.state.is_present() {
-            organizations.push((id, organization));
+            organizations.push((id.clone(), organization));
         }
     }
     let named = |found: Vec<&(OrganizationId, Loaded<Organization>)>| {
@@ -61,7 +64,23 @@ pub(super) async fn must_not_be_needed(
     let owned = owned
         .map(|names| format!("the person is the last owner of {names}: let somebody else own it, or delete it, first"));
     let why: Vec<String> = held.into_iter().chain(owned).collect();
-    if why.is_empty() { Ok(()) } else { Err(Refusal::InvalidState(why.join("; ")).into()) }
+    if why.is_empty() { Ok(ids) } else { Err(Refusal::InvalidState(why.join("; ")).into()) }
+}
+
+/// The invitations to these addresses, and those that the user accepted: what they say of the person goes with the person.
+pub(super) async fn invitations_to(
+    log: &Log,
+    user: Option<&UserId>,
+    claims: &[Digest],
+) -> Result<HashSet<String>, LogError> {
+    let claims: Vec<&str> = claims.iter().map(|claim| claim.0.as_str()).collect();
+    let ids = sqlx::query_scalar!(
+        r#"SELECT id AS "id!" FROM invitations WHERE email_claim = ANY($2)
+           UNION SELECT id FROM invitations WHERE accepted_by = $1"#,
+        user.map(AsRef::as_ref),
+        &claims as &[&str]
+    );
+    Ok(ids.fetch_all(log.pool()).await?.into_iter().collect())
 }
 
 async fn last_owned<'a>(

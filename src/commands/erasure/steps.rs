@@ -5,10 +5,10 @@ use aggregates::invitation::InvitationCommand;
 use aggregates::membership::{Grantor, MembershipCommand, MembershipState};
 use aggregates::organization::OrganizationCommand;
 use aggregates::user::UserCommand;
-use aggregates::{Digest, Invitation, Membership, Organization, Refusal, User};
+use aggregates::{Digest, Erasure, Invitation, Membership, Organization, Refusal, User};
 use serde::Serialize;
 
-use super::case::{claims_of, known_of};
+use super::traces::Known;
 use crate::commands::departures::Ended;
 use crate::commands::invitations::email_claim;
 use crate::commands::work::{Stop, Work};
@@ -76,6 +76,8 @@ impl UseCase for ClearContact {
 #[derive(Debug, Serialize)]
 pub(super) struct EraseUserAgain {
     pub user: UserId,
+    #[serde(skip)]
+    pub erasure: Erasure,
 }
 
 impl UseCase for EraseUserAgain {
@@ -84,9 +86,10 @@ impl UseCase for EraseUserAgain {
     async fn decide(&self, work: &mut Work<'_>) -> Result<(), Stop> {
         let before = work.load::<User>(&self.user).await?;
         if before.version > 0 {
-            let known = known_of(work.log().history(&self.user.clone().into()).await?, before.version);
-            let email_claims = claims_of(work.log().keys(), &known.addresses);
-            let events = before.state.decide(UserCommand::Erase { email_claims, because: None })?;
+            let known = Known::of(&work.log().history(&self.user.clone().into()).await?, before.version);
+            let email_claims = known.claims(work.log().keys());
+            let erasure = self.erasure.clone();
+            let events = before.state.decide(UserCommand::Erase { email_claims, erasure })?;
             work.record(&self.user, &before, events);
         }
         Ok(())
@@ -98,7 +101,9 @@ impl UseCase for EraseUserAgain {
 #[derive(Debug, Serialize)]
 pub(super) struct EraseInvitee {
     pub invitation: InvitationId,
-    pub again: bool,
+    /// What was recorded of it before the database was restored.
+    #[serde(skip)]
+    pub again: Option<Erasure>,
 }
 
 impl UseCase for EraseInvitee {
@@ -108,9 +113,11 @@ impl UseCase for EraseInvitee {
         let before = work.load::<Invitation>(&self.invitation).await?;
         let Some(organization) = before.organization.clone() else { return Ok(()) };
         work.organization = Some(organization.clone());
-        let events = before.state.decide(InvitationCommand::Erase { because: None, at: work.now })?;
+        let events = before
+            .state
+            .decide(InvitationCommand::Erase { erasure: self.again.clone().unwrap_or_default(), at: work.now })?;
         if !events.is_empty()
-            && !self.again
+            && self.again.is_none()
             && work.load::<Organization>(&organization).await?.state.legal_hold.is_some()
         {
             return Err(Refusal::InvalidState("a legal hold stands on the organization".into()).into());

@@ -57,6 +57,16 @@ pub(super) async fn fetch(data_dir: &Path, wait_max: Duration) -> Result<Held, E
     wait_for(data_dir, "fetch.lock", wait_max).await
 }
 
+/// The same if nobody fetches at the moment.
+pub(super) fn fetch_at_once(data_dir: &Path) -> Result<Option<Held>, Error> {
+    let mut file = open(data_dir, "fetch.lock")?;
+    if !try_exclusive(&file)? {
+        return Ok(None);
+    }
+    write_pid(&mut file);
+    Ok(Some(Held { _file: file }))
+}
+
 async fn wait_for(data_dir: &Path, name: &str, wait_max: Duration) -> Result<Held, Error> {
     let mut file = open(data_dir, name)?;
     let since = Instant::now();

@@ -129,6 +129,7 @@ impl Embedded {
             }
             Ok(server) => server,
         };
+        unpack::clean_up(&site);
         let (socket_dir, version) = (server.socket_dir.clone(), server.version.clone());
         let server = match purpose {
             Purpose::Command => Keeper::Unwatched(Box::new(server)),

@@ -15,7 +15,7 @@ use tar::EntryType;
 use super::cluster::Site;
 use super::error::{Error, NotFetched, io};
 use super::find;
-use super::locks::Held;
+use super::locks::{self, Held};
 
 const UNPACKED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const ENTRIES_MAX: u32 = 50_000;
@@ -94,7 +94,27 @@ impl Workshop {
     }
 }
 
-/// A failed attempt leaves nothing; a killed one is cleaned up after by the next.
+/// Removes what fetches left that were killed. One that had put its build in its place already is followed by no other
+/// that would.
+pub fn clean_up(site: &Site) {
+    let cleaned = || -> std::io::Result<()> {
+        let unfinished = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX);
+        let left =
+            fs::read_dir(&site.fetched).is_ok_and(|mut dir| dir.any(|entry| entry.is_ok_and(|e| unfinished(&e))));
+        if left && fs::metadata(&site.data_dir)?.uid() == geteuid().as_raw() {
+            let lock = locks::fetch_at_once(&site.data_dir).map_err(std::io::Error::other)?;
+            if let Some(_lock) = lock {
+                remove_unfinished(&site.fetched)?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = cleaned() {
+        tracing::debug!(%error, "could not remove what fetches have left that were killed");
+    }
+}
+
+/// A failed attempt leaves nothing; a killed one is cleaned up after by the next, or by the next start.
 impl Drop for Workshop {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
