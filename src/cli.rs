@@ -5,6 +5,7 @@ mod audit;
 mod diff;
 mod operate;
 mod report;
+mod witness;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::access::issuer::Grant;
+use crate::audit::cosignature::WitnessKey;
 use crate::audit::export::Format;
 use crate::audit::note::VerifierKey;
 use crate::audit::trail::Trail;
@@ -122,6 +124,23 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: Audit,
+    },
+    /// Run a witness for checkpoints of other installations (C2SP tlog-witness). Needs no database, and runs elsewhere than
+    /// they do. Prints its key, by which others verify what it cosigned.
+    #[command(after_help = WITNESS_HELP)]
+    Witness {
+        /// The directory of its key and of what it has seen; made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Its name: a domain of yours, perhaps with a path. Part of its key, so it should never change.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Address and port.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8090")]
+        listen: SocketAddr,
+        /// The verifier key of a log. Its trees are those that are called as the key is, and those below.
+        #[arg(long, required = true, value_name = "VERIFIER_KEY")]
+        log_key: Vec<VerifierKey>,
     },
     /// Wrap everybody's keys by the current master key, so that the other one is not needed any more. Beside a running
     /// service or without one; goes on where an earlier one was cut off.
@@ -240,6 +259,12 @@ enum Audit {
         /// A checkpoint of before (its note, or an older bundle): what it covers must not have changed since.
         #[arg(long, value_name = "CHECKPOINT_FILE")]
         since: Option<PathBuf>,
+        /// The key of a witness that you trust; several.
+        #[arg(long, value_name = "WITNESS_KEY")]
+        witness: Vec<WitnessKey>,
+        /// How many of these witnesses have to have cosigned the checkpoint; all of them, without.
+        #[arg(long, value_name = "N", requires = "witness")]
+        quorum: Option<usize>,
     },
     /// Print what standing verification of the service of this data directory has read, when, and what it found. Exit code 1
     /// if something is not as it was written and signed.
@@ -287,7 +312,12 @@ enum Audit {
 }
 
 const VERIFY_HELP: &str = "Needs no service, no database and no configuration.\n\nExample:
-  tenancy audit verify acme.ndjson --key tenancy.example.com/audit+1f2e3d4c+AY… --since last-year.ndjson";
+  tenancy audit verify acme.ndjson --key tenancy.example.com/audit+1f2e3d4c+AY… --since last-year.ndjson
+  tenancy audit verify acme.ndjson --key … --witness w1.example+5a6b7c8d+BA… --witness … --quorum 2";
+
+const WITNESS_HELP: &str = "Example, for an installation whose `tenancy audit key` is tenancy.example.com/audit+1f2e3d4c+AY…:
+  tenancy witness --state /var/lib/witness --name witness.example.org --log-key tenancy.example.com/audit+1f2e3d4c+AY…
+There, in the configuration: audit.witnesses = [{ url = \"https://witness.example.org\", key = \"witness.example.org+…\" }]";
 
 const DIFF_HELP: &str = "Examples:
   tenancy audit diff --organization org_… --from 3 --to 120
@@ -348,9 +378,8 @@ pub fn run() -> ExitCode {
     if matches!(command, Command::Schema) {
         return print(&crate::graphql::sdl());
     }
-    if let Command::Audit { command: Audit::Verify { bundle, key, since } } = &command {
-        return audit::verify(bundle, key, since.as_deref())
-            .unwrap_or_else(|failure| complain(&failure.reason, failure.remedy.as_deref()));
+    if let Command::Audit { command: Audit::Verify { bundle, key, since, witness, quorum } } = &command {
+        return audit::verify(bundle, key, since.as_deref(), (witness, *quorum)).unwrap_or_else(end);
     }
     let loaded = match config::load(&flags) {
         Ok(loaded) => loaded,
@@ -360,7 +389,9 @@ pub fn run() -> ExitCode {
     if matches!(command, Command::Config) {
         return print(&loaded.report());
     }
-    if let Err(reason) = log_to_stderr(&loaded.config, matches!(command, Command::Serve { .. })) {
+    if let Err(reason) =
+        log_to_stderr(&loaded.config, matches!(command, Command::Serve { .. } | Command::Witness { .. }))
+    {
         return complain(
             &reason,
             Some("set TENANCY_LOG to a level such as info, or to directives such as info,tenancy=debug"),
@@ -376,11 +407,13 @@ pub fn run() -> ExitCode {
     runtime.shutdown_timeout(BLOCKED_WAIT_MAX);
     match done {
         Ok(code) => code,
-        Err(failure) => {
-            complain(&failure.reason, failure.remedy.as_deref());
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => end(failure),
     }
+}
+
+fn end(failure: Failure) -> ExitCode {
+    complain(&failure.reason, failure.remedy.as_deref());
+    ExitCode::from(failure.code)
 }
 
 fn complain(reason: &str, remedy: Option<&str>) -> ExitCode {
@@ -451,6 +484,7 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         Command::Audit { command: Audit::Report { organization, since, until, format, out } } => {
             report::report(config, report::Wanted { organization, since, until, format, out }).await
         }
+        Command::Witness { state, name, listen, log_key } => witness::run(&state, &name, listen, log_key).await,
         Command::RotateMasterKey => operate::rotate_master_key(config).await,
         Command::Prune { dry_run } => operate::prune(config, dry_run).await,
         Command::Recover { repair, force, erased } => operate::recover(config, repair, force, &erased).await,

@@ -89,6 +89,7 @@ impl Service {
                 feeds,
                 folds: audit::as_of::Folds::default(),
                 verified,
+                witnesses: core.asked.clone(),
             }),
             access: Access::new(core.commands.clone(), verifiers, settings::operators(config)),
             limits,

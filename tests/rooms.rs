@@ -10,8 +10,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "service", "import", "graphql", "access", "commands", "requests", "audit", "log", "database", "config",
-            "erased",
+            "service", "witness", "import", "graphql", "access", "commands", "requests", "audit", "log", "database",
+            "config", "erased",
         ],
     ),
     (
@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "private_file",
         ],
     ),
+    ("witness", &["http", "audit"]),
     ("http", &["graphql", "webhooks", "feed", "access", "commands", "requests", "audit", "log", "config"]),
     ("import", &["graphql", "commands", "log"]),
     ("graphql", &["webhooks", "feed", "commands", "requests", "audit", "log"]),

@@ -16,7 +16,7 @@ use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text
 use super::leaf::Leaf;
 use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
 use super::note::without_doubled;
-use super::proofs::{NoProof, hashes, head};
+use super::proofs::{Head, NoProof, hashes, head};
 use super::seal::TILE;
 use super::trail::{Entry, Trail, select};
 use super::{ocsf, tables};
@@ -80,6 +80,8 @@ pub struct Request {
     pub after: u64,
     /// Only events up to this one, and as they are in the tree of that size; up to the newest that is sealed, without.
     pub to: Option<u64>,
+    /// Whether witnesses cosign heads: it waits a moment for them.
+    pub witnessed: bool,
     /// Without the beginning, after this event of an export that was cut off: the last one whose hashes were received.
     pub resume_after: Option<u64>,
 }
@@ -106,7 +108,12 @@ impl Export {
         if new {
             wait_until_sealed(log.pool(), trail).await?;
         }
-        let Some(head) = head(log.pool(), trail.as_ref()).await? else { return Ok(None) };
+        let newest = if new && request.witnessed { witnessed(log.pool(), trail).await? } else { None };
+        let newest = match newest {
+            Some(newest) => Some(newest),
+            None => head(log.pool(), trail.as_ref()).await?,
+        };
+        let Some(head) = newest else { return Ok(None) };
         match trail {
             Trail::Organization(organization) => refuse_pruned(log, organization).await?,
             // There would have to be a proof of each event's number, which is no part of the event.
@@ -303,6 +310,24 @@ async fn wait_until_sealed(pool: &PgPool, trail: &Trail) -> Result<(), LogError>
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+/// The first head that covers what is sealed by now and that witnesses have cosigned, if there is one within a moment. One that
+/// is no longer the newest will do: of a busy organization each is soon followed by another.
+async fn witnessed(pool: &PgPool, trail: &Trail) -> Result<Option<Head>, LogError> {
+    let Some(sealed) = head(pool, trail.as_ref()).await?.map(|head| head.size) else { return Ok(None) };
+    let until = Instant::now() + SEALED_WAIT;
+    loop {
+        let Some(found) = head(pool, trail.as_ref()).await? else { return Ok(None) };
+        let size = found.witnessed_size().filter(|size| (sealed..=found.size).contains(size));
+        if let (Some(size), Some(note)) = (size, found.witnessed.clone()) {
+            return Ok(Some(Head { size, note, ..found }));
+        }
+        if Instant::now() > until {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 fn trail_argument(trail: &str) -> Result<PgArguments, LogError> {

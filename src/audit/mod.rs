@@ -10,6 +10,7 @@ pub mod adopt;
 pub mod as_of;
 pub mod bundle;
 pub mod check;
+pub mod cosignature;
 pub mod data;
 pub mod diff;
 pub mod export;
@@ -23,10 +24,12 @@ pub mod ocsf;
 pub mod proofs;
 pub mod report;
 pub mod seal;
+pub mod submission;
 mod tables;
 pub mod trail;
 pub mod verify;
 pub mod watch;
+pub mod witnesses;
 
 #[cfg(test)]
 mod tests;

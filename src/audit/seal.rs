@@ -20,6 +20,7 @@ use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash};
 use super::note::{Checkpoint, Signer, VerifierKey, checkpoint_of, open, sign};
 use super::trail::{Entry, INSTALLATION, select};
+use super::witnesses::Due;
 use crate::log::alarms::{About, NoticedBy};
 use crate::log::chain::{ChainKey, Columns, Cursor, Mac};
 use crate::log::{COLUMNS, Log, LogError};
@@ -50,6 +51,16 @@ pub struct Sealer {
     signed_by: String,
     /// What is known of trees and chains outside of the database.
     known: Arc<KnownHeads>,
+    /// Where it is told which trees have grown.
+    due: Arc<Due>,
+}
+
+/// What a step did.
+struct Step {
+    /// Whether there may be more to seal.
+    more: bool,
+    /// The trees of which there are new heads.
+    grown: Vec<String>,
 }
 
 /// The name of an organization's tree in its checkpoints. After a restore to an earlier point it is another tree: what
@@ -246,10 +257,10 @@ impl Tree {
 
 impl Sealer {
     /// Seals by these keys, which there has to be one of.
-    pub fn new(pool: PgPool, log: Arc<Log>, signers: Vec<Signer>, known: Arc<KnownHeads>) -> Self {
+    pub fn new(pool: PgPool, log: Arc<Log>, signers: Vec<Signer>, known: Arc<KnownHeads>, due: Arc<Due>) -> Self {
         let verifiers: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().clone()).collect();
         let signed_by = verifiers.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        Self { pool, log, signers, verifiers, signed_by, known }
+        Self { pool, log, signers, verifiers, signed_by, known, due }
     }
 
     /// Seals what is appended, until the service stops.
@@ -355,12 +366,15 @@ impl Sealer {
             Ok(_) => transaction.commit().await?,
             Err(_) => transaction.rollback().await?,
         }
-        sealed
+        let Step { more, grown } = sealed?;
+        self.due.add(grown);
+        Ok(more)
     }
 
-    async fn seal(&self, connection: &mut PgConnection, partition: Option<i16>) -> Result<bool, LogError> {
+    async fn seal(&self, connection: &mut PgConnection, partition: Option<i16>) -> Result<Step, LogError> {
         let leased = lease(connection, partition).await?;
-        let Some(epoch) = leased.first().map(|leased| leased.epoch) else { return Ok(false) };
+        let nothing = || Step { more: false, grown: vec![] };
+        let Some(epoch) = leased.first().map(|leased| leased.epoch) else { return Ok(nothing()) };
         let key = self.log.keys().chain();
         self.known.refresh().map_err(unkept)?;
         let all = leased.len() as i64 == PARTITIONS_MAX;
@@ -387,11 +401,11 @@ impl Sealer {
         let heads = self.save(connection, &trees, epoch).await?;
         let ends = save_cursors(connection, key, chains.values(), epoch).await?;
         self.tell(chains.values());
-        let known = self.known.clone();
+        let (known, grown) = (self.known.clone(), heads.iter().map(|(name, _)| name.clone()).collect());
         let kept = tokio::task::spawn_blocking(move || known.keep(&heads, &ends)).await;
         kept.map_err(|error| LogError::Corrupt(error.to_string()))?.map_err(unkept)?;
         let moved = |chain: &Chain| chain.moved() && (all || full.contains(&chain.cursor.partition));
-        Ok(chains.values().any(moved))
+        Ok(Step { more: chains.values().any(moved), grown })
     }
 
     /// The organizations' trees with these events, which hold.

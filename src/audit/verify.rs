@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
 use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, LINE_BYTES_MAX, Line, Text};
+use super::cosignature::{Cosigned, Quorum};
 use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash, verify_inclusion};
 use super::note::{Checkpoint, Invalid, NOTE_BYTES_MAX, VerifierKey, checkpoint_of, open, refuse_doubled};
@@ -41,6 +42,8 @@ pub struct Report {
     pub header: Option<Header>,
     /// The bundle's checkpoint, which is signed.
     pub checkpoint: Option<Checkpoint>,
+    /// The cosignatures of known witnesses under it.
+    pub cosigned: Vec<Cosigned>,
 }
 
 impl Report {
@@ -103,9 +106,15 @@ pub fn older(mut file: impl BufRead, keys: &[VerifierKey]) -> Result<Checkpoint,
     verification.report.checkpoint.ok_or_else(|| NotOlder::Bundle("it has no checkpoint".into()))
 }
 
-/// Verifies a bundle that one of `keys` signed, and that nothing of what `older` covers was changed since.
-pub fn verify(bundle: impl BufRead, keys: &[VerifierKey], older: Option<&Checkpoint>) -> Result<Report, Unreadable> {
-    let mut verification = Verification { older: older.cloned(), ..Verification::default() };
+/// Verifies a bundle that one of `keys` signed and enough witnesses cosigned, and that nothing of what `older` covers was
+/// changed since.
+pub fn verify(
+    bundle: impl BufRead,
+    keys: &[VerifierKey],
+    older: Option<&Checkpoint>,
+    quorum: &Quorum,
+) -> Result<Report, Unreadable> {
+    let mut verification = Verification { older: older.cloned(), quorum: quorum.clone(), ..Verification::default() };
     let mut lines = Lines { bundle, number: 0 };
     while let Some(line) = lines.next()? {
         let number = lines.number;
@@ -194,6 +203,8 @@ struct Kept {
 struct Verification {
     report: Report,
     older: Option<Checkpoint>,
+    /// Which witnesses have to have cosigned its checkpoint; of an older one none has to.
+    quorum: Quorum,
     ended: bool,
     /// The tree of the events as they stand here, and that of the hashes that were sealed.
     here: Frontier,
@@ -437,6 +448,7 @@ impl Verification {
         if checkpoint.size != *to {
             return Err(format!("the checkpoint covers {} events, the header says {to}: altered", checkpoint.size));
         }
+        self.report.cosigned = self.quorum.of(note).map_err(|reason| format!("line 2: {reason}"))?;
         self.report.checkpoint = Some(checkpoint);
         Ok(())
     }

@@ -18,6 +18,7 @@ mod reference;
 mod settings;
 mod sources;
 mod values;
+mod witnesses;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub use sources::{Error, Flags, Source, Surroundings};
 pub use values::{
     DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, POSTGRES_RELEASES, Plan, PlanName, Ports,
 };
+
+pub use witnesses::{Witness, Witnesses};
 
 use sources::Layers;
 

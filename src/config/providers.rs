@@ -110,12 +110,7 @@ impl WrongPart {
 
 impl Setting for Providers {
     fn of_text(text: &str) -> Value {
-        let json = serde_json::from_str(text).ok();
-        let toml = || {
-            let mut table = format!("list = {text}").parse::<Table>().ok()?;
-            table.remove("list").filter(|_| table.is_empty())
-        };
-        json.or_else(toml).unwrap_or_else(|| Value::String(text.to_owned()))
+        list_of_text(text)
     }
 
     fn of_toml(value: &Value, _: Range) -> Result<Self, String> {
@@ -136,6 +131,16 @@ impl Setting for Providers {
         let shown = |provider: &Provider| Value::Table(provider.shown());
         (!self.0.is_empty()).then(|| Value::Array(self.0.iter().map(shown).collect()))
     }
+}
+
+/// A whole list in one value, as TOML or as JSON.
+pub(super) fn list_of_text(text: &str) -> Value {
+    let json = serde_json::from_str(text).ok();
+    let toml = || {
+        let mut table = format!("list = {text}").parse::<Table>().ok()?;
+        table.remove("list").filter(|_| table.is_empty())
+    };
+    json.or_else(toml).unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 fn tables(value: &Value) -> Option<Vec<&Table>> {
@@ -308,7 +313,7 @@ fn claim_right() -> String {
     format!("the name of a claim, of at most {CLAIM_BYTES_MAX} bytes")
 }
 
-fn text(value: &Value, bytes_max: usize) -> Option<String> {
+pub(super) fn text(value: &Value, bytes_max: usize) -> Option<String> {
     let fits = |text: &&str| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
     value.as_str().filter(fits).map(str::to_owned)
 }

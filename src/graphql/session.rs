@@ -15,6 +15,7 @@ use super::loaders::{Loaders, Seen};
 use super::scalars::PositionText;
 use crate::audit::as_of::Folds;
 use crate::audit::watch::Progress as Verified;
+use crate::audit::witnesses::Asked;
 use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase, nowhere};
 use crate::feed::Feeds;
@@ -42,6 +43,8 @@ pub struct App {
     pub folds: Folds,
     /// How far standing verification is.
     pub verified: Arc<Verified>,
+    /// How witnesses of the audit trail stand.
+    pub witnesses: Arc<Asked>,
 }
 
 /// One request.
@@ -143,6 +146,11 @@ impl Session {
     /// The log.
     pub fn log(&self) -> &Arc<Log> {
         self.app.commands.log()
+    }
+
+    /// How witnesses of the audit trail stand.
+    pub fn witnesses(&self) -> &Asked {
+        &self.app.witnesses
     }
 
     /// How far standing verification is.

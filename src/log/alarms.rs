@@ -29,6 +29,8 @@ pub enum NoticedBy {
     Sealer,
     /// Standing verification.
     Verification,
+    /// A witness outside, by what it cosigned before.
+    Witness,
 }
 
 /// Something is not as the service wrote it.

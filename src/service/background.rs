@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::settings::webhooks_in_flight_max;
 use super::{Core, Error, pruning};
 use crate::audit::watch::Progress;
+use crate::audit::witnesses::forget;
 use crate::config::Config;
 use crate::feed::Feeds;
 use crate::log::{CHANNEL, Heads, Log};
@@ -23,6 +24,8 @@ use crate::webhooks::{self, Deliverer, Schedule, Sender};
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
 const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
 const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
+/// How long nothing is sealed while witnesses are asked about a database of which nothing is known.
+const ASK_WITNESSES_MAX: Duration = Duration::from_secs(60);
 
 /// The tasks of a service, and the one signal that ends them. A service that is dropped gives it too.
 pub(super) struct Background {
@@ -80,7 +83,11 @@ pub(super) async fn run_all(
         background.run_until_stop(pruning::run(owner, projector, core.commands.clone(), config.audit.purged_kept_days));
     }
     let sealer = core.sealer(config).await?;
-    background.run(|stop| async move { sealer.run(stop).await });
+    let shown = run_witnesses(background, config, core)?;
+    background.run(|stop| async move {
+        stop.run_until_cancelled(shown).await;
+        sealer.run(stop).await;
+    });
     let watch = core.watch(config)?;
     let verified = watch.progress();
     if config.audit.verify_events_per_second > 0 {
@@ -91,6 +98,33 @@ pub(super) async fn run_all(
     let commands = core.commands.clone();
     background.run(|stop| async move { commands.uses().run(commands.log().pool(), stop).await });
     Ok(verified)
+}
+
+/// Shows heads to witnesses, where there are some. Gives what the sealer waits for: a data directory that knows no head has
+/// lost what it knew, or is new, and then witnesses are asked before anything is signed, if they are there.
+fn run_witnesses(
+    background: &Background,
+    config: &Config,
+    core: &Core,
+) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    let mut shown = None;
+    if core.asked.is_empty() {
+        let projector = core.database.projections.clone();
+        background.run_until_stop(async move {
+            if let Err(error) = forget(&projector).await {
+                tracing::warn!(%error, "what witnesses found that are not asked any more stays");
+            }
+        });
+    } else {
+        let witnesses = core.witnesses(config)?;
+        shown = Some(witnesses.shown()).filter(|_| core.heads.trees() == 0);
+        background.run(|stop| async move { witnesses.run(stop).await });
+    }
+    Ok(async move {
+        if let Some(mut shown) = shown {
+            let _ = tokio::time::timeout(ASK_WITNESSES_MAX, shown.wait_for(|shown| *shown)).await;
+        }
+    })
 }
 
 /// Runs every projection, woken by this replica's commits and by other replicas' notifications; gives what wakes others

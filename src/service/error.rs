@@ -47,6 +47,9 @@ pub enum Error {
     /// The master key's file.
     #[error("{0} holds no master key")]
     MasterKey(PathBuf),
+    /// The witnesses of the audit trail.
+    #[error("{0}")]
+    Witness(String),
     /// The keys of the audit trail.
     #[error(transparent)]
     AuditKey(#[from] audit::keys::KeyError),
@@ -97,6 +100,7 @@ impl Error {
                 "give it the key of the service that began this database: its audit.pem in the data directory, or TENANCY_SECRETS__AUDIT_KEYS"
                     .into(),
             ),
+            Self::Witness(_) => Some("give each witness once, with the key that it prints, and a quorum that they can reach".into()),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
             Self::Fault(_)
             | Self::Log(_)

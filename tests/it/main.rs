@@ -42,3 +42,4 @@ mod sole;
 mod tokens;
 mod tour;
 mod webhooks;
+mod witness;
