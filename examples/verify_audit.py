@@ -2,12 +2,13 @@
 """Verifies an audit bundle, by docs/audit-format.md alone.
 
     pip install cryptography
-    python verify_audit.py BUNDLE VERIFIER_KEY [OLDER_BUNDLE_OR_NOTE]
+    python verify_audit.py [--witness WITNESS_KEY]... [--quorum N] BUNDLE VERIFIER_KEY [OLDER_BUNDLE_OR_NOTE]
 
-Several verifier keys are one argument, with spaces between. Exit code 0 only if one of the keys signed the bundle and
-nothing is altered, missing, added or moved.
+Several verifier keys are one argument, with spaces between. Exit code 0 only if one of the keys signed the bundle, enough of
+the witnesses cosigned it (all, without a quorum), and nothing is altered, missing, added or moved.
 """
 
+import argparse
 import base64
 import hashlib
 import json
@@ -111,13 +112,15 @@ def read_header(bundle):
     return header
 
 
-def read_checkpoint(bundle, header, keys):
+def read_checkpoint(bundle, header, keys, quorum=None):
     line = read_line(bundle)
     members(line, "type", "note")
     need(line["type"] == "checkpoint" and isinstance(line["note"], str), "there is no checkpoint")
     names, origin, size, root = open_note(line["note"], keys)
     need(tree_of(origin) in {name + "/" + header["organization"] for name in names}, "the checkpoint is of another tree")
     need(size == header["to"], "the checkpoint is of another size")
+    if quorum:
+        need_witnesses(line["note"], *quorum)
     return origin, size, root
 
 
@@ -145,18 +148,27 @@ def read_event(line, organization, proof_is_due, following):
 # ---------------------------------------------------------------- the note
 
 
-def verifier_key(text):
+def verifier_key(text, algorithm=b"\x01"):
     name, key_id, key = (text.split("+", 2) + ["", ""])[:3]
     public = unbase64(key, 33)
     need(name and not NO_NAME.search(name), "a verifier key has no name")
-    need(public[:1] == b"\x01", "this is no Ed25519 key")
+    need(public[:1] == algorithm, "a key is of another kind")
     need(sha256(name.encode(), b"\n", public)[:4].hex() == key_id, "the verifier key is not whole")
     return (name, key_id), Ed25519PublicKey.from_public_bytes(public[1:])
 
 
 def open_note(note, keys):
     """The names of the keys that signed it, and the origin, size and root of the checkpoint."""
-    keys = dict(map(verifier_key, keys))
+    text, lines = signature_lines(note)
+    names = signed_by(lines, dict(map(verifier_key, keys)), lambda key, signature: key.verify(signature, text))
+    need(names, "none of the keys signed this checkpoint")
+    origin, size, root, *rest = (text.decode("utf-8")[:-1].split("\n") + ["", ""])
+    need(len(rest) >= 2 and origin and all(rest[:-2]), "a checkpoint has three lines, and none is empty")
+    return names, origin, number(size, 0, 2**64 - 1), unbase64(root, 32)
+
+
+def signature_lines(note):
+    """The text as bytes, and each signature line as name, id of the key and signature."""
     need(len(note.encode("utf-8")) <= NOTE_BYTES_MAX, "the note is too long")
     need(not re.search("[\x00-\x09\x0b-\x1f]", note), "the note has control characters")
     text, blank, signatures = note.rpartition("\n\n")
@@ -164,26 +176,53 @@ def open_note(note, keys):
     text += "\n"
     lines = signatures[:-1].split("\n")
     need(len(lines) <= SIGNATURES_MAX, "there are too many signatures")
-    signed = []
+    found = []
     for line in lines:
         need(line.count(" ") == 2, "a signature line is none")
         dash, name, signature = line.split(" ")
         signature = unbase64(signature)
         need(dash == "\u2014" and name and not NO_NAME.search(name), "a signature line is none")
         need(len(signature) > 4, "a signature is too short")
-        signer = (name, signature[:4].hex())
+        found.append(((name, signature[:4].hex()), signature[4:]))
+    return text.encode("utf-8"), found
+
+
+def signed_by(lines, keys, check):
+    """The names of those of these keys that signed; `check` raises where a signature is not the key's."""
+    signed = []
+    for signer, signature in lines:
         if signer not in keys:
             continue
         need(signer not in signed, "a key signed twice")
         try:
-            keys[signer].verify(signature[4:], text.encode("utf-8"))
+            check(keys[signer], signature)
         except InvalidSignature:
             raise Altered("the signature is not the key's")
         signed.append(signer)
-    need(signed, "none of the keys signed this checkpoint")
-    origin, size, root, *rest = (text[:-1].split("\n") + ["", ""])
-    need(len(rest) >= 2 and origin and all(rest[:-2]), "a checkpoint has three lines, and none is empty")
-    return [name for name, _ in signed], origin, number(size, 0, 2**64 - 1), unbase64(root, 32)
+    return [name for name, _ in signed]
+
+
+def witnesses_of(texts, quorum):
+    """The keys of witnesses, each of another witness, and how many of them it takes."""
+    keys = [verifier_key(text, b"\x04") for text in texts]
+    quorum = len(keys) if quorum is None else quorum
+    need(len({name for (name, _), _ in keys}) == len(keys), "two witnesses have one name")
+    need(len({key.public_bytes_raw() for _, key in keys}) == len(keys), "two witnesses have one key")
+    need(min(1, len(keys)) <= quorum <= len(keys), "so many witnesses are not known, or none is asked for")
+    return dict(keys), quorum
+
+
+def need_witnesses(note, keys, quorum):
+    """That enough witnesses cosigned the note."""
+    text, lines = signature_lines(note)
+
+    def check(key, cosignature):
+        need(len(cosignature) == 8 + 64, "a cosignature is of another length")
+        seconds = int.from_bytes(cosignature[:8], "big")
+        need(seconds < 2**63, "a cosignature has no time")
+        key.verify(cosignature[8:], b"cosignature/v1\ntime %d\n" % seconds + text)
+
+    need(len(signed_by(lines, keys, check)) >= quorum, "too few witnesses cosigned the checkpoint")
 
 
 def tree_of(origin):
@@ -280,14 +319,16 @@ def opened(columns, place, key):
 # ---------------------------------------------------------------- the bundle
 
 
-def verify(bundle, keys, older=None):
+def verify(bundle, keys, older=None, witnesses=(), quorum=None):
     """Says how many events were verified; raises Altered or ValueError with what is wrong.
 
-    `bundle` is a file of bytes, and `older` another, of a note or a bundle; `keys` are verifier keys.
+    `bundle` is a file of bytes, and `older` another, of a note or a bundle; `keys` are verifier keys, and `witnesses` those
+    of witnesses, of which `quorum` have to have cosigned.
     """
+    quorum = witnesses_of(witnesses, quorum)
     older = older_checkpoint(older, keys) if older is not None else None
     header = read_header(bundle)
-    origin, size, root = read_checkpoint(bundle, header, keys)
+    origin, size, root = read_checkpoint(bundle, header, keys, quorum)
     complete, last = header["complete"], header["from"] - 1
     tree = Tree(last if complete else 0, header["before"])
     events, run, then = 0, [], None
@@ -334,12 +375,17 @@ def verify(bundle, keys, older=None):
 
 
 def main():
-    if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("bundle")
+    arguments.add_argument("keys")
+    arguments.add_argument("older", nargs="?")
+    arguments.add_argument("--witness", action="append", default=[])
+    arguments.add_argument("--quorum", type=int)
+    given = arguments.parse_args()
     try:
-        older = open(sys.argv[3], "rb") if len(sys.argv) == 4 else None
-        with open(sys.argv[1], "rb") as bundle:
-            events = verify(bundle, sys.argv[2].split(), older)
+        older = open(given.older, "rb") if given.older else None
+        with open(given.bundle, "rb") as bundle:
+            events = verify(bundle, given.keys.split(), older, given.witness, given.quorum)
     except (Altered, ValueError, RecursionError) as error:
         sys.exit(f"not verified: {error}")
     print(f"verified: {events} events")

@@ -10,6 +10,7 @@ use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenancy::audit::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
+use tenancy::audit::cosignature::Cosigner;
 use tenancy::audit::leaf::Leaf;
 use tenancy::audit::merkle::{Frontier, Hash, complete_subtrees, inclusion_ranges, join, node_hash};
 use tenancy::audit::note::{Checkpoint, Signer, sign};
@@ -27,6 +28,13 @@ pub fn signer(name: &str, number: u8) -> Signer {
 /// The key that signs by itself, and the one that came later.
 pub fn signers() -> [Signer; 2] {
     [signer(NAME, 1), signer(NAME, 2)]
+}
+
+/// Three witnesses.
+pub fn witnesses() -> [Cosigner; 3] {
+    [1, 2, 3].map(|number| {
+        Cosigner::new(&format!("w{number}.example"), SigningKey::from_bytes(&[100 + number; 32])).unwrap()
+    })
 }
 
 fn derived(of: &str) -> Hash {

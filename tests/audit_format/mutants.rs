@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use tenancy::audit::bundle::Line;
 use tenancy::audit::note::sign;
 
-use crate::history::{NAME, all, checkpoint, note, signers, some};
+use crate::history::{NAME, all, checkpoint, note, signers, some, witnesses};
 use crate::{Case, judge, judge_in_python};
 
 const SEED: u64 = 20_261_130;
@@ -547,8 +547,13 @@ fn originals() -> Vec<Case> {
         bundle: bundle.into_bytes(),
         keys: keys.to_vec(),
         older: older.map(String::into_bytes),
+        witnesses: (vec![], None),
     };
+    let cosigned: String = witnesses().iter().map(|one| one.line(&checkpoint(6).to_string(), 1_700_000_000)).collect();
+    let cosigned = all(1, 6).replace(&serde_text(&note(6)), &serde_text(&(note(6) + &cosigned)));
+    let known = witnesses().map(|one| one.verifier().to_string()).to_vec();
     vec![
+        Case { witnesses: (known, Some(2)), ..case(cosigned, &keys[..1], None) },
         case(all(1, 6), &keys[..1], None),
         case(both.clone(), &keys, None),
         case(all(255, 258), &keys[..1], None),
