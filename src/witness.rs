@@ -178,8 +178,14 @@ impl Witness {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no room for another tree");
         }
         continues(&submission, last.as_ref(), size, &root).inspect_err(|refusal| {
-            if let Refusal::Of(_, why) = refusal {
-                tracing::warn!(%origin, size, known = last.as_ref().map_or(0, |last| last.size), %why, "not cosigned");
+            let before = last.as_ref().map_or(0, |last| last.size);
+            match refusal {
+                Refusal::Of(_, why) => tracing::warn!(%origin, size, before, %why, "not cosigned"),
+                Refusal::Size(_) if submission.old == before => {
+                    tracing::warn!(%origin, size, "a second tree of this size is not cosigned");
+                }
+                // Another replica has shown a newer head.
+                Refusal::Size(_) => tracing::debug!(%origin, size, before, "not cosigned"),
             }
         })?;
         let (heads, head) = (known.clone(), vec![(origin, TreeHead { epoch: 0, size, root })]);
@@ -209,8 +215,7 @@ fn continues(submission: &Submission<'_>, last: Option<&TreeHead>, size: u64, ro
         return Err(Refusal::Size(before));
     }
     if size == before && *root != of && last.is_some() {
-        // The answer is the size, as for another one: so it says to a log that cares that its tree is forked.
-        tracing::warn!(size, "a second tree of one size is not cosigned");
+        // The answer is the size that was submitted too: so a log sees that its tree is forked.
         return Err(Refusal::Size(before));
     }
     let proven = match before {

@@ -142,6 +142,10 @@ impl Loaded {
             let right = "a role of that organization, and not the owner's";
             return Err(self.wrong("organizations.home_role", &organizations.home_role, right.to_owned()));
         }
+        if let (Some(url), None) = (&self.config.audit.alarm_webhook_url, &self.config.secrets.alarm_webhook_key) {
+            let right = "an address only together with secrets.alarm_webhook_key, which signs".to_owned();
+            return Err(self.wrong("audit.alarm_webhook_url", url, right));
+        }
         self.at_most(
             ("organizations.invitation_hours_default", organizations.invitation_hours_default.into()),
             ("organizations.invitation_hours_max", organizations.invitation_hours_max.into()),

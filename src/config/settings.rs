@@ -419,6 +419,9 @@ settings! {
         witnesses: Witnesses = Witnesses::default();
         /// How many of them have to have cosigned a checkpoint before it is handed out as witnessed; 0: all.
         witness_quorum: u32 = 0, 0..=16;
+        /// Where alarms are sent to, as webhooks: by each replica what it noticed itself, once, until it was taken. The rules of
+        /// webhooks.* say where that may be. Needs secrets.alarm_webhook_key.
+        alarm_webhook_url: Option<String> = None, 1..=2_000;
         /// Whether commands are refused while something in the log is not as the service wrote it. If not, they are answered,
         /// and only what is doubtful is not signed any more.
         refuse_on_alarm: bool = false;
@@ -471,6 +474,9 @@ settings! {
         /// Keys that sign the checkpoints of the audit trail: each 32 bytes in base64 (the seed of an Ed25519 key). All of
         /// them sign. Not set: the files audit*.pem in data_dir, of which the first is made at the first start.
         audit_keys: Vec<MasterKey> = Vec::new(), 0..=8;
+        /// Key that signs alarms to audit.alarm_webhook_url: 32 bytes in base64. The receiver's secret is the same text after
+        /// "whsec_".
+        alarm_webhook_key: Option<MasterKey> = None;
     }
 }
 

@@ -33,6 +33,18 @@ pub enum NoticedBy {
     Witness,
 }
 
+impl NoticedBy {
+    /// As others are told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Writer => "WRITER",
+            Self::Sealer => "SEALER",
+            Self::Verification => "VERIFICATION",
+            Self::Witness => "WITNESS",
+        }
+    }
+}
+
 /// Something is not as the service wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -17,8 +17,10 @@ use super::{Core, Error, pruning};
 use crate::audit::watch::Progress;
 use crate::audit::witnesses::forget;
 use crate::config::Config;
+use crate::endpoints::signature::Secret;
 use crate::feed::Feeds;
 use crate::log::{CHANNEL, Heads, Log};
+use crate::webhooks::alarms::AlarmTeller;
 use crate::webhooks::{self, Deliverer, Schedule, Sender};
 
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
@@ -90,6 +92,7 @@ pub(super) async fn run_all(
     });
     let watch = core.watch(config)?;
     let verified = watch.progress();
+    tell_alarms(background, config, core, verified.clone())?;
     if config.audit.verify_events_per_second > 0 {
         background.run(|stop| async move { watch.run(stop).await });
     }
@@ -247,6 +250,25 @@ pub(super) async fn wait_until_filled(background: &Background, core: &Core) -> R
     Ok(wait)
 }
 
+/// Tells alarms, where somebody wants to hear of them. Every replica tells its own, whether it sends other webhooks or not.
+fn tell_alarms(background: &Background, config: &Config, core: &Core, verified: Arc<Progress>) -> Result<(), Error> {
+    let (Some(url), Some(key)) = (&config.audit.alarm_webhook_url, &config.secrets.alarm_webhook_key) else {
+        return Ok(());
+    };
+    core.commands.rules().webhook_targets.url(url).map_err(Error::AlarmWebhook)?;
+    let to = (url.clone(), Secret::of(*key.expose()));
+    let log = (core.commands.log().clone(), verified);
+    let teller = AlarmTeller::open(log, sender(config, core)?, to, &config.data_dir)?;
+    background.run(|stop| teller.run(stop));
+    Ok(())
+}
+
+fn sender(config: &Config, core: &Core) -> Result<Sender, Error> {
+    let whole_max = Duration::from_millis(config.webhooks.timeout_ms);
+    let connect_max = Duration::from_millis(config.webhooks.connect_timeout_ms);
+    Ok(Sender::new(core.commands.rules().webhook_targets.clone(), connect_max, whole_max)?)
+}
+
 /// Sends webhooks, where this replica does, and forgets what is done of them.
 fn run_webhooks(background: &Background, config: &Config, core: &Core) -> Result<(), Error> {
     let (settings, written) = (&config.webhooks, core.runtime.written());
@@ -263,18 +285,15 @@ fn run_webhooks(background: &Background, config: &Config, core: &Core) -> Result
     if !settings.send {
         return Ok(());
     }
-    let whole_max = Duration::from_millis(settings.timeout_ms);
-    let connect_max = Duration::from_millis(settings.connect_timeout_ms);
-    let sender = Sender::new(core.commands.rules().webhook_targets.clone(), connect_max, whole_max)?;
     let delivery = webhooks::DeliverySettings {
         in_flight_max: webhooks_in_flight_max(config),
         endpoint_in_flight_max: settings.endpoint_in_flight_max,
         endpoint_rate_per_second: settings.endpoint_rate_per_second,
-        whole_max,
+        whole_max: Duration::from_millis(settings.timeout_ms),
         schedule: Schedule(settings.retry_seconds.iter().map(|pause| Duration::from_secs((*pause).into())).collect()),
     };
     let (pool, commands) = own();
-    let deliverer = Arc::new(Deliverer::new(pool, commands, sender, delivery));
+    let deliverer = Arc::new(Deliverer::new(pool, commands, sender(config, core)?, delivery));
     background.run(|stop| deliverer.run(written, stop));
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::keys::{MASTER_KEY_FILE, OTHER_MASTER_KEY_FILE};
 use crate::access::issuer::IssuerError;
 use crate::commands::Fault;
 use crate::log::LogError;
-use crate::{audit, database, erased, private_file};
+use crate::{audit, database, erased, private_file, webhooks};
 
 /// Why the service cannot start or stop. The text says what is wrong; [`Error::remedy`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,12 @@ pub enum Error {
     /// The master key's file.
     #[error("{0} holds no master key")]
     MasterKey(PathBuf),
+    /// Where alarms are sent to.
+    #[error("audit.alarm_webhook_url cannot be used: {0}")]
+    AlarmWebhook(String),
+    /// What was told of alarms.
+    #[error(transparent)]
+    Alarms(#[from] webhooks::alarms::Error),
     /// The witnesses of the audit trail.
     #[error("{0}")]
     Witness(String),
@@ -101,6 +107,8 @@ impl Error {
                     .into(),
             ),
             Self::Witness(_) => Some("give each witness once, with the key that it prints, and a quorum that they can reach".into()),
+            Self::AlarmWebhook(_) => Some("give an address that webhooks may be sent to, or allow it with TENANCY_WEBHOOKS__…".into()),
+            Self::Alarms(_) => Some("put the file away: alarms that stand are told once more then".into()),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
             Self::Fault(_)
             | Self::Log(_)

@@ -322,3 +322,81 @@ async fn a_configuration_of_witnesses_that_cannot_be_is_refused() {
     let open = json!({"url": "http://w.example", "key": one.key.to_string()});
     assert!(refused(json!([open]), "0").await.contains("http:// only on this machine"));
 }
+
+/// A Python that has a witness and a log which others wrote.
+fn python() -> Option<String> {
+    let own = std::env::var("PYTHON").ok();
+    let named = own.into_iter().chain(["python3", "python3.12", "python3.13", "python3.14"].map(str::to_owned));
+    let has = |python: &String| {
+        let found = std::process::Command::new(python).args(["-c", "import aics_witness, aics_tlog"]).output();
+        found.is_ok_and(|output| output.status.success())
+    };
+    let found = { named }.find(has);
+    if found.is_none() {
+        println!("left out: there is no Python with what tests/witness/requirements.txt names");
+    }
+    found
+}
+
+/// Runs a program of the package to its end; gives what it printed.
+async fn of_python(python: &str, arguments: &[&str]) -> String {
+    let output = Command::new(python).args(arguments).output().await.unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_others_wrote_is_cosigned_by_ours() {
+    let Some(python) = python() else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/witness/log.py");
+    let log = of_python(&python, &["-B", script, "key"]).await.parse().unwrap();
+    let witness = Witness::start("w1.example", &log).await;
+    let url = format!("http://{}", witness.address);
+    let told = of_python(&python, &["-B", script, "show", &url, &witness.key.to_string()]).await;
+    assert!(told.contains("16 checkpoints were cosigned"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_that_others_wrote_cosigns_and_reveals_a_rollback() {
+    let Some(python) = python() else { return };
+    let database = Database::new().await;
+    let log = log_key(&database);
+    let server = serve(&database, &[], 0).await;
+    let ada = server.user("ada@example.com");
+    let (acme, pool) = (server.verified("acme", &ada).await, database.pool().await);
+    server.stop().await;
+
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.json").display().to_string();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    fn own<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["-m", "aics_witness"], arguments].concat()
+    }
+    let made = of_python(&python, &own(&["init", "--config", &config, "--name", "w.example"])).await;
+    let key: WitnessKey = made.split_whitespace().find_map(|word| word.parse().ok()).expect("it prints its key");
+    let (origin, log) = (format!("{}/{acme}", log.name()), log.to_string());
+    of_python(&python, &own(&["add-log", "--config", &config, "--origin", &origin, "--vkey", &log])).await;
+    let serving = own(&["serve", "--config", &config, "--listen", &address]);
+    let _child = Command::new(&python).args(serving).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+
+    let witnesses = json!([{"url": format!("http://{address}"), "key": key.to_string()}]).to_string();
+    let variables = [("TENANCY_AUDIT__VERIFY_REST_SECONDS", "1"), ("TENANCY_AUDIT__WITNESSES", witnesses.as_str())];
+    let server = database.serve_with(&variables).await;
+    let ada = server.user("ada@example.com");
+    let trusted = Quorum::new(vec![key], None).unwrap();
+    cosigned(&ada, &acme, newest(&pool, &acme).await, &trusted).await;
+    sqlx::raw_sql(KEEP).execute(&pool).await.unwrap();
+    for slug in ["one", "two", "three"] {
+        assert!(ada.create_project(&acme, slug).await.accepted());
+        cosigned(&ada, &acme, newest(&pool, &acme).await, &trusted).await;
+    }
+    server.stop().await;
+    as_superuser(&pool, PUT_BACK).await;
+    std::fs::remove_file(database.config(&[]).data_dir.join("audit.heads")).unwrap();
+    let server = database.serve_with(&variables).await;
+    let ada = server.user("ada@example.com");
+    eventually("the witness is heard", async || !checkpoint(&ada, &acme).await["failure"].is_null()).await;
+    let failure = checkpoint(&ada, &acme).await["failure"].as_str().unwrap().to_owned();
+    assert!(failure.contains("w.example cosigned a tree of"), "{failure}");
+    server.stop().await;
+}
