@@ -25,6 +25,9 @@ PLACES = {"organizationId", "auditSequence"}
 MAY_BE_NULL = {"onBehalfOf", "ip", "userAgent", "requestId", "causationId"}
 RUN = 256
 INSTALLATION = "installation"
+ACCESS = "access"
+RECORD = """part id createdAt kind actor operation organizationId reachedOrganizationId targetId times ip""".split()
+NEVER_NULL = {"part", "id", "createdAt", "times"}
 EVENTS_MAX = 2**63 - 1
 LINE_BYTES_MAX = 16 * 1024 * 1024
 NOTE_BYTES_MAX = 256 * 1024
@@ -108,7 +111,7 @@ def read_header(bundle):
         need(len(header["before"]) == bin(header["from"] - 1).count("1"), "`before` does not fit `from`")
     else:
         need(header["before"] == [], "nothing shows what comes before")
-        need(header["organization"] != INSTALLATION, "a bundle of the installation is complete")
+        need(header["organization"] not in (INSTALLATION, ACCESS), "a bundle of this trail is complete")
     return header
 
 
@@ -143,6 +146,22 @@ def read_event(line, organization, proof_is_due, following):
         need(columns["auditSequence"] is None, "an event of the installation has an audit sequence")
         return columns, following
     return columns, number(columns["auditSequence"], 1, EVENTS_MAX)
+
+
+def read_record(line):
+    """The columns of a record of the access trail."""
+    members(line, "type", "columns", "personal")
+    columns = line["columns"]
+    members(columns, *RECORD)
+    for name, value in columns.items():
+        need(isinstance(value, str) or (value is None and name not in NEVER_NULL), name + " is no string")
+    places = line["personal"]
+    need(isinstance(places, dict) and list(places) in ([], ["ip"]), "a record has no such place")
+    for datum in places.values():
+        members(datum, "value", "key")
+        opened = unseal(columns["ip"], columns["id"] + "/ip", unbase64(datum["key"], 32), "ip")
+        need(opened == datum["value"], "ip is altered")
+    return columns
 
 
 # ---------------------------------------------------------------- the note
@@ -244,9 +263,9 @@ def older_checkpoint(older, keys):
 # ---------------------------------------------------------------- the tree
 
 
-def leaf_hash(columns):
-    leaf = b"\x01"
-    for name in COLUMNS:
+def leaf_hash(columns, version=b"\x01", names=COLUMNS):
+    leaf = version
+    for name in names:
         value = columns[name]
         encoded = b"" if value is None else value.encode("utf-8")
         leaf += (0xFFFFFFFF if value is None else len(encoded)).to_bytes(4, "big") + encoded
@@ -307,6 +326,10 @@ def opened(columns, place, key):
             need(isinstance(value, dict) and name in value, "nothing is sealed at " + place)
             value = value[name]
         sealed, bound = value, columns["eventId"] + "/" + field
+    return unseal(sealed, bound, key, place)
+
+
+def unseal(sealed, bound, key, place):
     need(isinstance(sealed, str), "nothing is sealed at " + place)
     raw = unbase64url(sealed)
     need(raw[:1] == b"\x02" and len(raw) >= 1 + 12 + 16, "it is sealed in another way")
@@ -336,9 +359,14 @@ def verify(bundle, keys, older=None, witnesses=(), quorum=None):
         if older and complete and tree.size == older[1]:
             then = tree.root()
         line = read_line(bundle)
-        if line.get("type") == "event":
-            columns, sequence = read_event(line, header["organization"], not complete, last + 1)
-            leaf, name = leaf_hash(columns), f"event {sequence} ({columns['eventId']})"
+        kind = line.get("type")
+        if kind in ("event", "record") and (kind == "record") == (header["organization"] == ACCESS):
+            if kind == "record":
+                columns, sequence = read_record(line), last + 1
+                leaf, name = leaf_hash(columns, b"\x02", RECORD), f"record {sequence} ({columns['id']})"
+            else:
+                columns, sequence = read_event(line, header["organization"], not complete, last + 1)
+                leaf, name = leaf_hash(columns), f"event {sequence} ({columns['eventId']})"
             need(sequence > last, name + " stands out of order")
             last = sequence
             events += 1
@@ -351,7 +379,7 @@ def verify(bundle, keys, older=None, witnesses=(), quorum=None):
                 need(isinstance(line["proof"], list), "a proof is no list")
                 path = [unbase64(sibling, 32) for sibling in line["proof"]]
                 need(proven_root(sequence - 1, size, leaf, path) == root, name + " is altered")
-        elif line.get("type") == "hashes":
+        elif kind == "hashes":
             members(line, "type", "first", "hashes")
             need(run and (tree.size % RUN == 0 or tree.size == size), "hashes stand where no run ends")
             need(type(line["first"]) is int and line["first"] == tree.size - len(run) + 1, "hashes are of other events")

@@ -233,7 +233,8 @@ enum Audit {
     /// Write an organization's audit trail to a file. A bundle that was cut off goes on where it stopped.
     #[command(after_help = "Example:\n  tenancy audit export --organization org_… --out acme.ndjson")]
     Export {
-        /// Whose: an organization's id, or "installation" for users and what operators did to them.
+        /// Whose: an organization's id; "installation" for users and what operators did to them; "access" for the access trail
+        /// of all organizations.
         #[arg(long, value_name = "ID")]
         organization: Trail,
         /// The file; - for standard output.

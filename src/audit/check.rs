@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use aggregates::PRUNED;
 
+use super::access::AccessCheck;
 use super::heads::{ChainHead, Heads, TreeHead};
 use super::merkle::{Frontier, Hash};
 use super::note::{VerifierKey, checkpoint_of};
 use super::proofs::{hashes, root_at};
 use super::seal::TILE;
-use super::trail::{Entry, Trail, select};
+use super::trail::{ACCESS, Entry, Trail, select};
 use crate::log::alarms::About;
 use crate::log::chain::{ChainKey, Columns, Cursor, Mac};
 use crate::log::{COLUMNS, Log, LogError};
@@ -61,7 +62,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    async fn after(self, events: usize) {
+    pub(super) async fn after(self, events: usize) {
         if self.events_per_second > 0 {
             tokio::time::sleep(Duration::from_secs_f64(events as f64 / f64::from(self.events_per_second))).await;
         }
@@ -130,13 +131,15 @@ pub struct Check<'a> {
     keys: &'a [VerifierKey],
     heads: &'a Heads,
     pace: Pace,
+    /// How many days the access trail is kept.
+    access_days: i64,
     looked_again: AtomicU32,
 }
 
 impl<'a> Check<'a> {
     /// A check of this log. `keys` are those of which one has to have signed each head.
-    pub fn new(log: &'a Log, keys: &'a [VerifierKey], heads: &'a Heads, pace: Pace) -> Self {
-        Self { log, keys, heads, pace, looked_again: AtomicU32::new(0) }
+    pub fn new(log: &'a Log, keys: &'a [VerifierKey], heads: &'a Heads, (pace, access_days): (Pace, i64)) -> Self {
+        Self { log, keys, heads, pace, access_days, looked_again: AtomicU32::new(0) }
     }
 
     /// Walks along a partition, as far as it was sealed.
@@ -243,7 +246,13 @@ impl<'a> Check<'a> {
         if let Some(tree) = tree {
             wrong.extend(tree.failure.as_ref().map(|failure| format!("it is not sealed any further: {failure}")));
             let root;
-            (events, root) = self.compare(id, size, &mut wrong).await?;
+            (events, root) = match id {
+                ACCESS => {
+                    let check = AccessCheck { log: self.log, pace: self.pace, days: self.access_days };
+                    check.compare(id, size, &mut wrong).await?
+                }
+                id => self.compare(id, size, &mut wrong).await?,
+            };
             match checkpoint_of(&tree.note, self.keys, id) {
                 Err(error) => wrong.push(format!("the newest head does not count: {error}")),
                 Ok(head) if head.size != size || root.is_some_and(|root| head.root != root) => {

@@ -12,7 +12,8 @@ use aggregates::{Organization, PRUNED, Recorded};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, PgPool, Postgres, QueryBuilder};
 
-use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
+use super::access::{self, Numbered, Record};
+use super::bundle::{AccessRecord, Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
 use super::leaf::Leaf;
 use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
 use super::note::without_doubled;
@@ -103,7 +104,7 @@ pub struct Export {
 
 impl Export {
     /// Begins one; `None` while nothing is sealed.
-    pub async fn begin(log: &Arc<Log>, trail: &Trail, request: Request) -> Result<Option<Self>, NoProof> {
+    pub async fn begin(log: &Arc<Log>, trail: &Trail, mut request: Request) -> Result<Option<Self>, NoProof> {
         let new = request.resume_after.is_none();
         if new {
             wait_until_sealed(log.pool(), trail).await?;
@@ -120,6 +121,11 @@ impl Export {
             Trail::Installation if !request.filter.is_empty() => {
                 return Err(NoProof::OutOfRange("the installation's trail is exported as a whole".into()));
             }
+            Trail::Access if !request.filter.is_empty() || request.format != Format::Ndjson => {
+                return Err(NoProof::OutOfRange("the access trail is exported as a bundle, and as a whole".into()));
+            }
+            // What was dropped with age is not there; its hashes are.
+            Trail::Access => request.after = request.after.max(access::whole_from(log.pool(), head.size).await? - 1),
             Trail::Installation => {}
         }
         let to = request.to.unwrap_or(head.size);
@@ -213,13 +219,37 @@ impl Export {
     /// The rest of the tile after `done`, whole, with its hashes.
     async fn block(&mut self, done: u64) -> Result<String, LogError> {
         let end = ((done / TILE + 1) * TILE).min(self.to);
-        let rows = self.rows(done, end, TILE).await?;
         let leaves: Vec<(u64, u64)> = (done..end).map(|index| (index, index + 1)).collect();
         let sealed = hashes(self.log.pool(), self.trail.as_ref(), &leaves).await?;
-        let mut text = self.events(rows, |_| None).await?;
+        let mut text = match self.trail {
+            Trail::Access => self.records(done, end).await?,
+            Trail::Organization(_) | Trail::Installation => {
+                let rows = self.rows(done, end, TILE).await?;
+                self.events(rows, |_| None).await?
+            }
+        };
         let sealed = sealed.into_iter().map(Text).collect();
         text += &line(&Line::Hashes(Hashes { first: done + 1, hashes: sealed }))?;
         self.done = Some(end);
+        Ok(text)
+    }
+
+    /// Rows of the access trail.
+    async fn records(&self, after: u64, to: u64) -> Result<String, LogError> {
+        let rows = access::rows(self.log.pool(), after, to, TILE).await?;
+        if rows.len() as u64 != to - after {
+            return Err(LogError::Corrupt(format!(
+                "of the records {} to {to} of the access trail some are gone",
+                after + 1
+            )));
+        }
+        let addresses = access::disclose(&self.log, &rows).await?;
+        let mut text = String::new();
+        for (Numbered { row, .. }, address) in rows.iter().zip(addresses) {
+            let disclosed = address.map(|(value, key)| ("ip".to_owned(), Disclosed { value, key: Text(key) }));
+            let (columns, personal) = (Record::of(row), disclosed.into_iter().collect());
+            text += &line(&Line::Record(Box::new(AccessRecord { columns, personal })))?;
+        }
         Ok(text)
     }
 
@@ -298,6 +328,7 @@ async fn wait_until_sealed(pool: &PgPool, trail: &Trail) -> Result<(), LogError>
             "SELECT coalesce((SELECT max(audit_sequence) FROM events WHERE organization_id = $1), 0)
                  <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)"
         }
+        Trail::Access => "SELECT NOT EXISTS (SELECT FROM access_unsealed) AND $1::text IS NOT NULL",
         Trail::Installation => {
             r#"SELECT NOT EXISTS (SELECT FROM seals s WHERE (
                    SELECT "offset" FROM events WHERE partition = s.partition ORDER BY "offset" DESC LIMIT 1

@@ -6,6 +6,7 @@
 //! which [`verify`] checks without the service. What an organization was at any point is folded from its events
 //! ([`as_of`]); what changed between two points ([`diff`]) and an officer's [`report`] are made of that.
 
+pub mod access;
 pub mod adopt;
 pub mod as_of;
 pub mod bundle;

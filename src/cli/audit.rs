@@ -108,7 +108,9 @@ async fn write(core: &Core, wanted: &Wanted) -> Result<u64, Failure> {
     let after = match since {
         Some(position) => match organization.organization() {
             Some(organization) => sequence_at(log, organization, position).await.map_err(no_proof)?,
-            None => return Err(failed("the installation's trail is exported as a whole", "leave --since away")),
+            None => {
+                return Err(failed(format!("the trail {organization} is exported as a whole"), "leave --since away"));
+            }
         },
         None => 0,
     };
@@ -228,7 +230,7 @@ fn begun(file: &mut File, organization: &Trail, after: u64) -> std::io::Result<O
                 let Some(Ok(checkpoint)) = text.map(|text| text.parse::<Checkpoint>()) else { break };
                 (begun.root, begun.length) = (checkpoint.root, length);
             }
-            (3.., Ok(Line::Event(_)), Some(_)) => {}
+            (3.., Ok(Line::Event(_) | Line::Record(_)), Some(_)) => {}
             (3.., Ok(Line::Hashes(hashes)), Some(begun)) => {
                 begun.done = hashes.first + hashes.hashes.len() as u64 - 1;
                 begun.length = length;

@@ -84,6 +84,12 @@ impl AuditStatus {
     async fn installation_checkpoint(&self, ctx: &Context<'_>) -> Result<Option<AuditCheckpoint>, Error> {
         checkpoint_of(Session::of(ctx), &Trail::Installation).await
     }
+
+    /// The newest signed head of the access trail of all organizations. Null while nothing of it is sealed.
+    /// `/audit/access/export` has the trail.
+    async fn access_checkpoint(&self, ctx: &Context<'_>) -> Result<Option<AuditCheckpoint>, Error> {
+        checkpoint_of(Session::of(ctx), &Trail::Access).await
+    }
 }
 
 impl AuditStatus {
