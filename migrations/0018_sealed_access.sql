@@ -21,5 +21,11 @@ CREATE TABLE access_seals (
     part   smallint         NOT NULL CHECK (part IN (1, 2)),
     UNIQUE (id, part)
 );
+-- Up to which leaf rows were dropped with age; `code` says under the key that the service dropped them.
+CREATE TABLE access_dropped (
+    number bigint NOT NULL,
+    code   bytea  NOT NULL,
+    single boolean PRIMARY KEY DEFAULT true CHECK (single)
+);
 CREATE TRIGGER access_seals_are_never_changed BEFORE UPDATE OR TRUNCATE ON access_seals
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_trail_change();

@@ -2,23 +2,19 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 
 use super::check::Pace;
 use super::leaf::{push, time};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::proofs::hashes;
 use super::seal::TILE;
-use crate::log::access::{ACCESS_ROWS, AccessRow};
+use crate::log::access::{ACCESS_ROWS, AccessRow, Numbered, dropped, sealed};
 use crate::log::{Log, LogError, open_disclosed};
 
 /// The version of the encoding: an event's leaf begins with another byte.
 const VERSION: u8 = 2;
 /// How many rows are read at once.
 const PAGE: i64 = 500;
-/// By how much older than the retention a row that is left may be where one before it is gone: rows are sealed about in the
-/// order of their times, and dropped some at a time.
-const SLACK: TimeDelta = TimeDelta::days(2);
 /// By how much later than the first row that was sealed one may be that carries no code.
 const CLOCKS: TimeDelta = TimeDelta::hours(1);
 /// The most findings.
@@ -98,39 +94,6 @@ impl Record {
     }
 }
 
-/// A row with its number in the trail.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct Numbered {
-    /// The number, from 1.
-    pub number: i64,
-    /// The row.
-    #[sqlx(flatten)]
-    pub row: AccessRow,
-}
-
-/// The rows with numbers after `after` up to `to`, so many of them at most.
-pub async fn rows(pool: &PgPool, after: u64, to: u64, limit: u64) -> Result<Vec<Numbered>, LogError> {
-    let statement = format!(
-        "SELECT s.number, t.* FROM access_seals s
-         CROSS JOIN LATERAL (SELECT * FROM {ACCESS_ROWS} a WHERE a.id = s.id AND a.part = s.part) t
-         WHERE s.number > $1 AND s.number <= $2 ORDER BY s.number LIMIT $3"
-    );
-    let query = sqlx::query_as(&statement).bind(after.cast_signed()).bind(to.cast_signed());
-    Ok(query.bind(limit.cast_signed()).fetch_all(pool).await?)
-}
-
-/// From which number on every row up to `to` is there: those before were dropped with age.
-pub async fn whole_from(pool: &PgPool, to: u64) -> Result<u64, LogError> {
-    let first = sqlx::query_scalar!(
-        r#"SELECT COALESCE(max(number), 1) AS "first!" FROM (
-               SELECT number, lag(number, 1, 0::bigint) OVER (ORDER BY number) AS before
-               FROM access_seals WHERE number <= $1
-           ) s WHERE number > before + 1"#,
-        to.cast_signed()
-    );
-    Ok(first.fetch_one(pool).await?.unsigned_abs())
-}
-
 /// What is readable of the address of each of these rows: the address, and what opens it and nothing else.
 pub async fn disclose(log: &Log, rows: &[Numbered]) -> Result<Vec<Option<(String, [u8; 32])>>, LogError> {
     let subject = |row: &AccessRow| Some(row.actor.as_deref()?.split_once(':')?.1.to_owned());
@@ -154,8 +117,6 @@ pub fn address_place(id: &str) -> String {
 pub(super) struct AccessCheck<'a> {
     pub log: &'a Log,
     pub pace: Pace,
-    /// How many days rows are kept at least.
-    pub days: i64,
 }
 
 impl AccessCheck<'_> {
@@ -168,39 +129,41 @@ impl AccessCheck<'_> {
     ) -> Result<(u64, Option<Hash>), LogError> {
         let pool = self.log.pool();
         let (mut frontier, mut seen) = (Frontier::default(), 0);
-        let mut gone: Option<u64> = None;
+        let key = self.log.keys().chain();
+        let (mut gone, is_own) = dropped(pool, key).await?;
+        if !is_own {
+            wrong.push(format!("the service did not drop the records up to {gone}"));
+        }
         while frontier.size() < size {
             let from = frontier.size();
             let to = (from + TILE).min(size);
             let leaves: Vec<(u64, u64)> = (from..to).map(|index| (index, index + 1)).collect();
-            let Ok(sealed) = hashes(pool, trail, &leaves).await else {
+            let Ok(due) = hashes(pool, trail, &leaves).await else {
                 wrong.push(format!("hashes of records {} to {to} are gone", from + 1));
                 return Ok((seen, None));
             };
-            let rows = rows(pool, from, to, TILE).await?;
+            let rows = sealed(pool, (from.cast_signed(), to.cast_signed()), TILE.cast_signed()).await?;
             self.pace.after(rows.len()).await;
             let mut rows = rows.into_iter().peekable();
-            for (number, hash) in (from + 1..).zip(&sealed) {
+            for (number, hash) in (from + 1..).zip(&due) {
                 frontier.push(*hash, |_, _| {});
                 let Some(Numbered { row, .. }) = rows.next_if(|row| row.number == number.cast_signed()) else {
-                    gone = Some(number);
+                    if number > gone.unsigned_abs() && is_own {
+                        // Some may have been dropped meanwhile.
+                        gone = dropped(pool, key).await?.0;
+                    }
+                    if number > gone.unsigned_abs() {
+                        wrong.push(format!("record {number} is gone"));
+                        wrong.truncate(FINDINGS_MAX);
+                    }
                     continue;
                 };
                 seen += 1;
-                if let Some(gone) =
-                    gone.take().filter(|_| row.created_at > Utc::now() - TimeDelta::days(self.days) + SLACK)
-                {
-                    wrong.push(format!("record {gone} is gone, and was to be kept for {} days", self.days));
-                }
                 if Record::of(&row).hash() != *hash {
                     wrong.push(format!("record {number} ({}) is not what was sealed", row.id));
                 }
                 wrong.truncate(FINDINGS_MAX);
             }
-        }
-        // The newest one is never dropped.
-        if let Some(gone) = gone {
-            wrong.push(format!("record {gone} and those before it are gone"));
         }
         self.unsealed(wrong).await?;
         Ok((seen, Some(frontier.root())))
@@ -216,7 +179,7 @@ impl AccessCheck<'_> {
         }
         let key = self.log.keys().chain();
         let first =
-            rows(self.log.pool(), 0, i64::MAX as u64, 1).await?.into_iter().next().map(|first| first.row.created_at);
+            sealed(self.log.pool(), (0, i64::MAX), 1).await?.into_iter().next().map(|first| first.row.created_at);
         for part in [1i16, 2] {
             let statement = format!(
                 "SELECT a.*, EXISTS (SELECT FROM access_seals s WHERE s.id = a.id AND s.part = a.part)

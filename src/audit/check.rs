@@ -131,15 +131,13 @@ pub struct Check<'a> {
     keys: &'a [VerifierKey],
     heads: &'a Heads,
     pace: Pace,
-    /// How many days the access trail is kept.
-    access_days: i64,
     looked_again: AtomicU32,
 }
 
 impl<'a> Check<'a> {
     /// A check of this log. `keys` are those of which one has to have signed each head.
-    pub fn new(log: &'a Log, keys: &'a [VerifierKey], heads: &'a Heads, (pace, access_days): (Pace, i64)) -> Self {
-        Self { log, keys, heads, pace, access_days, looked_again: AtomicU32::new(0) }
+    pub fn new(log: &'a Log, keys: &'a [VerifierKey], heads: &'a Heads, pace: Pace) -> Self {
+        Self { log, keys, heads, pace, looked_again: AtomicU32::new(0) }
     }
 
     /// Walks along a partition, as far as it was sealed.
@@ -247,10 +245,7 @@ impl<'a> Check<'a> {
             wrong.extend(tree.failure.as_ref().map(|failure| format!("it is not sealed any further: {failure}")));
             let root;
             (events, root) = match id {
-                ACCESS => {
-                    let check = AccessCheck { log: self.log, pace: self.pace, days: self.access_days };
-                    check.compare(id, size, &mut wrong).await?
-                }
+                ACCESS => AccessCheck { log: self.log, pace: self.pace }.compare(id, size, &mut wrong).await?,
                 id => self.compare(id, size, &mut wrong).await?,
             };
             match checkpoint_of(&tree.note, self.keys, id) {

@@ -12,7 +12,7 @@ use aggregates::{Organization, PRUNED, Recorded};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, PgPool, Postgres, QueryBuilder};
 
-use super::access::{self, Numbered, Record};
+use super::access::{self, Record};
 use super::bundle::{AccessRecord, Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
 use super::leaf::Leaf;
 use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
@@ -21,6 +21,7 @@ use super::proofs::{Head, NoProof, hashes, head};
 use super::seal::TILE;
 use super::trail::{Entry, Trail, select};
 use super::{ocsf, tables};
+use crate::log::access::{Numbered, dropped, sealed};
 use crate::log::{AuditFilter, Log, LogError, Position, StoredEvent, push_filter};
 
 /// How long an export waits for its newest events to be sealed, and how often it looks.
@@ -125,7 +126,9 @@ impl Export {
                 return Err(NoProof::OutOfRange("the access trail is exported as a bundle, and as a whole".into()));
             }
             // What was dropped with age is not there; its hashes are.
-            Trail::Access => request.after = request.after.max(access::whole_from(log.pool(), head.size).await? - 1),
+            Trail::Access => {
+                request.after = request.after.max(dropped(log.pool(), log.keys().chain()).await?.0.unsigned_abs())
+            }
             Trail::Installation => {}
         }
         let to = request.to.unwrap_or(head.size);
@@ -236,7 +239,7 @@ impl Export {
 
     /// Rows of the access trail.
     async fn records(&self, after: u64, to: u64) -> Result<String, LogError> {
-        let rows = access::rows(self.log.pool(), after, to, TILE).await?;
+        let rows = sealed(self.log.pool(), (after.cast_signed(), to.cast_signed()), TILE.cast_signed()).await?;
         if rows.len() as u64 != to - after {
             return Err(LogError::Corrupt(format!(
                 "of the records {} to {to} of the access trail some are gone",

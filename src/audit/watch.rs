@@ -34,8 +34,6 @@ pub struct Terms {
     pub pace: Pace,
     /// How long it rests after each round.
     pub rest: Duration,
-    /// How many days the access trail is kept.
-    pub access_days: i64,
 }
 
 /// A walk through everything.
@@ -172,8 +170,7 @@ impl Watch {
     /// Reads everything once.
     pub async fn round(&self) -> Result<(), LogError> {
         self.progress.locked().0 = Some(Round { began_at: Utc::now(), ..Round::default() });
-        let kept = (self.terms.pace, self.terms.access_days);
-        let check = Check::new(&self.log, &self.keys, &self.heads, kept);
+        let check = Check::new(&self.log, &self.keys, &self.heads, self.terms.pace);
         for partition in 0..self.log.partitions() {
             let checked = check.partition(partition).await?;
             metrics::counter!("tenancy_audit_verified_events_total").increment(checked.events);

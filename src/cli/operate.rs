@@ -303,7 +303,7 @@ async fn verify_seals(core: &Core, config: &Config, wanted: &Wanted) -> Result<O
         Err(_) => known(&core.database.pool).await.map_err(crate::service::Error::from)?,
     };
     let pace = Pace { events_per_second: 0 };
-    let check = Check::new(core.commands.log(), &keys, &core.heads, (pace, config.access.trail_days.into()));
+    let check = Check::new(core.commands.log(), &keys, &core.heads, pace);
     let trail = wanted.organization.clone().map(Trail::from);
     let checked = check.all(trail.as_ref()).await;
     let Checked { events, wrong, .. } = checked.map_err(crate::service::Error::from)?;

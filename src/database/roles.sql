@@ -54,6 +54,7 @@ BEGIN
         ('tenancy_writer', 'access_repeats', '{SELECT,INSERT,DELETE}'),
         ('tenancy_writer', 'access_unsealed', '{SELECT,INSERT}'),
         ('tenancy_writer', 'access_seals', '{SELECT,DELETE}'),
+        ('tenancy_writer', 'access_dropped', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'answered_times', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'token_uses', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'audit_keys', '{SELECT,INSERT}'),

@@ -36,6 +36,7 @@ enum Kind {
     Cursor = 2,
     Epoch = 3,
     Access = 4,
+    AccessDropped = 5,
 }
 
 /// The columns of an event that its code covers: all of them.
@@ -184,6 +185,13 @@ impl ChainKey {
         for text in texts {
             bytes(&mut mac, text.map(String::as_bytes));
         }
+        finish(mac)
+    }
+
+    /// The code of what says up to which leaf of the access trail rows were dropped with age.
+    pub fn of_access_dropped(&self, number: i64) -> Mac {
+        let mut mac = self.begin(Kind::AccessDropped);
+        mac.update(&number.to_be_bytes());
         finish(mac)
     }
 

@@ -20,11 +20,10 @@ use std::time::Duration;
 use aggregates::Actor;
 use aggregates::ids::OrganizationId;
 use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::log::access::AccessRow;
+use crate::log::access::{AccessRow, drop_old};
 use crate::log::{Log, LogError};
 
 /// How ids of records begin.
@@ -39,7 +38,7 @@ const ROWS_MAX: usize = 1_000;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a service that stops tries to write what is left.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
-/// How many rows of each table are forgotten in one go.
+/// How many rows are forgotten in one go.
 const FORGOTTEN_MAX: i64 = 10_000;
 
 /// What kind of access.
@@ -493,9 +492,8 @@ impl Groups<'_> {
 }
 
 /// Forgets some of what is older than so many days.
-pub async fn forget(pool: &PgPool, days: i32) -> Result<(), LogError> {
-    sqlx::query_file!("src/requests/forget.sql", days, FORGOTTEN_MAX).execute(pool).await?;
-    Ok(())
+pub async fn forget(log: &Log, days: i32) -> Result<(), LogError> {
+    drop_old(log, days, FORGOTTEN_MAX).await
 }
 
 #[cfg(test)]

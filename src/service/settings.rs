@@ -28,8 +28,7 @@ pub(super) fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
 
 pub(super) fn watch_terms(config: &Config) -> watch::Terms {
     let pace = Pace { events_per_second: config.audit.verify_events_per_second };
-    let rest = Duration::from_secs(config.audit.verify_rest_seconds.into());
-    watch::Terms { pace, rest, access_days: config.access.trail_days.into() }
+    watch::Terms { pace, rest: Duration::from_secs(config.audit.verify_rest_seconds.into()) }
 }
 
 /// The witnesses of the configuration. None of them is asked yet, so none has to be there.
