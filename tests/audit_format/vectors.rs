@@ -8,11 +8,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
+use tenancy::audit::bundle::Line;
 use tenancy::audit::cosignature::Cosigner;
 use tenancy::audit::merkle::{empty_root, leaf_hash};
 use tenancy::audit::note::{Checkpoint, sign};
 
-use crate::history::{NAME, ORGANIZATION, all, all_in_runs, checkpoint, event, note, signer, signers, some, witnesses};
+use crate::history::{
+    NAME, ORGANIZATION, access, all, all_in_runs, checkpoint, event, note, record, signer, signers, some, witnesses,
+};
 use crate::{Case, judge, judge_in_python};
 
 struct Vector {
@@ -659,9 +662,62 @@ fn of_witnesses() -> Vec<Vector> {
     ]
 }
 
+fn of_access() -> Vec<Vector> {
+    let four = access(1, 4);
+    let event = serde_json::to_string(&Line::Event(Box::new(event(1)))).unwrap();
+    let line = serde_json::to_string(&Line::Record(Box::new(record(1)))).unwrap();
+    let datum = |of: &str| {
+        let start = of.find("\"ip\":{").unwrap();
+        of[start..=start + of[start..].find('}').unwrap()].to_owned()
+    };
+    vec![
+        good(
+            "access",
+            "Records of the access trail: one, one with an address, its repetition, one with an erased address.",
+            four.clone(),
+        ),
+        good("access-rest", "Records after the first two, which were dropped with age.", access(3, 4)),
+        good("access-disclosed-less", "An address is missing from `personal`.", altered(&four, &datum(&four), "")),
+        bad("access-column", "A column of a record is altered.", altered(&four, "createProject", "deleteProject")),
+        bad("access-missing", "A record is missing.", picked(&four, &[1, 2, 3, 4, 6, 7, 8])),
+        bad("access-swapped", "Two records changed places.", picked(&four, &[1, 2, 4, 3, 5, 6, 7, 8])),
+        bad(
+            "access-null",
+            "A record has no id.",
+            altered(&four, "\"id\":\"acc_01jqv8zk3me4wbhx0r5t000001\"", "\"id\":null"),
+        ),
+        bad("access-value", "A readable address is altered.", altered(&four, "192.0.2.7", "192.0.2.8")),
+        bad(
+            "access-place",
+            "Something is readable at a place that a record does not have.",
+            altered(&four, "\"ip\":{", "\"userAgent\":{"),
+        ),
+        bad("access-event", "An event stands among records.", altered(&four, &line, &event)),
+        bad("record-among-events", "A record stands among events.", altered(&all(1, 6), &event, &line)),
+        bad(
+            "access-some",
+            "A bundle of the access trail is complete.",
+            altered(&four, "\"complete\":true", "\"complete\":false"),
+        ),
+        bad(
+            "access-organization",
+            "The header says another trail.",
+            altered(&four, "\"organization\":\"access\"", "\"organization\":\"installation\""),
+        ),
+    ]
+}
+
 fn vectors() -> Vec<Vector> {
-    let parts =
-        [of_whole_bundles(), of_some_events(), of_spellings(), of_notes(), of_keys(), of_older(), of_witnesses()];
+    let parts = [
+        of_whole_bundles(),
+        of_some_events(),
+        of_spellings(),
+        of_notes(),
+        of_keys(),
+        of_older(),
+        of_witnesses(),
+        of_access(),
+    ];
     parts.into_iter().flatten().collect()
 }
 
