@@ -2,12 +2,13 @@
 """Verifies an audit bundle, by docs/audit-format.md alone.
 
     pip install cryptography
-    python verify_audit.py BUNDLE VERIFIER_KEY [OLDER_BUNDLE_OR_NOTE]
+    python verify_audit.py [--witness WITNESS_KEY]... [--quorum N] BUNDLE VERIFIER_KEY [OLDER_BUNDLE_OR_NOTE]
 
-Several verifier keys are one argument, with spaces between. Exit code 0 only if one of the keys signed the bundle and
-nothing is altered, missing, added or moved.
+Several verifier keys are one argument, with spaces between. Exit code 0 only if one of the keys signed the bundle, enough of
+the witnesses cosigned it (all, without a quorum), and nothing is altered, missing, added or moved.
 """
 
+import argparse
 import base64
 import hashlib
 import json
@@ -24,6 +25,9 @@ PLACES = {"organizationId", "auditSequence"}
 MAY_BE_NULL = {"onBehalfOf", "ip", "userAgent", "requestId", "causationId"}
 RUN = 256
 INSTALLATION = "installation"
+ACCESS = "access"
+RECORD = """part id createdAt kind actor operation organizationId reachedOrganizationId targetId times ip""".split()
+NEVER_NULL = {"part", "id", "createdAt", "times"}
 EVENTS_MAX = 2**63 - 1
 LINE_BYTES_MAX = 16 * 1024 * 1024
 NOTE_BYTES_MAX = 256 * 1024
@@ -107,17 +111,19 @@ def read_header(bundle):
         need(len(header["before"]) == bin(header["from"] - 1).count("1"), "`before` does not fit `from`")
     else:
         need(header["before"] == [], "nothing shows what comes before")
-        need(header["organization"] != INSTALLATION, "a bundle of the installation is complete")
+        need(header["organization"] not in (INSTALLATION, ACCESS), "a bundle of this trail is complete")
     return header
 
 
-def read_checkpoint(bundle, header, keys):
+def read_checkpoint(bundle, header, keys, quorum=None):
     line = read_line(bundle)
     members(line, "type", "note")
     need(line["type"] == "checkpoint" and isinstance(line["note"], str), "there is no checkpoint")
     names, origin, size, root = open_note(line["note"], keys)
     need(tree_of(origin) in {name + "/" + header["organization"] for name in names}, "the checkpoint is of another tree")
     need(size == header["to"], "the checkpoint is of another size")
+    if quorum:
+        need_witnesses(line["note"], *quorum)
     return origin, size, root
 
 
@@ -142,21 +148,46 @@ def read_event(line, organization, proof_is_due, following):
     return columns, number(columns["auditSequence"], 1, EVENTS_MAX)
 
 
+def read_record(line):
+    """The columns of a record of the access trail."""
+    members(line, "type", "columns", "personal")
+    columns = line["columns"]
+    members(columns, *RECORD)
+    for name, value in columns.items():
+        need(isinstance(value, str) or (value is None and name not in NEVER_NULL), name + " is no string")
+    places = line["personal"]
+    need(isinstance(places, dict) and list(places) in ([], ["ip"]), "a record has no such place")
+    for datum in places.values():
+        members(datum, "value", "key")
+        opened = unseal(columns["ip"], columns["id"] + "/ip", unbase64(datum["key"], 32), "ip")
+        need(opened == datum["value"], "ip is altered")
+    return columns
+
+
 # ---------------------------------------------------------------- the note
 
 
-def verifier_key(text):
+def verifier_key(text, algorithm=b"\x01"):
     name, key_id, key = (text.split("+", 2) + ["", ""])[:3]
     public = unbase64(key, 33)
     need(name and not NO_NAME.search(name), "a verifier key has no name")
-    need(public[:1] == b"\x01", "this is no Ed25519 key")
+    need(public[:1] == algorithm, "a key is of another kind")
     need(sha256(name.encode(), b"\n", public)[:4].hex() == key_id, "the verifier key is not whole")
     return (name, key_id), Ed25519PublicKey.from_public_bytes(public[1:])
 
 
 def open_note(note, keys):
     """The names of the keys that signed it, and the origin, size and root of the checkpoint."""
-    keys = dict(map(verifier_key, keys))
+    text, lines = signature_lines(note)
+    names = signed_by(lines, dict(map(verifier_key, keys)), lambda key, signature: key.verify(signature, text))
+    need(names, "none of the keys signed this checkpoint")
+    origin, size, root, *rest = (text.decode("utf-8")[:-1].split("\n") + ["", ""])
+    need(len(rest) >= 2 and origin and all(rest[:-2]), "a checkpoint has three lines, and none is empty")
+    return names, origin, number(size, 0, 2**64 - 1), unbase64(root, 32)
+
+
+def signature_lines(note):
+    """The text as bytes, and each signature line as name, id of the key and signature."""
     need(len(note.encode("utf-8")) <= NOTE_BYTES_MAX, "the note is too long")
     need(not re.search("[\x00-\x09\x0b-\x1f]", note), "the note has control characters")
     text, blank, signatures = note.rpartition("\n\n")
@@ -164,26 +195,53 @@ def open_note(note, keys):
     text += "\n"
     lines = signatures[:-1].split("\n")
     need(len(lines) <= SIGNATURES_MAX, "there are too many signatures")
-    signed = []
+    found = []
     for line in lines:
         need(line.count(" ") == 2, "a signature line is none")
         dash, name, signature = line.split(" ")
         signature = unbase64(signature)
         need(dash == "\u2014" and name and not NO_NAME.search(name), "a signature line is none")
         need(len(signature) > 4, "a signature is too short")
-        signer = (name, signature[:4].hex())
+        found.append(((name, signature[:4].hex()), signature[4:]))
+    return text.encode("utf-8"), found
+
+
+def signed_by(lines, keys, check):
+    """The names of those of these keys that signed; `check` raises where a signature is not the key's."""
+    signed = []
+    for signer, signature in lines:
         if signer not in keys:
             continue
         need(signer not in signed, "a key signed twice")
         try:
-            keys[signer].verify(signature[4:], text.encode("utf-8"))
+            check(keys[signer], signature)
         except InvalidSignature:
             raise Altered("the signature is not the key's")
         signed.append(signer)
-    need(signed, "none of the keys signed this checkpoint")
-    origin, size, root, *rest = (text[:-1].split("\n") + ["", ""])
-    need(len(rest) >= 2 and origin and all(rest[:-2]), "a checkpoint has three lines, and none is empty")
-    return [name for name, _ in signed], origin, number(size, 0, 2**64 - 1), unbase64(root, 32)
+    return [name for name, _ in signed]
+
+
+def witnesses_of(texts, quorum):
+    """The keys of witnesses, each of another witness, and how many of them it takes."""
+    keys = [verifier_key(text, b"\x04") for text in texts]
+    quorum = len(keys) if quorum is None else quorum
+    need(len({name for (name, _), _ in keys}) == len(keys), "two witnesses have one name")
+    need(len({key.public_bytes_raw() for _, key in keys}) == len(keys), "two witnesses have one key")
+    need(min(1, len(keys)) <= quorum <= len(keys), "so many witnesses are not known, or none is asked for")
+    return dict(keys), quorum
+
+
+def need_witnesses(note, keys, quorum):
+    """That enough witnesses cosigned the note."""
+    text, lines = signature_lines(note)
+
+    def check(key, cosignature):
+        need(len(cosignature) == 8 + 64, "a cosignature is of another length")
+        seconds = int.from_bytes(cosignature[:8], "big")
+        need(seconds < 2**63, "a cosignature has no time")
+        key.verify(cosignature[8:], b"cosignature/v1\ntime %d\n" % seconds + text)
+
+    need(len(signed_by(lines, keys, check)) >= quorum, "too few witnesses cosigned the checkpoint")
 
 
 def tree_of(origin):
@@ -205,9 +263,9 @@ def older_checkpoint(older, keys):
 # ---------------------------------------------------------------- the tree
 
 
-def leaf_hash(columns):
-    leaf = b"\x01"
-    for name in COLUMNS:
+def leaf_hash(columns, version=b"\x01", names=COLUMNS):
+    leaf = version
+    for name in names:
         value = columns[name]
         encoded = b"" if value is None else value.encode("utf-8")
         leaf += (0xFFFFFFFF if value is None else len(encoded)).to_bytes(4, "big") + encoded
@@ -268,6 +326,10 @@ def opened(columns, place, key):
             need(isinstance(value, dict) and name in value, "nothing is sealed at " + place)
             value = value[name]
         sealed, bound = value, columns["eventId"] + "/" + field
+    return unseal(sealed, bound, key, place)
+
+
+def unseal(sealed, bound, key, place):
     need(isinstance(sealed, str), "nothing is sealed at " + place)
     raw = unbase64url(sealed)
     need(raw[:1] == b"\x02" and len(raw) >= 1 + 12 + 16, "it is sealed in another way")
@@ -280,14 +342,16 @@ def opened(columns, place, key):
 # ---------------------------------------------------------------- the bundle
 
 
-def verify(bundle, keys, older=None):
+def verify(bundle, keys, older=None, witnesses=(), quorum=None):
     """Says how many events were verified; raises Altered or ValueError with what is wrong.
 
-    `bundle` is a file of bytes, and `older` another, of a note or a bundle; `keys` are verifier keys.
+    `bundle` is a file of bytes, and `older` another, of a note or a bundle; `keys` are verifier keys, and `witnesses` those
+    of witnesses, of which `quorum` have to have cosigned.
     """
+    quorum = witnesses_of(witnesses, quorum)
     older = older_checkpoint(older, keys) if older is not None else None
     header = read_header(bundle)
-    origin, size, root = read_checkpoint(bundle, header, keys)
+    origin, size, root = read_checkpoint(bundle, header, keys, quorum)
     complete, last = header["complete"], header["from"] - 1
     tree = Tree(last if complete else 0, header["before"])
     events, run, then = 0, [], None
@@ -295,9 +359,14 @@ def verify(bundle, keys, older=None):
         if older and complete and tree.size == older[1]:
             then = tree.root()
         line = read_line(bundle)
-        if line.get("type") == "event":
-            columns, sequence = read_event(line, header["organization"], not complete, last + 1)
-            leaf, name = leaf_hash(columns), f"event {sequence} ({columns['eventId']})"
+        kind = line.get("type")
+        if kind in ("event", "record") and (kind == "record") == (header["organization"] == ACCESS):
+            if kind == "record":
+                columns, sequence = read_record(line), last + 1
+                leaf, name = leaf_hash(columns, b"\x02", RECORD), f"record {sequence} ({columns['id']})"
+            else:
+                columns, sequence = read_event(line, header["organization"], not complete, last + 1)
+                leaf, name = leaf_hash(columns), f"event {sequence} ({columns['eventId']})"
             need(sequence > last, name + " stands out of order")
             last = sequence
             events += 1
@@ -310,7 +379,7 @@ def verify(bundle, keys, older=None):
                 need(isinstance(line["proof"], list), "a proof is no list")
                 path = [unbase64(sibling, 32) for sibling in line["proof"]]
                 need(proven_root(sequence - 1, size, leaf, path) == root, name + " is altered")
-        elif line.get("type") == "hashes":
+        elif kind == "hashes":
             members(line, "type", "first", "hashes")
             need(run and (tree.size % RUN == 0 or tree.size == size), "hashes stand where no run ends")
             need(type(line["first"]) is int and line["first"] == tree.size - len(run) + 1, "hashes are of other events")
@@ -334,12 +403,17 @@ def verify(bundle, keys, older=None):
 
 
 def main():
-    if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("bundle")
+    arguments.add_argument("keys")
+    arguments.add_argument("older", nargs="?")
+    arguments.add_argument("--witness", action="append", default=[])
+    arguments.add_argument("--quorum", type=int)
+    given = arguments.parse_args()
     try:
-        older = open(sys.argv[3], "rb") if len(sys.argv) == 4 else None
-        with open(sys.argv[1], "rb") as bundle:
-            events = verify(bundle, sys.argv[2].split(), older)
+        older = open(given.older, "rb") if given.older else None
+        with open(given.bundle, "rb") as bundle:
+            events = verify(bundle, given.keys.split(), older, given.witness, given.quorum)
     except (Altered, ValueError, RecursionError) as error:
         sys.exit(f"not verified: {error}")
     print(f"verified: {events} events")

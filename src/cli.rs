@@ -6,6 +6,7 @@ mod diff;
 mod operate;
 mod report;
 mod streams;
+mod witness;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::access::issuer::Grant;
+use crate::audit::cosignature::WitnessKey;
 use crate::audit::export::Format;
 use crate::audit::note::VerifierKey;
 use crate::audit::trail::Trail;
@@ -125,6 +127,23 @@ enum Command {
         #[command(subcommand)]
         command: Audit,
     },
+    /// Run a witness for checkpoints of other installations (C2SP tlog-witness). Needs no database, and runs elsewhere than
+    /// they do. Prints its key, by which others verify what it cosigned.
+    #[command(after_help = WITNESS_HELP)]
+    Witness {
+        /// The directory of its key and of what it has seen; made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Its name: a domain of yours, perhaps with a path. Part of its key, so it should never change.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Address and port.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8090")]
+        listen: SocketAddr,
+        /// The verifier key of a log. Its trees are those that are called as the key is, and those below.
+        #[arg(long, required = true, value_name = "VERIFIER_KEY")]
+        log_key: Vec<VerifierKey>,
+    },
     /// Wrap everybody's keys by the current master key, so that the other one is not needed any more. Beside a running
     /// service or without one; goes on where an earlier one was cut off.
     #[command(after_help = ROTATE_HELP)]
@@ -216,7 +235,8 @@ enum Audit {
     /// Write an organization's audit trail to a file. A bundle that was cut off goes on where it stopped.
     #[command(after_help = "Example:\n  tenancy audit export --organization org_… --out acme.ndjson")]
     Export {
-        /// Whose: an organization's id, or "installation" for users and what operators did to them.
+        /// Whose: an organization's id; "installation" for users and what operators did to them; "access" for the access trail
+        /// of all organizations.
         #[arg(long, value_name = "ID")]
         organization: Trail,
         /// The file; - for standard output.
@@ -245,6 +265,12 @@ enum Audit {
         /// A checkpoint of before (its note, or an older bundle): what it covers must not have changed since.
         #[arg(long, value_name = "CHECKPOINT_FILE")]
         since: Option<PathBuf>,
+        /// The key of a witness that you trust; several.
+        #[arg(long, value_name = "WITNESS_KEY")]
+        witness: Vec<WitnessKey>,
+        /// How many of these witnesses have to have cosigned the checkpoint; all of them, without.
+        #[arg(long, value_name = "N", requires = "witness")]
+        quorum: Option<usize>,
     },
     /// Print what standing verification of the service of this data directory has read, when, and what it found. Exit code 1
     /// if something is not as it was written and signed.
@@ -305,7 +331,12 @@ enum Audit {
 }
 
 const VERIFY_HELP: &str = "Needs no service, no database and no configuration.\n\nExample:
-  tenancy audit verify acme.ndjson --key tenancy.example.com/audit+1f2e3d4c+AY… --since last-year.ndjson";
+  tenancy audit verify acme.ndjson --key tenancy.example.com/audit+1f2e3d4c+AY… --since last-year.ndjson
+  tenancy audit verify acme.ndjson --key … --witness w1.example+5a6b7c8d+BA… --witness … --quorum 2";
+
+const WITNESS_HELP: &str = "Example, for an installation whose `tenancy audit key` is tenancy.example.com/audit+1f2e3d4c+AY…:
+  tenancy witness --state /var/lib/witness --name witness.example.org --log-key tenancy.example.com/audit+1f2e3d4c+AY…
+There, in the configuration: audit.witnesses = [{ url = \"https://witness.example.org\", key = \"witness.example.org+…\" }]";
 
 const DIFF_HELP: &str = "Examples:
   tenancy audit diff --organization org_… --from 3 --to 120
@@ -366,9 +397,8 @@ pub fn run() -> ExitCode {
     if matches!(command, Command::Schema) {
         return print(&crate::graphql::sdl());
     }
-    if let Command::Audit { command: Audit::Verify { bundle, key, since } } = &command {
-        return audit::verify(bundle, key, since.as_deref())
-            .unwrap_or_else(|failure| complain(&failure.reason, failure.remedy.as_deref()));
+    if let Command::Audit { command: Audit::Verify { bundle, key, since, witness, quorum } } = &command {
+        return audit::verify(bundle, key, since.as_deref(), (witness, *quorum)).unwrap_or_else(end);
     }
     let loaded = match config::load(&flags) {
         Ok(loaded) => loaded,
@@ -378,7 +408,9 @@ pub fn run() -> ExitCode {
     if matches!(command, Command::Config) {
         return print(&loaded.report());
     }
-    if let Err(reason) = log_to_stderr(&loaded.config, matches!(command, Command::Serve { .. })) {
+    if let Err(reason) =
+        log_to_stderr(&loaded.config, matches!(command, Command::Serve { .. } | Command::Witness { .. }))
+    {
         return complain(
             &reason,
             Some("set TENANCY_LOG to a level such as info, or to directives such as info,tenancy=debug"),
@@ -394,11 +426,13 @@ pub fn run() -> ExitCode {
     runtime.shutdown_timeout(BLOCKED_WAIT_MAX);
     match done {
         Ok(code) => code,
-        Err(failure) => {
-            complain(&failure.reason, failure.remedy.as_deref());
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => end(failure),
     }
+}
+
+fn end(failure: Failure) -> ExitCode {
+    complain(&failure.reason, failure.remedy.as_deref());
+    ExitCode::from(failure.code)
 }
 
 fn complain(reason: &str, remedy: Option<&str>) -> ExitCode {
@@ -470,6 +504,7 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         Command::Audit { command: Audit::Report { organization, since, until, format, out, operator } } => {
             report::report(config, report::Wanted { organization, since, until, format, out, operator }).await
         }
+        Command::Witness { state, name, listen, log_key } => witness::run(&state, &name, listen, log_key).await,
         Command::RotateMasterKey => operate::rotate_master_key(config).await,
         Command::Prune { dry_run } => operate::prune(config, dry_run).await,
         Command::Recover { repair, force, erased } => operate::recover(config, repair, force, &erased).await,

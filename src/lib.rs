@@ -19,6 +19,7 @@ pub mod requests;
 pub mod service;
 pub mod streams;
 pub mod webhooks;
+pub mod witness;
 
 /// A third of the processor's time of a command went into allocating, with several threads freeing what others made.
 #[global_allocator]

@@ -91,6 +91,7 @@ impl Service {
                 folds: audit::as_of::Folds::default(),
                 verified,
                 answers: Answers::new(config.limits.answers_kept_bytes_max, core.runtime.progress()),
+                witnesses: core.asked.clone(),
             }),
             access: Access::new(core.commands.clone(), verifiers, settings::operators(config)),
             documents: settings::documents(config, limits)?,

@@ -10,7 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "service", "import", "graphql", "streams", "access", "commands", "requests", "audit", "log", "database",
+            "service", "witness", "import", "graphql", "streams", "access", "commands", "requests", "audit", "log", "database",
             "config", "erased",
         ],
     ),
@@ -34,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "private_file",
         ],
     ),
+    ("witness", &["http", "audit"]),
     ("http", &["graphql", "webhooks", "streams", "feed", "access", "commands", "requests", "audit", "log", "config"]),
     ("import", &["graphql", "commands", "log"]),
     ("graphql", &["webhooks", "feed", "commands", "requests", "audit", "log"]),

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::access::Record;
 use super::leaf::Leaf;
 use super::merkle::Hash;
 
@@ -24,6 +25,8 @@ pub enum Line {
     Checkpoint(Signed),
     /// An event.
     Event(Box<Event>),
+    /// A row of the access trail.
+    Record(Box<AccessRecord>),
     /// The hashes of the events before it, as they were sealed.
     Hashes(Hashes),
     /// The last one.
@@ -59,6 +62,16 @@ pub struct Event {
     /// The inclusion proof, where the bundle is not complete.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub proof: Option<Vec<Text>>,
+}
+
+/// A row of the access trail: what is hashed of it, and what that opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRecord {
+    /// The stored columns.
+    pub columns: Record,
+    /// The address, where it is not erased: `ip`.
+    pub personal: BTreeMap<String, Disclosed>,
 }
 
 /// A personal datum with the key that opens it, and nothing else, from the sealed text.

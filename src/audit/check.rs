@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use aggregates::PRUNED;
 
+use super::access::AccessCheck;
 use super::heads::{ChainHead, Heads, TreeHead};
 use super::merkle::{Frontier, Hash};
 use super::note::{VerifierKey, checkpoint_of};
 use super::proofs::{hashes, root_at};
 use super::seal::TILE;
-use super::trail::{Entry, Trail, select};
+use super::trail::{ACCESS, Entry, Trail, select};
 use crate::log::alarms::About;
 use crate::log::chain::{ChainKey, Columns, Cursor, Mac};
 use crate::log::{COLUMNS, Log, LogError};
@@ -61,7 +62,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    async fn after(self, events: usize) {
+    pub(super) async fn after(self, events: usize) {
         if self.events_per_second > 0 {
             tokio::time::sleep(Duration::from_secs_f64(events as f64 / f64::from(self.events_per_second))).await;
         }
@@ -243,7 +244,10 @@ impl<'a> Check<'a> {
         if let Some(tree) = tree {
             wrong.extend(tree.failure.as_ref().map(|failure| format!("it is not sealed any further: {failure}")));
             let root;
-            (events, root) = self.compare(id, size, &mut wrong).await?;
+            (events, root) = match id {
+                ACCESS => AccessCheck { log: self.log, pace: self.pace }.compare(id, size, &mut wrong).await?,
+                id => self.compare(id, size, &mut wrong).await?,
+            };
             match checkpoint_of(&tree.note, self.keys, id) {
                 Err(error) => wrong.push(format!("the newest head does not count: {error}")),
                 Ok(head) if head.size != size || root.is_some_and(|root| head.root != root) => {

@@ -12,14 +12,16 @@ use aggregates::{Organization, PRUNED, Recorded};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, PgExecutor, Postgres, QueryBuilder};
 
-use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
+use super::access::{self, Record};
+use super::bundle::{AccessRecord, Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
 use super::leaf::Leaf;
 use super::merkle::{Hash, complete_subtrees, inclusion_ranges};
 use super::note::without_doubled;
-use super::proofs::{NoProof, hashes, head};
+use super::proofs::{Head, NoProof, hashes, head};
 use super::seal::TILE;
 use super::trail::{Entry, Trail, select};
 use super::{ocsf, tables};
+use crate::log::access::{Numbered, dropped, sealed};
 use crate::log::{AuditFilter, Log, LogError, Position, StoredEvent, push_filter};
 
 /// How long an export waits for its newest events to be sealed, and how often it looks.
@@ -80,6 +82,8 @@ pub struct Request {
     pub after: u64,
     /// Only events up to this one, and as they are in the tree of that size; up to the newest that is sealed, without.
     pub to: Option<u64>,
+    /// Whether witnesses cosign heads: it waits a moment for them.
+    pub witnessed: bool,
     /// Without the beginning, after this event of an export that was cut off: the last one whose hashes were received.
     pub resume_after: Option<u64>,
 }
@@ -101,17 +105,29 @@ pub struct Export {
 
 impl Export {
     /// Begins one; `None` while nothing is sealed.
-    pub async fn begin(log: &Arc<Log>, trail: &Trail, request: Request) -> Result<Option<Self>, NoProof> {
+    pub async fn begin(log: &Arc<Log>, trail: &Trail, mut request: Request) -> Result<Option<Self>, NoProof> {
         let new = request.resume_after.is_none();
         if new {
             wait_until_sealed(log.pool(), trail).await?;
         }
-        let Some(head) = head(log.pool(), trail.as_ref()).await? else { return Ok(None) };
+        let newest = if new && request.witnessed { witnessed(log.pool(), trail).await? } else { None };
+        let newest = match newest {
+            Some(newest) => Some(newest),
+            None => head(log.pool(), trail.as_ref()).await?,
+        };
+        let Some(head) = newest else { return Ok(None) };
         match trail {
             Trail::Organization(organization) => refuse_pruned(log, organization).await?,
             // There would have to be a proof of each event's number, which is no part of the event.
             Trail::Installation if !request.filter.is_empty() => {
                 return Err(NoProof::OutOfRange("the installation's trail is exported as a whole".into()));
+            }
+            Trail::Access if !request.filter.is_empty() || request.format != Format::Ndjson => {
+                return Err(NoProof::OutOfRange("the access trail is exported as a bundle, and as a whole".into()));
+            }
+            // What was dropped with age is not there; its hashes are.
+            Trail::Access => {
+                request.after = request.after.max(dropped(log.pool(), log.keys().chain()).await?.0.unsigned_abs())
             }
             Trail::Installation => {}
         }
@@ -206,13 +222,37 @@ impl Export {
     /// The rest of the tile after `done`, whole, with its hashes.
     async fn block(&mut self, done: u64) -> Result<String, LogError> {
         let end = ((done / TILE + 1) * TILE).min(self.to);
-        let rows = self.rows(done, end, TILE).await?;
         let leaves: Vec<(u64, u64)> = (done..end).map(|index| (index, index + 1)).collect();
         let sealed = hashes(self.log.pool(), self.trail.as_ref(), &leaves).await?;
-        let mut text = self.events(rows, |_| None).await?;
+        let mut text = match self.trail {
+            Trail::Access => self.records(done, end).await?,
+            Trail::Organization(_) | Trail::Installation => {
+                let rows = self.rows(done, end, TILE).await?;
+                self.events(rows, |_| None).await?
+            }
+        };
         let sealed = sealed.into_iter().map(Text).collect();
         text += &line(&Line::Hashes(Hashes { first: done + 1, hashes: sealed }))?;
         self.done = Some(end);
+        Ok(text)
+    }
+
+    /// Rows of the access trail.
+    async fn records(&self, after: u64, to: u64) -> Result<String, LogError> {
+        let rows = sealed(self.log.pool(), (after.cast_signed(), to.cast_signed()), TILE.cast_signed()).await?;
+        if rows.len() as u64 != to - after {
+            return Err(LogError::Corrupt(format!(
+                "of the records {} to {to} of the access trail some are gone",
+                after + 1
+            )));
+        }
+        let addresses = access::disclose(&self.log, &rows).await?;
+        let mut text = String::new();
+        for (Numbered { row, .. }, address) in rows.iter().zip(addresses) {
+            let disclosed = address.map(|(value, key)| ("ip".to_owned(), Disclosed { value, key: Text(key) }));
+            let (columns, personal) = (Record::of(row), disclosed.into_iter().collect());
+            text += &line(&Line::Record(Box::new(AccessRecord { columns, personal })))?;
+        }
         Ok(text)
     }
 
@@ -291,6 +331,7 @@ async fn wait_until_sealed(pool: impl PgExecutor<'_> + Copy, trail: &Trail) -> R
             "SELECT coalesce((SELECT max(audit_sequence) FROM events WHERE organization_id = $1), 0)
                  <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)"
         }
+        Trail::Access => "SELECT NOT EXISTS (SELECT FROM access_unsealed) AND $1::text IS NOT NULL",
         Trail::Installation => {
             r#"SELECT NOT EXISTS (SELECT FROM seals s WHERE (
                    SELECT "offset" FROM events WHERE partition = s.partition ORDER BY "offset" DESC LIMIT 1
@@ -303,6 +344,24 @@ async fn wait_until_sealed(pool: impl PgExecutor<'_> + Copy, trail: &Trail) -> R
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+/// The first head that covers what is sealed by now and that witnesses have cosigned, if there is one within a moment. One that
+/// is no longer the newest will do: of a busy organization each is soon followed by another.
+async fn witnessed(pool: &PgPool, trail: &Trail) -> Result<Option<Head>, LogError> {
+    let Some(sealed) = head(pool, trail.as_ref()).await?.map(|head| head.size) else { return Ok(None) };
+    let until = Instant::now() + SEALED_WAIT;
+    loop {
+        let Some(found) = head(pool, trail.as_ref()).await? else { return Ok(None) };
+        let size = found.witnessed_size().filter(|size| (sealed..=found.size).contains(size));
+        if let (Some(size), Some(note)) = (size, found.witnessed.clone()) {
+            return Ok(Some(Head { size, note, ..found }));
+        }
+        if Instant::now() > until {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 fn trail_argument(trail: &str) -> Result<PgArguments, LogError> {

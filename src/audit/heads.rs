@@ -25,7 +25,6 @@ use crate::log::chain::Mac;
 
 /// The name of the file in the data directory.
 pub const FILE: &str = "audit.heads";
-const LOCK: &str = "audit.heads.lock";
 /// The file is written anew when it has more lines than this and four times as many as there are heads.
 const LINES_MIN: usize = 10_000;
 
@@ -72,6 +71,8 @@ struct Kept {
     /// How much of the file was read, in bytes.
     read: u64,
     lines: usize,
+    /// How many of them cannot be read.
+    unreadable: usize,
     trees: HashMap<String, TreeHead>,
     chains: HashMap<i16, ChainHead>,
 }
@@ -79,13 +80,18 @@ struct Kept {
 impl Heads {
     /// Opens the heads of this data directory, or begins to keep some.
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
-        let path = data_dir.join(FILE);
+        Self::open_file(data_dir, FILE)
+    }
+
+    /// The same in a file of another name.
+    pub fn open_file(data_dir: &Path, name: &str) -> Result<Self, Error> {
+        let path = data_dir.join(name);
         let open = || {
-            let lock = options().open(data_dir.join(LOCK))?;
+            let lock = options().open(data_dir.join(format!("{name}.lock")))?;
             let file = options().open(&path)?;
             File::open(data_dir)?.sync_all()?;
             let (trees, chains) = Default::default();
-            let mut kept = Kept { path: path.clone(), lock, file, read: 0, lines: 0, trees, chains };
+            let mut kept = Kept { path: path.clone(), lock, file, read: 0, lines: 0, unreadable: 0, trees, chains };
             kept.refresh()?;
             Ok(kept)
         };
@@ -102,6 +108,16 @@ impl Heads {
     /// The newest head of an organization's tree.
     pub fn tree(&self, organization: &str) -> Option<TreeHead> {
         self.kept().trees.get(organization).cloned()
+    }
+
+    /// How many trees it knows.
+    pub fn trees(&self) -> usize {
+        self.kept().trees.len()
+    }
+
+    /// How many lines of the file say nothing.
+    pub fn unreadable(&self) -> usize {
+        self.kept().unreadable
     }
 
     /// The newest end of a partition's chain.
@@ -159,6 +175,7 @@ impl Kept {
         for line in text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             self.lines += 1;
             if std::str::from_utf8(line).ok().and_then(|line| self.learn(line)).is_none() {
+                self.unreadable += 1;
                 let (line, path) = (self.lines, self.path.display());
                 tracing::warn!(line, %path, "a line of the audit trail's heads cannot be read");
             }

@@ -127,7 +127,8 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, KeyError> {
     Ok(first.into_iter().chain(names.into_iter().map(|name| directory.join(name))).collect())
 }
 
-fn read(path: &Path) -> Result<SigningKey, KeyError> {
+/// The key of this file, which is made if it is not there.
+pub fn read(path: &Path) -> Result<SigningKey, KeyError> {
     let pem = private_file::read_or_create(path, || {
         let key = SigningKey::from_bytes(&rand::random());
         key.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.as_bytes().to_vec()).map_err(|error| error.to_string())

@@ -81,7 +81,7 @@ leaf! {
     recorded_at,
 }
 
-fn push(bytes: &mut Vec<u8>, value: Option<&str>) {
+pub(super) fn push(bytes: &mut Vec<u8>, value: Option<&str>) {
     // A column is far shorter than 4 GiB: requests are bounded.
     let length = value.map_or(MISSING, |value| u32::try_from(value.len()).unwrap_or(MISSING - 1));
     bytes.extend(length.to_be_bytes());

@@ -6,10 +6,12 @@
 //! which [`verify`] checks without the service. What an organization was at any point is folded from its events
 //! ([`as_of`]); what changed between two points ([`diff`]) and an officer's [`report`] are made of that.
 
+pub mod access;
 pub mod adopt;
 pub mod as_of;
 pub mod bundle;
 pub mod check;
+pub mod cosignature;
 pub mod data;
 pub mod diff;
 pub mod export;
@@ -23,10 +25,12 @@ pub mod ocsf;
 pub mod proofs;
 pub mod report;
 pub mod seal;
+pub mod submission;
 mod tables;
 pub mod trail;
 pub mod verify;
 pub mod watch;
+pub mod witnesses;
 
 #[cfg(test)]
 mod tests;

@@ -50,12 +50,14 @@ fn is_control(letter: char) -> bool {
 }
 
 /// Names of keys stand between spaces and before a "+". The white space is that of Unicode (`White_Space`).
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || is_control(letter) || letter == '+')
 }
 
-fn key_id(name: &str, key: &VerifyingKey) -> [u8; 4] {
-    let hash = Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(key.as_bytes()).finalize();
+/// The id of a key: what its algorithm is, is part of it.
+pub(super) fn key_id(name: &str, algorithm: u8, key: &VerifyingKey) -> [u8; 4] {
+    let hash =
+        Sha256::new().chain_update(name).chain_update([b'\n', algorithm]).chain_update(key.as_bytes()).finalize();
     let [a, b, c, d, ..]: Hash = hash.into();
     [a, b, c, d]
 }
@@ -80,10 +82,13 @@ impl Signer {
     }
 
     fn line(&self, text: &str) -> String {
-        let signature = self.key.sign(text.as_bytes()).to_bytes();
-        let signed = STANDARD.encode([&self.verifier.id[..], &signature].concat());
-        format!("\u{2014} {} {signed}\n", self.verifier.name)
+        signature_line(&self.verifier.name, self.verifier.id, &self.key.sign(text.as_bytes()).to_bytes())
     }
+}
+
+/// A line of signatures, with its end.
+pub(super) fn signature_line(name: &str, id: [u8; 4], signature: &[u8]) -> String {
+    format!("\u{2014} {name} {}\n", STANDARD.encode([&id[..], signature].concat()))
 }
 
 /// A text, which ends with a line, signed by all of these.
@@ -104,7 +109,7 @@ impl VerifierKey {
         if !is_name(name) {
             return Err(Invalid::Key("a name has no spaces and no \"+\""));
         }
-        Ok(Self { name: name.to_owned(), id: key_id(name, &key), key })
+        Ok(Self { name: name.to_owned(), id: key_id(name, ED25519, &key), key })
     }
 
     /// Whose notes it verifies.
@@ -115,29 +120,44 @@ impl VerifierKey {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = STANDARD.encode([&[ED25519], &self.key.as_bytes()[..]].concat());
-        write!(f, "{}+{:08x}+{key}", self.name, u32::from_be_bytes(self.id))
+        f.write_str(&key_text(&self.name, self.id, ED25519, &self.key))
+    }
+}
+
+/// A key as `name+id+key`.
+pub(super) fn key_text(name: &str, id: [u8; 4], algorithm: u8, key: &VerifyingKey) -> String {
+    let key = STANDARD.encode([&[algorithm], &key.as_bytes()[..]].concat());
+    format!("{name}+{:08x}+{key}", u32::from_be_bytes(id))
+}
+
+/// The name and the key of a text `name+id+key`, of a key of this algorithm.
+pub(super) fn key_of_text(text: &str, algorithm: u8) -> Result<(&str, VerifyingKey), Invalid> {
+    let mut parts = text.trim().splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(Invalid::Key("it has the form name+id+key"));
+    };
+    let bytes = STANDARD.decode(key).map_err(|_| Invalid::Key("its last part is not base64"))?;
+    let bytes = match (bytes.split_first(), algorithm) {
+        (Some((found, bytes)), _) if *found == algorithm => bytes,
+        (_, ED25519) => return Err(Invalid::Key("its algorithm is not known here (1, Ed25519, is)")),
+        (_, _) => return Err(Invalid::Key("its algorithm is not that of witnesses (4, cosignature/v1)")),
+    };
+    let bytes: &[u8; 32] = bytes.try_into().map_err(|_| Invalid::Key("a key of Ed25519 has 32 bytes"))?;
+    let key = VerifyingKey::from_bytes(bytes).map_err(|_| Invalid::Key("it is no point of the curve"))?;
+    if !is_name(name) {
+        return Err(Invalid::Key("a name has no spaces and no \"+\""));
+    }
+    match id == format!("{:08x}", u32::from_be_bytes(key_id(name, algorithm, &key))) {
+        true => Ok((name, key)),
+        false => Err(Invalid::Key("name, id and key do not belong together")),
     }
 }
 
 impl FromStr for VerifierKey {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let mut parts = text.trim().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Invalid::Key("it has the form name+id+key"));
-        };
-        let bytes = STANDARD.decode(key).map_err(|_| Invalid::Key("its last part is not base64"))?;
-        let Some((&ED25519, bytes)) = bytes.split_first() else {
-            return Err(Invalid::Key("its algorithm is not known here (1, Ed25519, is)"));
-        };
-        let bytes: &[u8; 32] = bytes.try_into().map_err(|_| Invalid::Key("a key of Ed25519 has 32 bytes"))?;
-        let key = VerifyingKey::from_bytes(bytes).map_err(|_| Invalid::Key("it is no point of the curve"))?;
-        let found = Self::new(name, key)?;
-        if id != format!("{:08x}", u32::from_be_bytes(found.id)) {
-            return Err(Invalid::Key("name, id and key do not belong together"));
-        }
-        Ok(found)
+        let (name, key) = key_of_text(text, ED25519)?;
+        Self::new(name, key)
     }
 }
 
@@ -145,6 +165,16 @@ impl FromStr for VerifierKey {
 /// whole note; lines of others are left out.
 pub fn open<'a>(note: &'a str, keys: &[VerifierKey]) -> Result<&'a str, Invalid> {
     signed(note, keys).map(|(text, _)| text)
+}
+
+/// The text of a note, whoever signed it.
+pub fn text_of(note: &str) -> Result<&str, Invalid> {
+    parts(note).map(|(text, _)| text)
+}
+
+/// The note with these lines of signatures besides, each without its end.
+pub fn with_lines<'a>(note: &str, lines: impl IntoIterator<Item = &'a str>) -> String {
+    lines.into_iter().fold(note.to_owned(), |note, line| note + line + "\n")
 }
 
 /// The checkpoint of an organization's tree that one of these keys signed: its origin is that key's name, the
@@ -163,14 +193,14 @@ pub fn checkpoint_of(note: &str, keys: &[VerifierKey], organization: &str) -> Re
 }
 
 /// A line of signatures.
-struct SignatureLine<'a> {
-    name: &'a str,
-    id: [u8; 4],
-    signature: Vec<u8>,
+pub(super) struct SignatureLine<'a> {
+    pub(super) name: &'a str,
+    pub(super) id: [u8; 4],
+    pub(super) signature: Vec<u8>,
 }
 
 impl<'a> SignatureLine<'a> {
-    fn new(line: &'a str) -> Result<Self, Invalid> {
+    pub(super) fn new(line: &'a str) -> Result<Self, Invalid> {
         let parts = line.strip_prefix("\u{2014} ").and_then(|line| line.split_once(' '));
         let (name, signed) = parts.ok_or(Invalid::Note("a line of its signatures has not the form — NAME BASE64"))?;
         if !is_name(name) {
@@ -189,7 +219,7 @@ impl<'a> SignatureLine<'a> {
 }
 
 /// The text of a note, and the lines of its signatures.
-fn parts(note: &str) -> Result<(&str, Vec<&str>), Invalid> {
+pub(super) fn parts(note: &str) -> Result<(&str, Vec<&str>), Invalid> {
     if note.len() > NOTE_BYTES_MAX {
         return Err(Invalid::Note("it is longer than 256 KiB"));
     }

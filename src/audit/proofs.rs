@@ -8,13 +8,14 @@ use sqlx::PgExecutor;
 
 use super::leaf::Leaf;
 use super::merkle::{Hash, Range, complete_subtrees, consistency_ranges, empty_root, inclusion_ranges, join};
+use super::note::{Checkpoint, text_of};
 use super::seal::{TILE, TILE_HEIGHT};
 use crate::log::{COLUMNS, LogError, StoredEvent};
 
 /// The newest signed head of an organization's tree.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// The checkpoint as a signed note.
+    /// The checkpoint as a signed note, with cosignatures where enough witnesses have cosigned it.
     pub note: String,
     /// How many events it covers.
     pub size: u64,
@@ -24,6 +25,17 @@ pub struct Head {
     pub sealed_at: DateTime<Utc>,
     /// Why nothing follows it: the log is not what it was.
     pub failure: Option<String>,
+    /// The newest head that enough witnesses have cosigned, with their cosignatures. It may be this one.
+    pub witnessed: Option<String>,
+}
+
+impl Head {
+    /// The size of the newest head that enough witnesses have cosigned, if that is one of the same epoch.
+    pub fn witnessed_size(&self) -> Option<u64> {
+        let checkpoint = |note: &str| text_of(note).ok()?.parse::<Checkpoint>().ok();
+        let (own, witnessed) = (checkpoint(&self.note)?, checkpoint(self.witnessed.as_deref()?)?);
+        (own.origin == witnessed.origin).then_some(witnessed.size)
+    }
 }
 
 /// That an event is in the tree of this size.
@@ -70,33 +82,57 @@ fn sealed_only(size: u64) -> NoProof {
 /// The newest head; `None` while nothing is sealed.
 pub async fn head(pool: impl PgExecutor<'_> + Copy, organization: &str) -> Result<Option<Head>, LogError> {
     let row = sqlx::query!(
-        "SELECT size, root, note, sealed_at, failure FROM sealed_trees WHERE organization_id = $1",
+        r#"SELECT t.size, t.root, t.note, t.sealed_at, t.failure, w.note AS "witnessed?"
+           FROM sealed_trees t
+           LEFT JOIN witnessed_trees w ON w.partition = t.partition AND w.organization_id = t.organization_id
+           WHERE t.organization_id = $1"#,
         organization
     )
     .fetch_optional(pool)
     .await?;
-    let head = |row: (i64, Vec<u8>, String, DateTime<Utc>, Option<String>)| {
-        let (size, root, note, sealed_at, failure) = row;
-        let root = root.try_into().map_err(|_| LogError::Corrupt("a sealed root has not 32 bytes".into()))?;
-        Ok(Head { note, size: size.unsigned_abs(), root, sealed_at, failure })
-    };
-    row.map(|row| head((row.size, row.root, row.note, row.sealed_at, row.failure))).transpose()
+    let Some(row) = row else { return Ok(None) };
+    let root = row.root.try_into().map_err(|_| LogError::Corrupt("a sealed root has not 32 bytes".into()))?;
+    let (size, note) = (row.size.unsigned_abs(), cosigned(row.note, row.witnessed.as_deref()));
+    Ok(Some(Head { note, size, root, sealed_at: row.sealed_at, failure: row.failure, witnessed: row.witnessed }))
+}
+
+/// The note with cosignatures, if those are of it.
+fn cosigned(note: String, witnessed: Option<&str>) -> String {
+    match witnessed.filter(|witnessed| text_of(witnessed) == text_of(&note)) {
+        Some(witnessed) => witnessed.to_owned(),
+        None => note,
+    }
+}
+
+/// The newest heads of an organization.
+#[derive(Debug, Clone)]
+pub struct Notes {
+    /// The newest one.
+    pub newest: String,
+    /// The newest one that enough witnesses have cosigned, if that is another one.
+    pub witnessed: Option<String>,
 }
 
 /// The notes of the newest heads of these organizations, as far as there is something sealed of them.
 pub async fn notes<'a>(
     pool: impl PgExecutor<'_> + Copy,
     organizations: impl IntoIterator<Item = &'a str>,
-) -> Result<Vec<(String, String)>, LogError> {
+) -> Result<Vec<(String, Notes)>, LogError> {
     let organizations: Vec<&str> = organizations.into_iter().collect();
     let rows = sqlx::query!(
-        "SELECT t.organization_id, t.note FROM unnest($1::text[]) AS o(id)
-         CROSS JOIN LATERAL (SELECT * FROM sealed_trees WHERE organization_id = o.id) t",
+        r#"SELECT t.organization_id, t.note, w.note AS "witnessed?" FROM unnest($1::text[]) AS o(id)
+           CROSS JOIN LATERAL (SELECT * FROM sealed_trees WHERE organization_id = o.id) t
+           LEFT JOIN witnessed_trees w ON w.partition = t.partition AND w.organization_id = t.organization_id"#,
         &organizations as &[&str]
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.organization_id, row.note)).collect())
+    let notes = rows.into_iter().map(|row| {
+        let newest = cosigned(row.note, row.witnessed.as_deref());
+        let witnessed = row.witnessed.filter(|witnessed| *witnessed != newest);
+        (row.organization_id, Notes { newest, witnessed })
+    });
+    Ok(notes.collect())
 }
 
 async fn sealed_size(

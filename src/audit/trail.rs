@@ -13,6 +13,9 @@ use crate::log::{COLUMNS, StoredEvent};
 /// The name under which the installation's trail lies where others lie under an organization's id.
 pub const INSTALLATION: &str = "installation";
 
+/// The name under which the access trail lies.
+pub const ACCESS: &str = "access";
+
 /// Whose audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trail {
@@ -20,6 +23,8 @@ pub enum Trail {
     Organization(OrganizationId),
     /// The installation's.
     Installation,
+    /// The access trail: it holds no events.
+    Access,
 }
 
 impl Trail {
@@ -27,7 +32,7 @@ impl Trail {
     pub fn organization(&self) -> Option<&OrganizationId> {
         match self {
             Self::Organization(id) => Some(id),
-            Self::Installation => None,
+            Self::Installation | Self::Access => None,
         }
     }
 }
@@ -37,6 +42,7 @@ impl AsRef<str> for Trail {
         match self {
             Self::Organization(id) => id.as_ref(),
             Self::Installation => INSTALLATION,
+            Self::Access => ACCESS,
         }
     }
 }
@@ -53,6 +59,7 @@ impl FromStr for Trail {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         match text {
             INSTALLATION => Ok(Self::Installation),
+            ACCESS => Ok(Self::Access),
             id => id.parse().map(Self::Organization),
         }
     }

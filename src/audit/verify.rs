@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
-use super::bundle::{Disclosed, Event, FORMAT, Hashes, Header, LINE_BYTES_MAX, Line, Text};
+use super::access::address_place;
+use super::bundle::{AccessRecord, Disclosed, Event, FORMAT, Hashes, Header, LINE_BYTES_MAX, Line, Text};
+use super::cosignature::{Cosigned, Quorum};
 use super::leaf::Leaf;
 use super::merkle::{Frontier, Hash, verify_inclusion};
 use super::note::{Checkpoint, Invalid, NOTE_BYTES_MAX, VerifierKey, checkpoint_of, open, refuse_doubled};
 use super::seal::TILE;
-use super::trail::INSTALLATION;
+use super::trail::{ACCESS, INSTALLATION};
 use crate::log::open_disclosed;
 
 /// The most events that do not fit of which is looked where they came from.
@@ -41,6 +43,8 @@ pub struct Report {
     pub header: Option<Header>,
     /// The bundle's checkpoint, which is signed.
     pub checkpoint: Option<Checkpoint>,
+    /// The cosignatures of known witnesses under it.
+    pub cosigned: Vec<Cosigned>,
 }
 
 impl Report {
@@ -103,9 +107,15 @@ pub fn older(mut file: impl BufRead, keys: &[VerifierKey]) -> Result<Checkpoint,
     verification.report.checkpoint.ok_or_else(|| NotOlder::Bundle("it has no checkpoint".into()))
 }
 
-/// Verifies a bundle that one of `keys` signed, and that nothing of what `older` covers was changed since.
-pub fn verify(bundle: impl BufRead, keys: &[VerifierKey], older: Option<&Checkpoint>) -> Result<Report, Unreadable> {
-    let mut verification = Verification { older: older.cloned(), ..Verification::default() };
+/// Verifies a bundle that one of `keys` signed and enough witnesses cosigned, and that nothing of what `older` covers was
+/// changed since.
+pub fn verify(
+    bundle: impl BufRead,
+    keys: &[VerifierKey],
+    older: Option<&Checkpoint>,
+    quorum: &Quorum,
+) -> Result<Report, Unreadable> {
+    let mut verification = Verification { older: older.cloned(), quorum: quorum.clone(), ..Verification::default() };
     let mut lines = Lines { bundle, number: 0 };
     while let Some(line) = lines.next()? {
         let number = lines.number;
@@ -194,6 +204,8 @@ struct Kept {
 struct Verification {
     report: Report,
     older: Option<Checkpoint>,
+    /// Which witnesses have to have cosigned its checkpoint; of an older one none has to.
+    quorum: Quorum,
     ended: bool,
     /// The tree of the events as they stand here, and that of the hashes that were sealed.
     here: Frontier,
@@ -223,7 +235,14 @@ impl Verification {
             (_, Line::Header(_) | Line::Checkpoint(_)) => {
                 self.report.found(format!("line {number} begins a bundle again: added"))
             }
+            (_, Line::Event(_)) if self.is_of(ACCESS) => {
+                self.report.found(format!("line {number} is an event, and no record of the access trail: added"));
+            }
             (_, Line::Event(event)) => self.event(number, *event),
+            (_, Line::Record(record)) if self.is_of(ACCESS) => self.record(number, *record),
+            (_, Line::Record(_)) => {
+                self.report.found(format!("line {number} is a record of the access trail, and no event: added"));
+            }
             (_, Line::Hashes(hashes)) => self.hashes(number, &hashes),
             (_, Line::End {}) => self.ended = true,
         }
@@ -237,8 +256,8 @@ impl Verification {
         if header.from == 0 || header.from > header.to.saturating_add(1) {
             return Err(format!("it would hold the events from {} to {}", header.from, header.to));
         }
-        if header.organization == INSTALLATION && !header.complete {
-            return Err("a bundle of the installation is complete, and this one would not be".into());
+        if [INSTALLATION, ACCESS].contains(&header.organization.as_str()) && !header.complete {
+            return Err(format!("a bundle of {} is complete, and this one would not be", header.organization));
         }
         if header.to > EVENTS_MAX {
             return Err(format!("it would hold events up to {}; no tree has so many", header.to));
@@ -257,9 +276,10 @@ impl Verification {
         Ok(())
     }
 
-    /// Whether the bundle is of the installation: its events belong to no organization and are numbered by their order.
-    fn is_of_installation(&self) -> bool {
-        self.report.header.as_ref().is_some_and(|header| header.organization == INSTALLATION)
+    /// Whether the bundle is of this trail. Events of the installation belong to no organization, and are numbered by their
+    /// order, as records of the access trail are.
+    fn is_of(&self, trail: &str) -> bool {
+        self.report.header.as_ref().is_some_and(|header| header.organization == trail)
     }
 
     fn look_at_older(&mut self) {
@@ -269,7 +289,7 @@ impl Verification {
     }
 
     fn event(&mut self, number: usize, event: Event) {
-        let installation = self.is_of_installation();
+        let installation = self.is_of(INSTALLATION);
         let sequence = match installation {
             true => Some(self.seen + 1).filter(|_| event.columns.audit_sequence.is_none()),
             false => event.columns.audit_sequence.as_deref().and_then(decimal),
@@ -320,6 +340,32 @@ impl Verification {
             }
             (true, None) => {}
         }
+        let now = sequence.to_string();
+        let columns = Some(event.columns).filter(|columns| columns.bytes().len() <= STRAY_BYTES_MAX);
+        self.block(number, sequence, hash, Kept { id, now, columns });
+    }
+
+    fn record(&mut self, number: usize, record: AccessRecord) {
+        let AccessRecord { columns, personal } = record;
+        let id = columns.id.clone().unwrap_or_default();
+        if let Some(column) = columns.missing() {
+            self.report.found(format!("line {number}, record {id}: altered: its {column} is missing"));
+        }
+        for (place, disclosed) in &personal {
+            let sealed = columns.ip.as_deref().filter(|_| place == "ip").ok_or("nothing is sealed there");
+            let opened = sealed.map_err(str::to_owned).and_then(|sealed| fits(&address_place(&id), sealed, disclosed));
+            if let Err(reason) = opened {
+                self.report.found(format!("line {number}, record {id}: its readable {place} is altered: {reason}"));
+            }
+        }
+        let sequence = self.seen + 1;
+        self.seen = sequence;
+        self.block(number, sequence, columns.hash(), Kept { id, now: sequence.to_string(), columns: None });
+    }
+
+    /// Keeps what was read until its hash comes.
+    fn block(&mut self, number: usize, sequence: u64, hash: Hash, kept: Kept) {
+        let id = &kept.id;
         if let Some((first, ..)) = self.block.get(&sequence) {
             self.report
                 .found(format!("line {number}: event {sequence} ({id}) is there already, in line {first}: added"));
@@ -331,9 +377,7 @@ impl Verification {
             ));
             return;
         }
-        let now = sequence.to_string();
-        let columns = Some(event.columns).filter(|columns| columns.bytes().len() <= STRAY_BYTES_MAX);
-        self.block.insert(sequence, (number, hash, Kept { id, now, columns }));
+        self.block.insert(sequence, (number, hash, kept));
     }
 
     fn hashes(&mut self, number: usize, hashes: &Hashes) {
@@ -437,6 +481,7 @@ impl Verification {
         if checkpoint.size != *to {
             return Err(format!("the checkpoint covers {} events, the header says {to}: altered", checkpoint.size));
         }
+        self.report.cosigned = self.quorum.of(note).map_err(|reason| format!("line 2: {reason}"))?;
         self.report.checkpoint = Some(checkpoint);
         Ok(())
     }
@@ -558,8 +603,12 @@ fn opens(columns: &Leaf, place: &str, disclosed: &Disclosed) -> Result<(), Strin
             (sealed.and_then(serde_json::Value::as_str), format!("{event}/{field}"))
         }
     };
-    let sealed = sealed.ok_or("nothing is sealed there")?;
-    match open_disclosed(&disclosed.key.0, &bound, sealed) {
+    fits(&bound, sealed.ok_or("nothing is sealed there")?, disclosed)
+}
+
+/// Whether the key opens this text, which is sealed for one place, and to this datum.
+fn fits(bound: &str, sealed: &str, disclosed: &Disclosed) -> Result<(), String> {
+    match open_disclosed(&disclosed.key.0, bound, sealed) {
         Some(value) if value == disclosed.value => Ok(()),
         Some(_) => Err("what is sealed says something else".into()),
         None => Err("its key does not open what is sealed".into()),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::check::{Check, Checked, Pace, Wrong};
 use super::heads::Heads;
 use super::note::VerifierKey;
+use super::witnesses::{self, Asked};
 use crate::log::alarms::{About, Alarm, NoticedBy};
 use crate::log::{Log, LogError};
 
@@ -61,6 +62,9 @@ pub struct Status {
     pub last: Option<Round>,
     /// What is not as it was written and signed.
     pub alarms: Vec<Alarm>,
+    /// How witnesses stand.
+    #[serde(default)]
+    pub witnesses: Vec<witnesses::State>,
 }
 
 impl Status {
@@ -80,6 +84,7 @@ pub async fn take_back(projector: &PgPool) -> Result<(), LogError> {
         .bind(FOUND)
         .execute(projector)
         .await?;
+    witnesses::forget(projector).await?;
     sqlx::query("UPDATE seals SET failure = NULL WHERE failure IS NOT NULL").execute(projector).await?;
     Ok(())
 }
@@ -92,6 +97,7 @@ pub struct Watch {
     heads: Arc<Heads>,
     keys: Vec<VerifierKey>,
     terms: Terms,
+    asked: Arc<Asked>,
     file: PathBuf,
     progress: Arc<Progress>,
 }
@@ -129,11 +135,11 @@ impl Watch {
         (log, projector): (Arc<Log>, PgPool),
         heads: Arc<Heads>,
         keys: Vec<VerifierKey>,
-        terms: Terms,
+        (terms, asked): (Terms, Arc<Asked>),
         data_dir: &Path,
     ) -> Self {
         let file = data_dir.join(FILE);
-        Self { log, projector, heads, keys, terms, file, progress: Arc::default() }
+        Self { log, projector, heads, keys, terms, asked, file, progress: Arc::default() }
     }
 
     /// How far it is.
@@ -234,7 +240,8 @@ impl Watch {
 
     fn write(&self) {
         let (current, last) = self.progress.rounds();
-        let status = Status { at: Utc::now(), current, last, alarms: self.log.alarms().all() };
+        let (alarms, witnesses) = (self.log.alarms().all(), self.asked.all());
+        let status = Status { at: Utc::now(), current, last, alarms, witnesses };
         let written = serde_json::to_vec_pretty(&status).map_err(std::io::Error::from).and_then(|text| {
             let beside = self.file.with_extension("new");
             std::fs::write(&beside, text)?;

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use aggregates::Actor;
 
 use super::operate::exit;
-use super::{Failure, actor, failed, print, progress_bar, progress_lines};
+use super::{Failure, actor, failed, misused, print, progress_bar, progress_lines};
 use crate::audit::bundle::{LINE_BYTES_MAX, Line};
+use crate::audit::cosignature::{Quorum, WitnessKey};
 use crate::audit::export::{Export, Format, Request, sequence_at};
 use crate::audit::leaf::time;
 use crate::audit::merkle::Hash;
@@ -18,6 +19,7 @@ use crate::audit::proofs::{self, NoProof};
 use crate::audit::trail::Trail;
 use crate::audit::verify::{older, verify as verify_bundle};
 use crate::audit::watch::Status;
+use crate::audit::witnesses::State;
 use crate::config::Config;
 use crate::database::embedded::Purpose;
 use crate::log::Position;
@@ -54,6 +56,11 @@ pub(super) fn status(config: &Config) -> Result<ExitCode, Failure> {
     }
     if status.alarms.is_empty() {
         text += "nothing differs from what was written and signed\n";
+    }
+    for State { name, cosigned_at, failure } in &status.witnesses {
+        let at = cosigned_at.map_or_else(|| "nothing yet".to_owned(), |at| format!("at {}", time(at)));
+        let failure = failure.as_ref().map_or_else(String::new, |failure| format!("; does not at present: {failure}"));
+        text += &format!("witness {name} cosigned last: {at}{failure}\n");
     }
     print(&text);
     Ok(exit(status.alarms.is_empty()))
@@ -103,11 +110,14 @@ async fn write(core: &Core, wanted: &Wanted, actor: &Actor) -> Result<u64, Failu
     let after = match since {
         Some(position) => match organization.organization() {
             Some(organization) => sequence_at(log, organization, position).await.map_err(no_proof)?,
-            None => return Err(failed("the installation's trail is exported as a whole", "leave --since away")),
+            None => {
+                return Err(failed(format!("the trail {organization} is exported as a whole"), "leave --since away"));
+            }
         },
         None => 0,
     };
-    let mut request = Request { format: *format, after, ..Request::default() };
+    let witnessed = core.commands.rules().witnessed;
+    let mut request = Request { format: *format, after, witnessed, ..Request::default() };
     if is_standard_output(out) {
         let mut export = begin(core, organization, request, actor).await?;
         return copy(&mut export, &mut std::io::stdout(), out).await;
@@ -222,7 +232,7 @@ fn begun(file: &mut File, organization: &Trail, after: u64) -> std::io::Result<O
                 let Some(Ok(checkpoint)) = text.map(|text| text.parse::<Checkpoint>()) else { break };
                 (begun.root, begun.length) = (checkpoint.root, length);
             }
-            (3.., Ok(Line::Event(_)), Some(_)) => {}
+            (3.., Ok(Line::Event(_) | Line::Record(_)), Some(_)) => {}
             (3.., Ok(Line::Hashes(hashes)), Some(begun)) => {
                 begun.done = hashes.first + hashes.hashes.len() as u64 - 1;
                 begun.length = length;
@@ -234,7 +244,13 @@ fn begun(file: &mut File, organization: &Trail, after: u64) -> std::io::Result<O
 }
 
 /// Verifies a bundle. Reads three things: the bundle, the keys, and an older checkpoint.
-pub(super) fn verify(bundle: &Path, keys: &[VerifierKey], since: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn verify(
+    bundle: &Path,
+    keys: &[VerifierKey],
+    since: Option<&Path>,
+    (witnesses, quorum): (&[WitnessKey], Option<usize>),
+) -> Result<ExitCode, Failure> {
+    let quorum = Quorum::new(witnesses.to_vec(), quorum).map_err(|error| misused(error, None))?;
     let unreadable =
         |path: &Path, error: std::io::Error| failed(format!("cannot read {}: {error}", path.display()), None);
     let older = match since {
@@ -246,7 +262,8 @@ pub(super) fn verify(bundle: &Path, keys: &[VerifierKey], since: Option<&Path>) 
         }
     };
     let file = File::open(bundle).map_err(|error| unreadable(bundle, error))?;
-    let report = verify_bundle(BufReader::new(file), keys, older.as_ref()).map_err(|error| failed(error, None))?;
+    let report =
+        verify_bundle(BufReader::new(file), keys, older.as_ref(), &quorum).map_err(|error| failed(error, None))?;
     if let (true, Some(header), Some(checkpoint)) = (report.is_well(), &report.header, &report.checkpoint) {
         let of = &header.organization;
         let what = match header.complete {
@@ -256,8 +273,9 @@ pub(super) fn verify(bundle: &Path, keys: &[VerifierKey], since: Option<&Path>) 
         };
         let older = older.map_or(String::new(), |older| format!(", and the first {} as they were then", older.size));
         let others = if header.complete { "" } else { "; whether there are others is not shown" };
+        let cosigned: String = report.cosigned.iter().map(|cosigned| format!("cosigned by {cosigned}\n")).collect();
         return Ok(print(&format!(
-            "verified: {what}, under the checkpoint of {} events{older}{others}\n",
+            "verified: {what}, under the checkpoint of {} events{older}{others}\n{cosigned}",
             checkpoint.size
         )));
     }

@@ -33,6 +33,8 @@ pub struct Rules {
     pub invitation_hours_max: i64,
     /// Whether nothing is done while something in the log is not as the service wrote it.
     pub refuse_on_alarm: bool,
+    /// Whether witnesses cosign heads, which exports wait for.
+    pub witnessed: bool,
     /// The plan of new organizations.
     pub default_plan: String,
     /// Where webhooks may be sent to.

@@ -73,7 +73,7 @@ impl Commands {
         .execute(self.log().pool())
         .await
         .map_err(LogError::from)?;
-        crate::requests::trail::forget(self.log().pool(), self.rules().access_trail_days).await?;
+        crate::requests::trail::forget(self.log(), self.rules().access_trail_days).await?;
         revoked.and(purged).and(carried_on)
     }
 

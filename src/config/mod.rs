@@ -20,6 +20,7 @@ mod settings;
 mod sources;
 mod streams;
 mod values;
+mod witnesses;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub use streams::{AuditStream, AuditStreams, StreamReceiver};
 pub use values::{
     DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, POSTGRES_RELEASES, Plan, PlanName, Ports,
 };
+
+pub use witnesses::{Witness, Witnesses};
 
 use sources::Layers;
 
@@ -141,6 +144,10 @@ impl Loaded {
         if aggregates::roles::is_owner(&[&organizations.home_role]) {
             let right = "a role of that organization, and not the owner's";
             return Err(self.wrong("organizations.home_role", &organizations.home_role, right.to_owned()));
+        }
+        if let (Some(url), None) = (&self.config.audit.alarm_webhook_url, &self.config.secrets.alarm_webhook_key) {
+            let right = "an address only together with secrets.alarm_webhook_key, which signs".to_owned();
+            return Err(self.wrong("audit.alarm_webhook_url", url, right));
         }
         self.at_most(
             ("organizations.invitation_hours_default", organizations.invitation_hours_default.into()),

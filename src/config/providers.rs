@@ -255,7 +255,7 @@ fn claim_right() -> String {
     format!("the name of a claim, of at most {CLAIM_BYTES_MAX} bytes")
 }
 
-fn text(value: &Value, bytes_max: usize) -> Option<String> {
+pub(super) fn text(value: &Value, bytes_max: usize) -> Option<String> {
     let fits = |text: &&str| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
     value.as_str().filter(fits).map(str::to_owned)
 }

@@ -17,6 +17,7 @@ use super::streams::AuditStreams;
 use super::values::{
     DatabaseUrl, FetchUrl, Home, LogFormat, MasterKey, Network, Operator, Origin, Plan, PlanName, Ports, Setting,
 };
+use super::witnesses::Witnesses;
 
 /// What is known of a key without a value.
 pub(super) struct Key {
@@ -420,6 +421,16 @@ settings! {
         verify_events_per_second: u32 = 1_000, 0..=1_000_000;
         /// How long it rests when it has read everything, in seconds.
         verify_rest_seconds: u32 = 300, 1..=604_800;
+        /// Witnesses of other people that cosign each checkpoint (`tenancy witness`, or any of C2SP tlog-witness), at most 16:
+        /// they notice what was rolled back or forked even where the data directory is lost too. In the environment: the
+        /// whole list, as TOML or JSON.
+        /// witnesses = [{ url = "https://witness.example.org", key = "witness.example.org+1f2e3d4c+BA…" }]
+        witnesses: Witnesses = Witnesses::default();
+        /// How many of them have to have cosigned a checkpoint before it is handed out as witnessed; 0: all.
+        witness_quorum: u32 = 0, 0..=16;
+        /// Where alarms are sent to, as webhooks: by each replica what it noticed itself, once, until it was taken. The rules of
+        /// webhooks.* say where that may be. Needs secrets.alarm_webhook_key.
+        alarm_webhook_url: Option<String> = None, 1..=2_000;
         /// Whether commands are refused while something in the log is not as the service wrote it. If not, they are answered,
         /// and only what is doubtful is not signed any more.
         refuse_on_alarm: bool = false;
@@ -496,6 +507,9 @@ settings! {
         /// Keys that sign the checkpoints of the audit trail: each 32 bytes in base64 (the seed of an Ed25519 key). All of
         /// them sign. Not set: the files audit*.pem in data_dir, of which the first is made at the first start.
         audit_keys: Vec<MasterKey> = Vec::new(), 0..=8;
+        /// Key that signs alarms to audit.alarm_webhook_url: 32 bytes in base64. The receiver's secret is the same text after
+        /// "whsec_".
+        alarm_webhook_key: Option<MasterKey> = None;
     }
 }
 

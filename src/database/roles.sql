@@ -52,6 +52,9 @@ BEGIN
         ('tenancy_writer', 'installation', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'access_trail', '{SELECT,INSERT,DELETE}'),
         ('tenancy_writer', 'access_repeats', '{SELECT,INSERT,DELETE}'),
+        ('tenancy_writer', 'access_unsealed', '{SELECT,INSERT}'),
+        ('tenancy_writer', 'access_seals', '{SELECT,DELETE}'),
+        ('tenancy_writer', 'access_dropped', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'answered_times', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'token_uses', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_writer', 'audit_keys', '{SELECT,INSERT}'),
@@ -59,6 +62,7 @@ BEGIN
         ('tenancy_writer', 'sealed_trees', '{SELECT}'),
         ('tenancy_writer', 'installation_trail', '{SELECT}'),
         ('tenancy_writer', 'sealed_hashes', '{SELECT}'),
+        ('tenancy_writer', 'witnessed_trees', '{SELECT}'),
         ('tenancy_writer', 'checkpoints', '{SELECT}'),
         ('tenancy_writer', 'parked', '{SELECT}'),
         ('tenancy_writer', 'rebuilds', '{SELECT}'),
@@ -75,6 +79,11 @@ BEGIN
         ('tenancy_projector', 'seals', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_projector', 'sealed_trees', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_projector', 'sealed_hashes', '{SELECT,INSERT}'),
+        ('tenancy_projector', 'witnessed_trees', '{SELECT,INSERT,UPDATE}'),
+        ('tenancy_projector', 'access_trail', '{SELECT}'),
+        ('tenancy_projector', 'access_repeats', '{SELECT}'),
+        ('tenancy_projector', 'access_unsealed', '{SELECT,DELETE}'),
+        ('tenancy_projector', 'access_seals', '{SELECT,INSERT}'),
         ('tenancy_projector', 'installation_trail', '{SELECT,INSERT}'),
         ('tenancy_projector', 'audit_streams', '{SELECT,INSERT,UPDATE}'),
         ('tenancy_projector', 'webhook_deliveries', '{SELECT,INSERT,UPDATE,DELETE}'),
@@ -123,23 +132,27 @@ BEGIN
         CREATE POLICY in_scope ON webhook_deliveries FOR SELECT TO tenancy_reader
             USING (organization_id IN (SELECT unnest(string_to_array(current_setting('tenancy.scope', true), ','))));
     END IF;
-    IF 3 > (SELECT count(*) FROM pg_policy WHERE polrelid = 'access_trail'::regclass) THEN
+    IF 4 > (SELECT count(*) FROM pg_policy WHERE polrelid = 'access_trail'::regclass) THEN
+        DROP POLICY IF EXISTS sealing ON access_trail;
         DROP POLICY IF EXISTS everything ON access_trail;
         DROP POLICY IF EXISTS operators ON access_trail;
         DROP POLICY IF EXISTS in_scope ON access_trail;
         ALTER TABLE access_trail ENABLE ROW LEVEL SECURITY;
         CREATE POLICY everything ON access_trail TO tenancy_writer USING (true) WITH CHECK (true);
         CREATE POLICY operators ON access_trail FOR SELECT TO tenancy_operator USING (true);
+        CREATE POLICY sealing ON access_trail FOR SELECT TO tenancy_projector USING (true);
         CREATE POLICY in_scope ON access_trail FOR SELECT TO tenancy_reader
             USING (organization_id IN (SELECT unnest(string_to_array(current_setting('tenancy.scope', true), ','))));
     END IF;
-    IF 3 > (SELECT count(*) FROM pg_policy WHERE polrelid = 'access_repeats'::regclass) THEN
+    IF 4 > (SELECT count(*) FROM pg_policy WHERE polrelid = 'access_repeats'::regclass) THEN
+        DROP POLICY IF EXISTS sealing ON access_repeats;
         DROP POLICY IF EXISTS everything ON access_repeats;
         DROP POLICY IF EXISTS operators ON access_repeats;
         DROP POLICY IF EXISTS in_scope ON access_repeats;
         ALTER TABLE access_repeats ENABLE ROW LEVEL SECURITY;
         CREATE POLICY everything ON access_repeats TO tenancy_writer USING (true) WITH CHECK (true);
         CREATE POLICY operators ON access_repeats FOR SELECT TO tenancy_operator USING (true);
+        CREATE POLICY sealing ON access_repeats FOR SELECT TO tenancy_projector USING (true);
         -- Of a record that the reader sees.
         CREATE POLICY in_scope ON access_repeats FOR SELECT TO tenancy_reader
             USING (EXISTS (SELECT FROM access_trail t WHERE t.id = access_repeats.id));

@@ -47,6 +47,11 @@ impl Secret {
         keys.of_place(name, PLACE).map(Self)
     }
 
+    /// One that is configured.
+    pub fn of(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
     /// As its owner gets it.
     pub fn shown(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(self.0))

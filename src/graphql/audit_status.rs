@@ -8,6 +8,7 @@ use super::scalars::{Long, Time};
 use super::session::Session;
 use crate::audit::trail::Trail;
 use crate::audit::watch::Round;
+use crate::audit::witnesses::State;
 use crate::log::alarms::{About, Alarm, NoticedBy};
 
 /// What standing verification of this replica has read, and what it, the sealer and the writer have noticed.
@@ -20,6 +21,19 @@ pub struct AuditStatus {
     current_round: Option<AuditRound>,
     /// What is not as the service wrote and signed it.
     alarms: Vec<AuditAlarm>,
+    /// The witnesses that this replica asks for cosignatures.
+    witnesses: Vec<AuditWitness>,
+}
+
+/// A witness of checkpoints.
+#[derive(SimpleObject)]
+pub struct AuditWitness {
+    /// Its name.
+    name: String,
+    /// When it cosigned something for this replica last. Null before the first time.
+    cosigned_at: Option<Time>,
+    /// Why it did not cosign what it was shown last. Null if it did.
+    failure: Option<String>,
 }
 
 /// A walk through everything that was sealed.
@@ -59,6 +73,8 @@ pub enum AuditWatcher {
     Sealer,
     /// Standing verification.
     Verification,
+    /// A witness outside, by what it cosigned before.
+    Witness,
 }
 
 #[ComplexObject]
@@ -68,6 +84,12 @@ impl AuditStatus {
     async fn installation_checkpoint(&self, ctx: &Context<'_>) -> Result<Option<AuditCheckpoint>, Error> {
         checkpoint_of(Session::of(ctx), &Trail::Installation).await
     }
+
+    /// The newest signed head of the access trail of all organizations. Null while nothing of it is sealed.
+    /// `/audit/access/export` has the trail.
+    async fn access_checkpoint(&self, ctx: &Context<'_>) -> Result<Option<AuditCheckpoint>, Error> {
+        checkpoint_of(Session::of(ctx), &Trail::Access).await
+    }
 }
 
 impl AuditStatus {
@@ -75,7 +97,14 @@ impl AuditStatus {
     pub(super) fn of(session: &Session) -> Self {
         let (current, last) = session.verified().rounds();
         let alarms = session.log().alarms().all().into_iter().map(AuditAlarm::from).collect();
-        Self { last_round: last.map(AuditRound::from), current_round: current.map(AuditRound::from), alarms }
+        let witnesses = session.witnesses().all().into_iter().map(AuditWitness::from).collect();
+        Self { last_round: last.map(AuditRound::from), current_round: current.map(AuditRound::from), alarms, witnesses }
+    }
+}
+
+impl From<State> for AuditWitness {
+    fn from(state: State) -> Self {
+        Self { name: state.name, cosigned_at: state.cosigned_at.map(Time), failure: state.failure }
     }
 }
 
@@ -102,6 +131,7 @@ impl From<Alarm> for AuditAlarm {
             NoticedBy::Writer => AuditWatcher::Writer,
             NoticedBy::Sealer => AuditWatcher::Sealer,
             NoticedBy::Verification => AuditWatcher::Verification,
+            NoticedBy::Witness => AuditWatcher::Witness,
         };
         Self { organization_id: organization, partition, noticed_by, since: Time(alarm.since), message: alarm.text }
     }

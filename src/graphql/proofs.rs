@@ -16,8 +16,11 @@ use crate::requests::trail::Kind;
 /// A signed head of an organization's tree: a C2SP tlog-checkpoint.
 #[derive(Debug, SimpleObject)]
 pub struct AuditCheckpoint {
-    /// The signed note, to be kept as it is and verified with a key that came by another road.
+    /// The signed note, to be kept as it is and verified with a key that came by another road. With the cosignatures of
+    /// witnesses, where enough of them have cosigned it.
     note: String,
+    /// The newest note that enough witnesses have cosigned. It may be an older one. Null where there are no witnesses.
+    witnessed_note: Option<String>,
     /// How many events it covers: those with an audit sequence up to this.
     tree_size: Long,
     /// The root of the tree, in base64.
@@ -87,8 +90,9 @@ pub(super) async fn checkpoint_of(session: &Session, trail: &Trail) -> Result<Op
     let log = session.log();
     let head = proofs::head(log.pool(), trail.as_ref()).await.map_err(log_fault)?;
     let told = log.alarms().told(trail.as_ref(), log.partition_of(trail.as_ref()));
-    Ok(head.map(|Head { note, size, root, sealed_at, failure }| AuditCheckpoint {
+    Ok(head.map(|Head { note, size, root, sealed_at, failure, witnessed }| AuditCheckpoint {
         note,
+        witnessed_note: witnessed,
         tree_size: size.into(),
         root_hash: STANDARD.encode(root),
         signed_at: Time(sealed_at),

@@ -17,6 +17,7 @@ use super::scalars::PositionText;
 use super::user::UserRow;
 use crate::audit::as_of::Folds;
 use crate::audit::watch::Progress as Verified;
+use crate::audit::witnesses::Asked;
 use crate::commands::erasure::EraseSubject;
 use crate::commands::{Caller, Commands, Conditions, Fault, Principal, Receipt, UseCase, nowhere};
 use crate::feed::Feeds;
@@ -47,6 +48,8 @@ pub struct App {
     pub verified: Arc<Verified>,
     /// Answers that may be given again, if any are kept.
     pub answers: Option<Answers>,
+    /// How witnesses of the audit trail stand.
+    pub witnesses: Arc<Asked>,
 }
 
 /// One request.
@@ -185,6 +188,11 @@ impl Session {
     /// The epoch of positions.
     pub fn epoch(&self) -> i64 {
         self.app.commands.log().epoch()
+    }
+
+    /// How witnesses of the audit trail stand.
+    pub fn witnesses(&self) -> &Asked {
+        &self.app.witnesses
     }
 
     /// How far standing verification is.

@@ -242,6 +242,7 @@ async fn begin(
         filter: filter(&parameters)?,
         after,
         to: parameters.to,
+        witnessed: shared.app.commands.rules().witnessed,
         resume_after: parameters.resume_after,
     };
     let export = Export::begin(&log, &trail, wanted).await.map_err(no_proof)?.ok_or_else(not_found)?;

@@ -102,6 +102,11 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool, cors_origins: &[HeaderVa
         .with_state(shared)
 }
 
+/// Routes of another program, with what bounds its connections.
+pub fn guarded(router: Router) -> Router {
+    router.layer(middleware::from_fn(connections::refuse_if_crowded)).layer(middleware::from_fn(unread::take_in))
+}
+
 /// What pages of these origins may call: everything, with a token of their own, for no cookie means anything here. Without
 /// any, pages of other origins call nothing.
 fn cors(origins: &[HeaderValue]) -> CorsLayer {

@@ -29,6 +29,20 @@ pub enum NoticedBy {
     Sealer,
     /// Standing verification.
     Verification,
+    /// A witness outside, by what it cosigned before.
+    Witness,
+}
+
+impl NoticedBy {
+    /// As others are told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Writer => "WRITER",
+            Self::Sealer => "SEALER",
+            Self::Verification => "VERIFICATION",
+            Self::Witness => "WITNESS",
+        }
+    }
 }
 
 /// Something is not as the service wrote it.

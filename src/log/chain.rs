@@ -14,6 +14,7 @@ use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 use uuid::Uuid;
 
+use super::access::AccessRow;
 use super::stored::StoredEvent;
 
 /// The length of a code.
@@ -34,6 +35,8 @@ enum Kind {
     Event = 1,
     Cursor = 2,
     Epoch = 3,
+    Access = 4,
+    AccessDropped = 5,
 }
 
 /// The columns of an event that its code covers: all of them.
@@ -160,6 +163,35 @@ impl ChainKey {
         mac.update(&cursor.offset.to_be_bytes());
         mac.update(&cursor.without_mac.to_be_bytes());
         bytes(&mut mac, Some(&cursor.mac));
+        finish(mac)
+    }
+
+    /// The code of a row of the access trail. It stands alone: replicas write such rows beside one another.
+    pub fn of_access(&self, row: &AccessRow) -> Mac {
+        let mut mac = self.begin(Kind::Access);
+        mac.update(&row.part.to_be_bytes());
+        mac.update(&row.created_at.timestamp_micros().to_be_bytes());
+        mac.update(&row.times.to_be_bytes());
+        let texts = [
+            Some(&row.id),
+            row.kind.as_ref(),
+            row.actor.as_ref(),
+            row.operation.as_ref(),
+            row.organization_id.as_ref(),
+            row.reached_organization_id.as_ref(),
+            row.target_id.as_ref(),
+            row.ip.as_ref(),
+        ];
+        for text in texts {
+            bytes(&mut mac, text.map(String::as_bytes));
+        }
+        finish(mac)
+    }
+
+    /// The code of what says up to which leaf of the access trail rows were dropped with age.
+    pub fn of_access_dropped(&self, number: i64) -> Mac {
+        let mut mac = self.begin(Kind::AccessDropped);
+        mac.update(&number.to_be_bytes());
         finish(mac)
     }
 

@@ -9,6 +9,7 @@
 //! - nothing is believed from a cache that the append does not check under the lock;
 //! - a refused command leaves nothing, but a `LimitReached` once for each time that room ran out.
 
+pub mod access;
 pub mod alarms;
 mod append;
 mod batch;

@@ -20,10 +20,10 @@ use std::time::Duration;
 use aggregates::Actor;
 use aggregates::ids::OrganizationId;
 use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::PgExecutor;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::log::access::{AccessRow, drop_old};
 use crate::log::{Log, LogError};
 
 /// How ids of records begin.
@@ -38,7 +38,7 @@ const ROWS_MAX: usize = 1_000;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a service that stops tries to write what is left.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
-/// How many rows of each table are forgotten in one go.
+/// How many rows are forgotten in one go.
 const FORGOTTEN_MAX: i64 = 10_000;
 
 /// What kind of access.
@@ -132,6 +132,41 @@ struct Row {
     ip: Option<String>,
     times: u64,
     first: bool,
+}
+
+impl Row {
+    /// As it is stored, with its sealed address.
+    fn record(&self, ip: Option<String>) -> AccessRow {
+        AccessRow {
+            part: 1,
+            kind: Some(self.key.kind.as_str().to_owned()),
+            actor: Some(self.key.actor.clone()),
+            operation: Some(self.key.operation.clone()),
+            organization_id: self.key.organization.as_ref().map(ToString::to_string),
+            reached_organization_id: self.key.reached.as_ref().map(ToString::to_string),
+            target_id: self.target.clone(),
+            ip,
+            ..self.repeat()
+        }
+    }
+
+    /// How often it came again, as that is stored.
+    fn repeat(&self) -> AccessRow {
+        AccessRow {
+            part: 2,
+            id: self.id.clone(),
+            created_at: self.at,
+            times: self.times.cast_signed(),
+            kind: None,
+            actor: None,
+            operation: None,
+            organization_id: None,
+            reached_organization_id: None,
+            target_id: None,
+            ip: None,
+            mac: vec![],
+        }
+    }
 }
 
 /// Reaches of one minute by a caller and an operation, before it is known in which organizations they stand.
@@ -343,39 +378,42 @@ fn subject(actor: &str) -> Option<&str> {
     actor.split_once(':').map(|(_, id)| id)
 }
 
-/// Inserts rows; those that are there already stay as they are.
+/// Inserts rows, each with its code; those that are there already stay as they are.
 async fn insert(log: &Log, rows: &[Row]) -> Result<(), LogError> {
     let (first, again): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.first);
+    let key = log.keys().chain();
     if !first.is_empty() {
         let with_address = first.iter().filter(|row| row.ip.is_some());
         let keys = log.keys().find_or_make(with_address.filter_map(|row| subject(&row.key.actor))).await?;
         let sealed = |row: &Row| keys.seal(subject(&row.key.actor)?, &place(&row.id), row.ip.as_deref()?);
-        let text = |column: fn(&Row) -> String| first.iter().map(|row| column(row)).collect::<Vec<String>>();
-        let maybe = |column: fn(&Row) -> Option<String>| first.iter().map(|row| column(row)).collect::<Vec<_>>();
-        let ips: Vec<Option<String>> = first.iter().map(|row| sealed(row)).collect();
+        let rows: Vec<AccessRow> = first.iter().map(|row| row.record(sealed(row)).coded(key)).collect();
+        let text =
+            |column: fn(&AccessRow) -> &Option<String>| rows.iter().map(|row| column(row).clone()).collect::<Vec<_>>();
         sqlx::query_file!(
             "src/requests/trail.sql",
-            &text(|row| row.id.clone()),
-            &first.iter().map(|row| row.at).collect::<Vec<_>>(),
-            &text(|row| row.key.kind.as_str().to_owned()),
-            &text(|row| row.key.actor.clone()),
-            &text(|row| row.key.operation.clone()),
-            &maybe(|row| row.key.organization.as_ref().map(ToString::to_string)) as &[Option<String>],
-            &maybe(|row| row.key.reached.as_ref().map(ToString::to_string)) as &[Option<String>],
-            &maybe(|row| row.target.clone()) as &[Option<String>],
-            &first.iter().map(|row| row.times.cast_signed()).collect::<Vec<_>>(),
-            &ips as &[Option<String>]
+            &rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>(),
+            &rows.iter().map(|row| row.created_at).collect::<Vec<_>>(),
+            &text(|row| &row.kind) as &[Option<String>],
+            &text(|row| &row.actor) as &[Option<String>],
+            &text(|row| &row.operation) as &[Option<String>],
+            &text(|row| &row.organization_id) as &[Option<String>],
+            &text(|row| &row.reached_organization_id) as &[Option<String>],
+            &text(|row| &row.target_id) as &[Option<String>],
+            &rows.iter().map(|row| row.times).collect::<Vec<_>>(),
+            &text(|row| &row.ip) as &[Option<String>],
+            &rows.iter().map(|row| row.mac.clone()).collect::<Vec<_>>()
         )
         .execute(log.pool())
         .await?;
     }
     if !again.is_empty() {
-        sqlx::query!(
-            "INSERT INTO access_repeats (id, created_at, times)
-             SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::bigint[]) ON CONFLICT (id) DO NOTHING",
-            &again.iter().map(|row| row.id.clone()).collect::<Vec<_>>(),
-            &again.iter().map(|row| row.at).collect::<Vec<_>>(),
-            &again.iter().map(|row| row.times.cast_signed()).collect::<Vec<_>>()
+        let rows: Vec<AccessRow> = again.iter().map(|row| row.repeat().coded(key)).collect();
+        sqlx::query_file!(
+            "src/requests/repeats.sql",
+            &rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>(),
+            &rows.iter().map(|row| row.created_at).collect::<Vec<_>>(),
+            &rows.iter().map(|row| row.times).collect::<Vec<_>>(),
+            &rows.iter().map(|row| row.mac.clone()).collect::<Vec<_>>()
         )
         .execute(log.pool())
         .await?;
@@ -454,26 +492,8 @@ impl Groups<'_> {
 }
 
 /// Forgets some of what is older than so many days.
-pub async fn forget(pool: impl PgExecutor<'_> + Copy, days: i32) -> Result<(), LogError> {
-    sqlx::query!(
-        "DELETE FROM access_repeats WHERE ctid IN (
-             SELECT ctid FROM access_repeats WHERE created_at < now() - make_interval(days => $1) LIMIT $2
-         )",
-        days,
-        FORGOTTEN_MAX
-    )
-    .execute(pool)
-    .await?;
-    sqlx::query!(
-        "DELETE FROM access_trail WHERE ctid IN (
-             SELECT ctid FROM access_trail WHERE created_at < now() - make_interval(days => $1) LIMIT $2
-         )",
-        days,
-        FORGOTTEN_MAX
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
+pub async fn forget(log: &Log, days: i32) -> Result<(), LogError> {
+    drop_old(log, days, FORGOTTEN_MAX).await
 }
 
 #[cfg(test)]

@@ -15,14 +15,19 @@ use uuid::Uuid;
 use super::settings::{streams, webhooks_in_flight_max};
 use super::{Core, Error, pruning};
 use crate::audit::watch::Progress;
+use crate::audit::witnesses::forget;
 use crate::config::Config;
+use crate::endpoints::signature::Secret;
 use crate::feed::Feeds;
 use crate::log::{CHANNEL, Heads, Log};
+use crate::webhooks::alarms::AlarmTeller;
 use crate::webhooks::{self, Deliverer, Schedule, Sender};
 
 const LOOK_FOR_REBUILDS: Duration = Duration::from_secs(5);
 const LOOK_AT_EPOCH: Duration = Duration::from_secs(1);
 const LOOK_IF_FILLED: Duration = Duration::from_millis(20);
+/// How long nothing is sealed while witnesses are asked about a database of which nothing is known.
+const ASK_WITNESSES_MAX: Duration = Duration::from_secs(60);
 
 /// The tasks of a service, and the one signal that ends them. A service that is dropped gives it too.
 pub(super) struct Background {
@@ -83,9 +88,14 @@ pub(super) async fn run_all(
         background.run_until_stop(pruning::run(owner, projector, core.commands.clone(), config.audit.purged_kept_days));
     }
     let sealer = core.sealer(config).await?;
-    background.run(|stop| async move { sealer.run(stop).await });
+    let shown = run_witnesses(background, config, core)?;
+    background.run(|stop| async move {
+        stop.run_until_cancelled(shown).await;
+        sealer.run(stop).await;
+    });
     let watch = core.watch(config)?;
     let verified = watch.progress();
+    tell_alarms(background, config, core, verified.clone())?;
     if config.audit.verify_events_per_second > 0 {
         background.run(|stop| async move { watch.run(stop).await });
     }
@@ -94,6 +104,33 @@ pub(super) async fn run_all(
     let commands = core.commands.clone();
     background.run(|stop| async move { commands.uses().run(commands.log().pool(), stop).await });
     Ok(verified)
+}
+
+/// Shows heads to witnesses, where there are some. Gives what the sealer waits for: a data directory that knows no head has
+/// lost what it knew, or is new, and then witnesses are asked before anything is signed, if they are there.
+fn run_witnesses(
+    background: &Background,
+    config: &Config,
+    core: &Core,
+) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    let mut shown = None;
+    if core.asked.is_empty() {
+        let projector = core.database.projections.clone();
+        background.run_until_stop(async move {
+            if let Err(error) = forget(&projector).await {
+                tracing::warn!(%error, "what witnesses found that are not asked any more stays");
+            }
+        });
+    } else {
+        let witnesses = core.witnesses(config)?;
+        shown = Some(witnesses.shown()).filter(|_| core.heads.trees() == 0);
+        background.run(|stop| async move { witnesses.run(stop).await });
+    }
+    Ok(async move {
+        if let Some(mut shown) = shown {
+            let _ = tokio::time::timeout(ASK_WITNESSES_MAX, shown.wait_for(|shown| *shown)).await;
+        }
+    })
 }
 
 /// Runs every projection, woken by this replica's commits and by other replicas' notifications; gives what wakes others
@@ -216,6 +253,25 @@ pub(super) async fn wait_until_filled(background: &Background, core: &Core) -> R
     Ok(wait)
 }
 
+/// Tells alarms, where somebody wants to hear of them. Every replica tells its own, whether it sends other webhooks or not.
+fn tell_alarms(background: &Background, config: &Config, core: &Core, verified: Arc<Progress>) -> Result<(), Error> {
+    let (Some(url), Some(key)) = (&config.audit.alarm_webhook_url, &config.secrets.alarm_webhook_key) else {
+        return Ok(());
+    };
+    core.commands.rules().webhook_targets.url(url).map_err(Error::AlarmWebhook)?;
+    let to = (url.clone(), Secret::of(*key.expose()));
+    let log = (core.commands.log().clone(), verified);
+    let teller = AlarmTeller::open(log, sender(config, core)?, to, &config.data_dir)?;
+    background.run(|stop| teller.run(stop));
+    Ok(())
+}
+
+fn sender(config: &Config, core: &Core) -> Result<Sender, Error> {
+    let whole_max = Duration::from_millis(config.webhooks.timeout_ms);
+    let connect_max = Duration::from_millis(config.webhooks.connect_timeout_ms);
+    Ok(Sender::new(core.commands.rules().webhook_targets.clone(), connect_max, whole_max)?)
+}
+
 /// Sends webhooks, where this replica does, and forgets what is done of them.
 fn run_webhooks(background: &Background, config: &Config, core: &Core) -> Result<(), Error> {
     let (settings, written) = (&config.webhooks, core.runtime.written());
@@ -232,18 +288,15 @@ fn run_webhooks(background: &Background, config: &Config, core: &Core) -> Result
     if !settings.send {
         return Ok(());
     }
-    let whole_max = Duration::from_millis(settings.timeout_ms);
-    let connect_max = Duration::from_millis(settings.connect_timeout_ms);
-    let sender = Sender::new(core.commands.rules().webhook_targets.clone(), connect_max, whole_max)?;
     let delivery = webhooks::DeliverySettings {
         in_flight_max: webhooks_in_flight_max(config),
         endpoint_in_flight_max: settings.endpoint_in_flight_max,
         endpoint_rate_per_second: settings.endpoint_rate_per_second,
-        whole_max,
+        whole_max: Duration::from_millis(settings.timeout_ms),
         schedule: Schedule(settings.retry_seconds.iter().map(|pause| Duration::from_secs((*pause).into())).collect()),
     };
     let (pool, commands) = own();
-    let deliverer = Arc::new(Deliverer::new(pool, commands, sender, delivery));
+    let deliverer = Arc::new(Deliverer::new(pool, commands, sender(config, core)?, delivery));
     background.run(|stop| deliverer.run(written, stop));
     Ok(())
 }

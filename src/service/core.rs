@@ -9,11 +9,12 @@ use tokio::task::JoinSet;
 
 use super::error::{Error, failure};
 use super::keys::{audit_keys, audit_signers, make_data_dir, master_keys};
-use super::settings::{rules, watch_terms};
+use super::settings::{rules, watch_terms, witnesses};
 use crate::audit;
 use crate::audit::heads::Heads;
 use crate::audit::seal::Sealer;
 use crate::audit::watch::Watch;
+use crate::audit::witnesses::{Asked, Due, Witnesses};
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::database::Database;
@@ -32,6 +33,9 @@ pub struct Core {
     pub runtime: Arc<Runtime<Log>>,
     /// What is known of audit trails outside of the database.
     pub heads: Arc<Heads>,
+    /// Those who are asked to cosign heads, and which trees they are to be shown.
+    pub asked: Arc<Asked>,
+    due: Arc<Due>,
     writers: JoinSet<()>,
 }
 
@@ -50,6 +54,8 @@ impl Core {
         make_data_dir(config)?;
         let erased = ErasedList::open(&config.data_dir)?;
         let heads = Arc::new(Heads::open(&config.data_dir)?);
+        let asked = Arc::new(witnesses(config)?);
+        let due = Arc::new(Due::new(!asked.is_empty()));
         let sizes = Sizes {
             writers: config.database.writers as usize,
             queue_commands_max: config.limits.queue_commands_max,
@@ -68,7 +74,7 @@ impl Core {
         let commands = Arc::new(Commands::new(log, rules(config), erased));
         // A database that was restored has forgotten whom this directory remembers.
         commands.erase_again(&[]).await?;
-        Ok(Self { database, commands, runtime, heads, writers })
+        Ok(Self { database, commands, runtime, heads, asked, due, writers })
     }
 
     /// Brings all read models up to the log, beside other replicas that do.
@@ -82,15 +88,23 @@ impl Core {
         make_data_dir(config)?;
         let (directory, configured) = (&config.data_dir, audit_keys(config));
         let signers = audit::keys::signers(&self.database.pool, directory, &config.audit.name, &configured).await?;
-        Ok(Sealer::new(self.database.projections.clone(), self.commands.log().clone(), signers, self.heads.clone()))
+        let (heads, due) = (self.heads.clone(), self.due.clone());
+        Ok(Sealer::new(self.database.projections.clone(), self.commands.log().clone(), signers, heads, due))
     }
 
     /// What reads the log again while the service runs.
     pub fn watch(&self, config: &Config) -> Result<Watch, Error> {
         let keys = audit_signers(config)?.iter().map(|signer| signer.verifier().clone()).collect();
         let log = (self.commands.log().clone(), self.database.projections.clone());
-        let terms = watch_terms(config);
+        let terms = (watch_terms(config), self.asked.clone());
         Ok(Watch::new(log, self.heads.clone(), keys, terms, &config.data_dir))
+    }
+
+    /// What shows heads to witnesses.
+    pub fn witnesses(&self, config: &Config) -> Result<Witnesses, Error> {
+        let keys = audit_signers(config)?.iter().map(|signer| signer.verifier().clone()).collect();
+        let log = (self.commands.log().clone(), self.database.projections.clone());
+        Ok(Witnesses::new(log, keys, self.asked.clone(), self.due.clone()))
     }
 
     /// What rebuilds read models.

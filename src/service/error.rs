@@ -7,7 +7,7 @@ use super::keys::{MASTER_KEY_FILE, OTHER_MASTER_KEY_FILE};
 use crate::access::issuer::IssuerError;
 use crate::commands::Fault;
 use crate::log::LogError;
-use crate::{audit, database, erased, private_file, streams};
+use crate::{audit, database, erased, private_file, streams, webhooks};
 
 /// Why the service cannot start or stop. The text says what is wrong; [`Error::remedy`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,15 @@ pub enum Error {
     /// The master key's file.
     #[error("{0} holds no master key")]
     MasterKey(PathBuf),
+    /// Where alarms are sent to.
+    #[error("audit.alarm_webhook_url cannot be used: {0}")]
+    AlarmWebhook(String),
+    /// What was told of alarms.
+    #[error(transparent)]
+    Alarms(#[from] webhooks::alarms::Error),
+    /// The witnesses of the audit trail.
+    #[error("{0}")]
+    Witness(String),
     /// The keys of the audit trail.
     #[error(transparent)]
     AuditKey(#[from] audit::keys::KeyError),
@@ -105,6 +114,9 @@ impl Error {
                     .into(),
             ),
             Self::Stream(_) => Some("correct audit.streams; `tenancy config` prints what is in force".into()),
+            Self::Witness(_) => Some("give each witness once, with the key that it prints, and a quorum that they can reach".into()),
+            Self::AlarmWebhook(_) => Some("give an address that webhooks may be sent to, or allow it with TENANCY_WEBHOOKS__…".into()),
+            Self::Alarms(_) => Some("put the file away: alarms that stand are told once more then".into()),
             Self::DataDir { .. } => Some("set another with TENANCY_DATA_DIR".into()),
             Self::Fault(_)
             | Self::Log(_)

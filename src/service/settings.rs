@@ -7,7 +7,9 @@ use super::{Core, Error};
 use crate::access::Operator;
 use crate::access::openid::Provider;
 use crate::audit::check::Pace;
+use crate::audit::cosignature::{Quorum, WitnessKey};
 use crate::audit::watch;
+use crate::audit::witnesses::{Address, Asked};
 use crate::commands::Rules;
 use crate::commands::first_organization::FirstOrganization;
 use crate::config::{self, AuditStream, Config, StreamReceiver};
@@ -65,6 +67,23 @@ fn receiver(settings: &AuditStream, origin: &str) -> Result<Receiver, streams::T
     })
 }
 
+/// The witnesses of the configuration. None of them is asked yet, so none has to be there.
+pub(super) fn witnesses(config: &Config) -> Result<Asked, Error> {
+    let wrong = |why: String| Error::Witness(why);
+    let key = |witness: &config::Witness| {
+        let key: Result<WitnessKey, _> = witness.key.parse();
+        key.map_err(|error| wrong(format!("audit.witnesses, {}: {error}", witness.url)))
+    };
+    let configured = &config.audit.witnesses.0;
+    let keys = configured.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    let least = Some(config.audit.witness_quorum as usize).filter(|least| *least > 0);
+    let quorum =
+        Quorum::new(keys, least).map_err(|why| wrong(format!("audit.witnesses and audit.witness_quorum: {why}")))?;
+    let urls = configured.iter().map(|witness| witness.url.clone());
+    let addresses = urls.zip(quorum.witnesses().iter().cloned()).map(|(url, key)| Address { url, key });
+    Ok(Asked::new(addresses.collect(), quorum.least())?)
+}
+
 pub(super) fn rules(config: &Config) -> Rules {
     let organizations = &config.organizations;
     let plans = config.plans.iter().map(|(name, plan)| {
@@ -89,6 +108,7 @@ pub(super) fn rules(config: &Config) -> Rules {
         invitation_hours_default: i64::from(organizations.invitation_hours_default),
         invitation_hours_max: i64::from(organizations.invitation_hours_max),
         refuse_on_alarm: config.audit.refuse_on_alarm,
+        witnessed: !config.audit.witnesses.0.is_empty(),
         default_plan: organizations.default_plan.as_str().to_owned(),
         webhook_targets: Arc::new(Targets {
             http_allowed: config.webhooks.http_allowed,

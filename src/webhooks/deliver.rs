@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::message::Message;
 use super::queue::{Attempt, Done, Room, Taken, Verdict, finish_free, finish_in_order, take};
 use super::schedule::Schedule;
-use super::sender::{Answer, Letter, Sender};
+use super::sender::{Answer, Checkpoints, Letter, Sender};
 use crate::audit::proofs;
 use crate::commands::Commands;
 use crate::endpoints::signature::{Secret, key_name};
@@ -294,7 +294,7 @@ struct Post {
     keys: Option<Keys>,
     /// The newest signed heads of the audit trails, in base64, by organization: whoever keeps one can later tell whether
     /// what it covers was changed.
-    checkpoints: HashMap<String, String>,
+    checkpoints: HashMap<String, Checkpoints>,
     epoch: i64,
     bodies: std::cell::RefCell<HashMap<(String, WebhookContent), Bytes>>,
     now: DateTime<Utc>,
@@ -312,7 +312,12 @@ impl Post {
         });
         // Without one the next message brings it.
         let notes = notes.unwrap_or_default().into_iter();
-        let checkpoints = notes.map(|(organization, note)| (organization, STANDARD.encode(note))).collect();
+        let checkpoints = notes.map(|(organization, notes)| {
+            let (newest, witnessed) =
+                (STANDARD.encode(notes.newest), notes.witnessed.map(|note| STANDARD.encode(note)));
+            (organization, Checkpoints { newest, witnessed })
+        });
+        let checkpoints = checkpoints.collect();
         let names: HashSet<String> = taken.iter().flat_map(|taken| names(taken, now)).collect();
         let keys = log.keys().find(names.iter().map(String::as_str)).await.inspect_err(|error| {
             tracing::warn!(%error, "secrets of webhooks cannot be read now");
@@ -339,8 +344,8 @@ impl Post {
             return Err(Undeliverable::Unsigned);
         }
         let signatures = signatures.join(" ");
-        let checkpoint = self.checkpoints.get(&taken.organization).cloned();
-        Ok(Letter { url: taken.url.clone(), id: taken.event.clone(), timestamp, signatures, checkpoint, body })
+        let checkpoints = self.checkpoints.get(&taken.organization).cloned();
+        Ok(Letter { url: taken.url.clone(), id: taken.event.clone(), timestamp, signatures, checkpoints, body })
     }
 }
 

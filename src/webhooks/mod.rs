@@ -11,6 +11,7 @@
 //!   what a receiver itself answered;
 //! - of one subject's events, where an endpoint wants them in order, only one is due at a time.
 
+pub mod alarms;
 pub mod backfill;
 pub mod catalog;
 mod deliver;

@@ -42,10 +42,19 @@ pub struct Letter {
     pub timestamp: i64,
     /// One signature for each secret, separated by spaces.
     pub signatures: String,
-    /// The newest signed head of the organization's audit trail, in base64, if there is one.
-    pub checkpoint: Option<String>,
+    /// Signed heads of the organization's audit trail, if there are any.
+    pub checkpoints: Option<Checkpoints>,
     /// The body.
     pub body: Bytes,
+}
+
+/// Signed heads, in base64.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    /// The newest one.
+    pub newest: String,
+    /// The newest one that enough witnesses have cosigned, if that is another one.
+    pub witnessed: Option<String>,
 }
 
 /// What came of it.
@@ -176,10 +185,13 @@ impl Sender {
             .header("webhook-timestamp", letter.timestamp)
             .header("webhook-signature", &letter.signatures)
             .body(letter.body.clone());
-        let request = match &letter.checkpoint {
-            Some(checkpoint) => request.header("tenancy-checkpoint", checkpoint),
-            None => request,
+        let (newest, witnessed) = match &letter.checkpoints {
+            Some(checkpoints) => (Some(&checkpoints.newest), checkpoints.witnessed.as_ref()),
+            None => (None, None),
         };
+        let heads = [("tenancy-checkpoint", newest), ("tenancy-checkpoint-witnessed", witnessed)];
+        let heads = heads.into_iter().filter_map(|(name, head)| Some((name, head?)));
+        let request = heads.fold(request, |request, (name, head)| request.header(name, head));
         let response = request.send().await?;
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let status = response.status();

@@ -9,7 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tenancy::audit::bundle::{Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
+use tenancy::audit::access::Record;
+use tenancy::audit::bundle::{AccessRecord, Disclosed, Event, FORMAT, Hashes, Header, Line, Signed, Text};
+use tenancy::audit::cosignature::Cosigner;
 use tenancy::audit::leaf::Leaf;
 use tenancy::audit::merkle::{Frontier, Hash, complete_subtrees, inclusion_ranges, join, node_hash};
 use tenancy::audit::note::{Checkpoint, Signer, sign};
@@ -27,6 +29,13 @@ pub fn signer(name: &str, number: u8) -> Signer {
 /// The key that signs by itself, and the one that came later.
 pub fn signers() -> [Signer; 2] {
     [signer(NAME, 1), signer(NAME, 2)]
+}
+
+/// Three witnesses.
+pub fn witnesses() -> [Cosigner; 3] {
+    [1, 2, 3].map(|number| {
+        Cosigner::new(&format!("w{number}.example"), SigningKey::from_bytes(&[100 + number; 32])).unwrap()
+    })
 }
 
 fn derived(of: &str) -> Hash {
@@ -176,5 +185,48 @@ pub fn some(numbers: &[u64], to: u64) -> String {
         lines.push(Line::Event(Box::new(Event { proof: Some(proof), ..event(*number) })));
     }
     lines.push(Line::End {});
+    text(lines)
+}
+
+/// The record of the access trail of this number: one, one with an address, the repetition of that, and one with an address that
+/// is erased.
+pub fn record(number: u64) -> AccessRecord {
+    let text = |text: &str| Some(text.to_owned());
+    let id = |number: u64| format!("acc_01jqv8zk3me4wbhx0r5t{number:06}");
+    let (mut ip, mut personal) = (None, BTreeMap::new());
+    if number == 2 || number == 4 {
+        let (sealed, disclosed) = seal(&format!("{}/ip", id(number)), "192.0.2.7");
+        ip = Some(sealed);
+        personal.extend((number == 2).then(|| ("ip".to_owned(), disclosed)));
+    }
+    let is_repeat = number == 3;
+    let of_record = |value: &str| text(value).filter(|_| !is_repeat);
+    let columns = Record {
+        part: text(if is_repeat { "repeat" } else { "record" }),
+        id: Some(id(if is_repeat { 2 } else { number })),
+        created_at: Some(format!("2026-01-31T08:05:09.{number:06}Z")),
+        kind: of_record("REFUSED"),
+        actor: of_record("user:usr_01jqv8zk3me4wbhx0r5t6y7p2e"),
+        operation: of_record("createProject"),
+        organization_id: of_record(ORGANIZATION).filter(|_| number != 4),
+        reached_organization_id: of_record(ORGANIZATION).filter(|_| number == 4),
+        target_id: of_record("prj_01jqv8zk3me4wbhx0r5t6y7p2f"),
+        times: Some(number.to_string()),
+        ip,
+    };
+    AccessRecord { columns, personal }
+}
+
+/// The records of a range of the access trail.
+pub fn access(from: u64, to: u64) -> String {
+    let leaves: Vec<Hash> = (1..=to).map(|number| record(number).columns.hash()).collect();
+    let checkpoint = Checkpoint { origin: format!("{NAME}/access"), size: to, root: root(&leaves) };
+    let before = subtrees(&leaves, (0, from - 1)).into_iter().map(Text).collect();
+    let header = Header { format: FORMAT.into(), organization: "access".into(), from, to, complete: true, before };
+    let note = sign(&checkpoint.to_string(), &signers()[..1]);
+    let mut lines = vec![Line::Header(header), Line::Checkpoint(Signed { note })];
+    lines.extend((from..=to).map(|number| Line::Record(Box::new(record(number)))));
+    let hashes = (from..=to).map(|number| Text(record(number).columns.hash())).collect();
+    lines.extend([Line::Hashes(Hashes { first: from, hashes }), Line::End {}]);
     text(lines)
 }

@@ -1,6 +1,6 @@
 """Judges many bundles by examples/verify_audit.py, started once.
 
-Each line of standard input is a case in JSON: `bundle` and `older` in base64 (`older` may be null), and `keys`. Each line of
+Each line of standard input is a case in JSON: `bundle` and `older` in base64 (`older` may be null), `keys`, `witnesses` and `quorum` (which may be null). Each line of
 standard output is a verdict: `accepted`, or `refused: REASON`.
 """
 
@@ -19,7 +19,7 @@ for line in sys.stdin:
     case = json.loads(line)
     older = None if case["older"] is None else io.BytesIO(base64.b64decode(case["older"]))
     try:
-        verify(io.BytesIO(base64.b64decode(case["bundle"])), case["keys"], older)
+        verify(io.BytesIO(base64.b64decode(case["bundle"])), case["keys"], older, case["witnesses"], case["quorum"])
         print("accepted")
     except (Altered, ValueError, RecursionError) as error:
         print("refused:", json.dumps(str(error))[1:-1])

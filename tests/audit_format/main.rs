@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use tenancy::audit::cosignature::{Quorum, WitnessKey};
 use tenancy::audit::note::VerifierKey;
 use tenancy::audit::verify::{older, verify};
 
@@ -24,6 +25,8 @@ struct Case {
     bundle: Vec<u8>,
     keys: Vec<String>,
     older: Option<Vec<u8>>,
+    /// The keys of witnesses, and how many of them it takes.
+    witnesses: (Vec<String>, Option<usize>),
 }
 
 /// Why it is refused, or `None` where it is accepted: by the code of `tenancy audit verify`.
@@ -33,11 +36,17 @@ fn judge(case: &Case) -> Option<String> {
         Ok(keys) => keys,
         Err(error) => return Some(error.to_string()),
     };
+    let witnesses: Result<Vec<WitnessKey>, _> = case.witnesses.0.iter().map(|key| key.parse()).collect();
+    let witnesses = witnesses.map_err(|error| error.to_string());
+    let quorum = match witnesses.and_then(|witnesses| Quorum::new(witnesses, case.witnesses.1)) {
+        Ok(quorum) => quorum,
+        Err(error) => return Some(error),
+    };
     let older = match case.older.as_deref().map(|file| older(file, &keys)).transpose() {
         Ok(older) => older,
         Err(error) => return Some(error.to_string()),
     };
-    let report = verify(&case.bundle[..], &keys, older.as_ref()).unwrap();
+    let report = verify(&case.bundle[..], &keys, older.as_ref(), &quorum).unwrap();
     (!report.is_well()).then(|| report.findings.join("; "))
 }
 
@@ -76,5 +85,7 @@ fn as_line(case: &Case) -> serde_json::Value {
         "bundle": STANDARD.encode(&case.bundle),
         "keys": case.keys,
         "older": case.older.as_ref().map(|older| STANDARD.encode(older)),
+        "witnesses": case.witnesses.0,
+        "quorum": case.witnesses.1,
     })
 }

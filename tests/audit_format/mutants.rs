@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use tenancy::audit::bundle::Line;
 use tenancy::audit::note::sign;
 
-use crate::history::{NAME, all, checkpoint, note, signers, some};
+use crate::history::{NAME, access, all, checkpoint, note, signers, some, witnesses};
 use crate::{Case, judge, judge_in_python};
 
 const SEED: u64 = 20_261_130;
@@ -529,6 +529,10 @@ fn essence(text: &[u8], beginning_only: bool) -> Vec<Vec<u8>> {
             event.personal.clear();
             Line::Event(event).text().unwrap().into_bytes()
         }
+        Some(Line::Record(mut record)) => {
+            record.personal.clear();
+            Line::Record(record).text().unwrap().into_bytes()
+        }
         // Where there is no `before`, nothing depends on `from`; and of an older bundle nothing but the note counts.
         Some(Line::Header(mut header)) if beginning_only || !header.complete => {
             (header.from, header.complete, header.before) = (1, false, vec![]);
@@ -547,8 +551,14 @@ fn originals() -> Vec<Case> {
         bundle: bundle.into_bytes(),
         keys: keys.to_vec(),
         older: older.map(String::into_bytes),
+        witnesses: (vec![], None),
     };
+    let cosigned: String = witnesses().iter().map(|one| one.line(&checkpoint(6).to_string(), 1_700_000_000)).collect();
+    let cosigned = all(1, 6).replace(&serde_text(&note(6)), &serde_text(&(note(6) + &cosigned)));
+    let known = witnesses().map(|one| one.verifier().to_string()).to_vec();
     vec![
+        case(access(1, 4), &keys[..1], None),
+        Case { witnesses: (known, Some(2)), ..case(cosigned, &keys[..1], None) },
         case(all(1, 6), &keys[..1], None),
         case(both.clone(), &keys, None),
         case(all(255, 258), &keys[..1], None),

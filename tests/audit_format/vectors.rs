@@ -6,11 +6,16 @@ use std::sync::Once;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
+use tenancy::audit::bundle::Line;
+use tenancy::audit::cosignature::Cosigner;
 use tenancy::audit::merkle::{empty_root, leaf_hash};
 use tenancy::audit::note::{Checkpoint, sign};
 
-use crate::history::{NAME, ORGANIZATION, all, all_in_runs, checkpoint, event, note, signer, signers, some};
+use crate::history::{
+    NAME, ORGANIZATION, access, all, all_in_runs, checkpoint, event, note, record, signer, signers, some, witnesses,
+};
 use crate::{Case, judge, judge_in_python};
 
 struct Vector {
@@ -21,6 +26,7 @@ struct Vector {
     bundle: String,
     keys: Vec<String>,
     older: Option<(&'static str, String)>,
+    witnesses: (Vec<String>, Option<usize>),
 }
 
 fn key(number: usize) -> String {
@@ -28,7 +34,7 @@ fn key(number: usize) -> String {
 }
 
 fn vector(accepted: bool, name: &'static str, about: &'static str, bundle: String) -> Vector {
-    Vector { name, accepted, about, bundle, keys: vec![key(0)], older: None }
+    Vector { name, accepted, about, bundle, keys: vec![key(0)], older: None, witnesses: (vec![], None) }
 }
 
 fn good(name: &'static str, about: &'static str, bundle: String) -> Vector {
@@ -42,6 +48,14 @@ fn bad(name: &'static str, about: &'static str, bundle: String) -> Vector {
 impl Vector {
     fn keys(self, keys: &[usize]) -> Self {
         Self { keys: keys.iter().map(|number| key(*number)).collect(), ..self }
+    }
+
+    fn named(self, key: &str) -> Self {
+        Self { keys: vec![key.to_owned()], ..self }
+    }
+
+    fn witnessed(self, witnesses: &[String], quorum: Option<usize>) -> Self {
+        Self { witnesses: (witnesses.to_vec(), quorum), ..self }
     }
 
     fn since(self, file: &'static str, older: String) -> Self {
@@ -562,8 +576,148 @@ fn of_older() -> Vec<Vector> {
     ]
 }
 
+fn of_witnesses() -> Vec<Vector> {
+    let six = all(1, 6);
+    let [one, two, three] = witnesses();
+    let key = |witness: &Cosigner| witness.verifier().to_string();
+    let (text, at) = (checkpoint(6).to_string(), 1_700_000_000);
+    let (first, second) = (one.line(&text, at), two.line(&text, at + 1));
+    let with = |lines: &str| under(&six, &and(lines));
+    let both = with(&(first.clone() + &second));
+    let known = [key(&one), key(&two), key(&three)];
+    let renamed = Cosigner::new("w4.example", SigningKey::from_bytes(&[101; 32])).unwrap();
+    let signed = |seconds: u64, bytes: &[u8]| {
+        let id = u32::from_str_radix(&known[0]["w1.example+".len()..][..8], 16).unwrap().to_be_bytes();
+        signature("w1.example", &[&id[..], &seconds.to_be_bytes(), bytes].concat())
+    };
+    vec![
+        good("witnesses", "Two witnesses cosigned, and both are needed.", both.clone()).witnessed(&known[..2], Some(2)),
+        good("witnesses-all", "Without a quorum all of the known ones are needed.", both.clone())
+            .witnessed(&known[..2], None),
+        bad("witnesses-all-missing", "Without a quorum all of the known ones are needed.", both.clone())
+            .witnessed(&known, None),
+        good("witnesses-two-of-three", "Two of three are needed.", both.clone()).witnessed(&known, Some(2)),
+        bad("witnesses-too-few", "One of two cosigned that are needed.", with(&first)).witnessed(&known, Some(2)),
+        good("witnesses-before", "A cosignature stands before the signature of the log.", {
+            under(&six, &note(6).replace("\n\n", &format!("\n\n{first}")))
+        })
+        .witnessed(&known, Some(1)),
+        good("witnesses-unknown", "Nobody knows the witnesses: their lines are left out.", both.clone()),
+        bad("witnesses-none", "No witness cosigned.", six.clone()).witnessed(&known, Some(1)),
+        bad("witnesses-no-log", "Witnesses cosigned what no key of the log signed.", {
+            under(&six, &format!("{text}\n{first}{second}"))
+        })
+        .witnessed(&known, Some(2)),
+        bad("witnesses-doubled", "One witness cosigned twice, at two times.", {
+            with(&(first.clone() + &second + &one.line(&text, at + 9)))
+        })
+        .witnessed(&known, Some(2)),
+        bad("witnesses-other-text", "A known witness cosigned another tree: refused, though enough others did.", {
+            with(&(first.clone() + &two.line(&checkpoint(4).to_string(), at)))
+        })
+        .witnessed(&known, Some(1)),
+        bad(
+            "witnesses-time",
+            "The time of a cosignature is another one.",
+            with(&{
+                use ed25519_dalek::Signer;
+                let message = format!("cosignature/v1\ntime {at}\n{text}");
+                signed(at + 1, &SigningKey::from_bytes(&[101; 32]).sign(message.as_bytes()).to_bytes())
+            }),
+        )
+        .witnessed(&known, Some(1)),
+        bad("witnesses-short", "A cosignature is a byte too short.", with(&signed(at, &[7; 63])))
+            .witnessed(&known, Some(1)),
+        bad(
+            "witnesses-late",
+            "A time is 2 to the 63.",
+            with(&{
+                use ed25519_dalek::Signer;
+                let message = format!("cosignature/v1\ntime {}\n{text}", 1u64 << 63);
+                signed(1 << 63, &SigningKey::from_bytes(&[101; 32]).sign(message.as_bytes()).to_bytes())
+            }),
+        )
+        .witnessed(&known, Some(1)),
+        good("witnesses-future", "A time is far in the future: it is not compared with any clock.", {
+            with(&one.line(&text, 1 << 40))
+        })
+        .witnessed(&known, Some(1)),
+        bad("witnesses-two-names", "One key is known under two names: it would count twice.", {
+            with(&(first.clone() + &renamed.line(&text, at)))
+        })
+        .witnessed(&[key(&one), key(&renamed)], Some(2)),
+        bad("witnesses-one-name", "Two keys are known under one name.", both.clone()).witnessed(
+            &[key(&one), key(&Cosigner::new("w1.example", SigningKey::from_bytes(&[99; 32])).unwrap())],
+            Some(1),
+        ),
+        bad("witnesses-quorum", "More are needed than are known.", both.clone()).witnessed(&known[..2], Some(3)),
+        bad("witnesses-quorum-zero", "Witnesses are known and none is needed.", both.clone())
+            .witnessed(&known[..2], Some(0)),
+        bad("witnesses-log-key", "The key of a witness is a key of a log.", both.clone())
+            .witnessed(&[signers()[0].verifier().to_string()], Some(1)),
+        bad("witnesses-key-of-log", "The key of a log is the key of a witness.", both.clone()).named(&known[0]),
+        good("witnesses-older", "An older checkpoint needs no cosignature.", both)
+            .witnessed(&known, Some(2))
+            .since("4.note", note(4)),
+    ]
+}
+
+fn of_access() -> Vec<Vector> {
+    let four = access(1, 4);
+    let event = serde_json::to_string(&Line::Event(Box::new(event(1)))).unwrap();
+    let line = serde_json::to_string(&Line::Record(Box::new(record(1)))).unwrap();
+    let datum = |of: &str| {
+        let start = of.find("\"ip\":{").unwrap();
+        of[start..=start + of[start..].find('}').unwrap()].to_owned()
+    };
+    vec![
+        good(
+            "access",
+            "Records of the access trail: one, one with an address, its repetition, one with an erased address.",
+            four.clone(),
+        ),
+        good("access-rest", "Records after the first two, which were dropped with age.", access(3, 4)),
+        good("access-disclosed-less", "An address is missing from `personal`.", altered(&four, &datum(&four), "")),
+        bad("access-column", "A column of a record is altered.", altered(&four, "createProject", "deleteProject")),
+        bad("access-missing", "A record is missing.", picked(&four, &[1, 2, 3, 4, 6, 7, 8])),
+        bad("access-swapped", "Two records changed places.", picked(&four, &[1, 2, 4, 3, 5, 6, 7, 8])),
+        bad(
+            "access-null",
+            "A record has no id.",
+            altered(&four, "\"id\":\"acc_01jqv8zk3me4wbhx0r5t000001\"", "\"id\":null"),
+        ),
+        bad("access-value", "A readable address is altered.", altered(&four, "192.0.2.7", "192.0.2.8")),
+        bad(
+            "access-place",
+            "Something is readable at a place that a record does not have.",
+            altered(&four, "\"ip\":{", "\"userAgent\":{"),
+        ),
+        bad("access-event", "An event stands among records.", altered(&four, &line, &event)),
+        bad("record-among-events", "A record stands among events.", altered(&all(1, 6), &event, &line)),
+        bad(
+            "access-some",
+            "A bundle of the access trail is complete.",
+            altered(&four, "\"complete\":true", "\"complete\":false"),
+        ),
+        bad(
+            "access-organization",
+            "The header says another trail.",
+            altered(&four, "\"organization\":\"access\"", "\"organization\":\"installation\""),
+        ),
+    ]
+}
+
 fn vectors() -> Vec<Vector> {
-    let parts = [of_whole_bundles(), of_some_events(), of_spellings(), of_notes(), of_keys(), of_older()];
+    let parts = [
+        of_whole_bundles(),
+        of_some_events(),
+        of_spellings(),
+        of_notes(),
+        of_keys(),
+        of_older(),
+        of_witnesses(),
+        of_access(),
+    ];
     parts.into_iter().flatten().collect()
 }
 
@@ -581,6 +735,8 @@ fn files() -> Vec<(String, Vec<u8>)> {
             "bundle": bundle,
             "keys": vector.keys,
             "older": older,
+            "witnesses": vector.witnesses.0,
+            "quorum": vector.witnesses.1,
             "verdict": if vector.accepted { "accepted" } else { "refused" },
             "about": vector.about,
         }));
@@ -647,6 +803,10 @@ fn the_program_and_the_example_judge_the_vectors_as_they_say() {
         bundle: read(&vector["bundle"]),
         keys: serde_json::from_value(vector["keys"].clone()).unwrap(),
         older: Some(&vector["older"]).filter(|older| !older.is_null()).map(read),
+        witnesses: (
+            serde_json::from_value(vector["witnesses"].clone()).unwrap(),
+            serde_json::from_value(vector["quorum"].clone()).unwrap(),
+        ),
     };
     let cases: Vec<Case> = listed.iter().map(case).collect();
     let verdict = |reason: &Option<String>| if reason.is_none() { "accepted" } else { "refused" };

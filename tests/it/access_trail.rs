@@ -296,8 +296,8 @@ async fn the_trail_is_only_ever_added_to_until_it_is_old() {
         assert!(refused.contains("append-only"), "{refused}");
     }
     for (id, days) in [("acc_old", 400), ("acc_younger", 300)] {
-        let insert = "INSERT INTO access_trail (id, created_at, kind, actor, operation, organization_id, times)
-                      VALUES ($1, now() - make_interval(days => $2), 'REFUSED', 'system', 'node', $3, 1)";
+        let insert = "INSERT INTO access_trail (id, created_at, kind, actor, operation, organization_id, times, mac)
+                      VALUES ($1, now() - make_interval(days => $2), 'REFUSED', 'system', 'node', $3, 1, '')";
         sqlx::query(insert).bind(id).bind(days).bind(&acme).execute(&pool).await.unwrap();
     }
     server.service().core().commands.sweep().await.unwrap();

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use tenancy::audit::bundle::Line;
+use tenancy::audit::cosignature::Quorum;
 use tenancy::audit::note::{Checkpoint, Signer, VerifierKey};
 use tenancy::audit::verify::{Report, older, verify};
 use tenancy::service::audit_signers;
@@ -36,7 +37,7 @@ async fn export(server: &Server, client: &Client, organization: &str, query: &st
 }
 
 fn check(bundle: &str, keys: &[VerifierKey], since: Option<&Checkpoint>) -> Report {
-    verify(bundle.as_bytes(), keys, since).unwrap()
+    verify(bundle.as_bytes(), keys, since, &Quorum::default()).unwrap()
 }
 
 #[track_caller]
@@ -176,7 +177,7 @@ async fn a_bundle_is_verified_and_whatever_is_done_to_it_is_named() {
             let mut bytes = bundle.clone().into_bytes();
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            let report = verify(&bytes[..], &keys, None).unwrap();
+            let report = verify(&bytes[..], &keys, None, &Quorum::default()).unwrap();
             prop_assert!(!report.is_well(), "byte {at}, bit {bit}");
             Ok(())
         })
@@ -481,7 +482,7 @@ async fn a_verifier_in_another_language_agrees() {
             bytes[at] ^= 1 << bit;
             let (good, said) = judge(&bytes, None);
             prop_assert!(!good && said.contains("not verified"), "byte {at}, bit {bit}: {said}");
-            prop_assert!(!verify(&bytes[..], &keys, None).unwrap().is_well());
+            prop_assert!(!verify(&bytes[..], &keys, None, &Quorum::default()).unwrap().is_well());
             Ok(())
         })
         .unwrap();

@@ -7,6 +7,7 @@ mod server_programs;
 mod support;
 
 mod access;
+mod access_seals;
 mod access_trail;
 mod as_of;
 mod audit_trail;
@@ -44,3 +45,4 @@ mod streams;
 mod tokens;
 mod tour;
 mod webhooks;
+mod witness;

@@ -1,5 +1,6 @@
 //! Webhooks: pushed, signed, again where they failed, in order where that is asked for, and never where they must not go.
 
+mod alarms;
 mod pull;
 mod receiver;
 

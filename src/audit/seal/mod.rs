@@ -7,7 +7,11 @@
 //! that does not continue what is known of it outside of the database ([`super::heads`]); a new head is known there before it
 //! is published. What does not fit stops its partition, or its tree, and raises an alarm.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod access;
+mod chain;
+mod tree;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +19,16 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use super::heads::{ChainHead, Heads as KnownHeads, TreeHead};
-use super::leaf::Leaf;
-use super::merkle::{Frontier, Hash};
+use self::chain::{Chain, Leased, follow, lease, read, save_cursors};
+use self::tree::{Failures, Heads, Runs, Tree};
+use super::heads::{Heads as KnownHeads, TreeHead};
+use super::merkle::Frontier;
 use super::note::{Checkpoint, Signer, VerifierKey, checkpoint_of, open, sign};
 use super::trail::{Entry, INSTALLATION, select};
+use super::witnesses::Due;
 use crate::log::alarms::{About, NoticedBy};
-use crate::log::chain::{ChainKey, Columns, Cursor, Mac};
-use crate::log::{COLUMNS, Log, LogError};
+use crate::log::chain::{ChainKey, Columns, Mac};
+use crate::log::{Log, LogError};
 
 /// The most events of a partition that are sealed in one transaction.
 const EVENTS_MAX: i64 = 1_000;
@@ -50,6 +56,16 @@ pub struct Sealer {
     signed_by: String,
     /// What is known of trees and chains outside of the database.
     known: Arc<KnownHeads>,
+    /// Where it is told which trees have grown.
+    due: Arc<Due>,
+}
+
+/// What a step did.
+struct Step {
+    /// Whether there may be more to seal.
+    more: bool,
+    /// The trees of which there are new heads.
+    grown: Vec<String>,
 }
 
 /// The name of an organization's tree in its checkpoints. After a restore to an earlier point it is another tree: what
@@ -61,195 +77,12 @@ pub fn origin(name: &str, organization: &str, epoch: i64) -> String {
     }
 }
 
-/// A partition that is being sealed: where its chain stands, and how far it holds.
-struct Chain {
-    cursor: Cursor,
-    /// The part of the chain that was known elsewhere and is still to come.
-    known: Option<ChainHead>,
-    /// Why it does not go on.
-    failure: Option<String>,
-    /// What was on record of that before.
-    failed_before: Option<String>,
-    /// Where it stood at first.
-    before: Cursor,
-}
-
-impl Chain {
-    /// Begins where the last one sealed ended; `code` is what says that it did.
-    fn begin(key: &ChainKey, leased: Leased, known: Option<ChainHead>) -> Self {
-        let Leased { cursor, code, failure, epoch, epoch_code } = leased;
-        let partition = cursor.partition;
-        let began = cursor.offset > 0 || cursor.without_mac > 0;
-        let newer = known.as_ref().map(|known| known.epoch).filter(|known| *known > epoch);
-        let failed = if let Some(newer) = newer {
-            Some(format!("the database is of epoch {epoch}, and epoch {newer} was known"))
-        } else if began && code != key.of_cursor(&cursor) {
-            Some(format!("the service did not write how far partition {partition} is sealed"))
-        } else if epoch > 1 && epoch_code != key.of_epoch(epoch) {
-            Some(format!("epoch {epoch} was not begun by `tenancy recover`"))
-        } else {
-            None
-        };
-        let before = cursor.clone();
-        let mut chain = Self { cursor, known: None, failure: failed, failed_before: failure, before };
-        match known.filter(|known| known.epoch == epoch) {
-            Some(known) if known.offset > chain.cursor.offset => chain.known = Some(known),
-            Some(known) if known.offset == chain.cursor.offset && known.mac != chain.cursor.mac => {
-                chain
-                    .fail(format!("offset {} of partition {partition} is another event than was sealed", known.offset));
-            }
-            Some(_) | None => {}
-        }
-        chain
-    }
-
-    /// Takes the next event in, if it is what the service wrote after the one before.
-    fn follow(&mut self, key: &ChainKey, row: &Entry) {
-        if self.failure.is_some() {
-            return;
-        }
-        let (event, at) = (&row.event, row.event.offset);
-        let (partition, before) = (self.cursor.partition, self.cursor.offset);
-        let written = match at <= self.cursor.without_mac {
-            true => Mac::new(),
-            false => key.of_event(&self.cursor.mac, &Columns::of(event, &row.metadata)),
-        };
-        let exchanged = |known: &ChainHead| known.offset == at && known.mac != row.mac;
-        if at != before + 1 {
-            self.fail(format!("offset {at} of partition {partition} follows {before}: the log has a gap"));
-        } else if row.mac != written {
-            let id = &event.event_id;
-            self.fail(format!(
-                "event {id} at offset {at} of partition {partition} is not what the service wrote there"
-            ));
-        } else if self.known.as_ref().is_some_and(exchanged) {
-            self.fail(format!("offset {at} of partition {partition} is another event than was sealed"));
-        } else {
-            (self.cursor.offset, self.cursor.mac) = (at, row.mac.clone());
-            self.known.take_if(|known| known.offset <= at);
-        }
-    }
-
-    /// At the end of what was read, which is all that there is unless it is `more`.
-    fn end(&mut self, more: bool) {
-        if let Some(known) = self.known.as_ref().filter(|_| !more && self.failure.is_none()) {
-            let (partition, offset, at) = (self.cursor.partition, known.offset, self.cursor.offset);
-            // Nothing of it is signed: it may be another history from anywhere on.
-            self.cursor = self.before.clone();
-            self.fail(format!("partition {partition} was sealed up to offset {offset}, and ends at {at}"));
-        }
-    }
-
-    fn fail(&mut self, failure: String) {
-        _ = self.failure.get_or_insert(failure);
-    }
-
-    /// Whether an event of the batch may be sealed.
-    fn holds(&self, offset: i64) -> bool {
-        offset <= self.cursor.offset
-    }
-
-    fn moved(&self) -> bool {
-        self.cursor.offset > self.before.offset
-    }
-}
-
-/// A tree that grows.
-struct Tree {
-    /// Whether it is there already. One that is and has failed is left as it is.
-    begun: bool,
-    frontier: Frontier,
-    failure: Option<String>,
-    partition: i16,
-    /// New hashes by level and number.
-    added: BTreeMap<(i16, u64), Hash>,
-    /// What was known of it elsewhere and is still to come, and what it was before it grew.
-    known: Option<(TreeHead, Frontier)>,
-    /// Whether it is so far behind that what is new has to wait.
-    behind: bool,
-    /// Whether its failure was on record already: standing verification speaks of that.
-    failed_before: bool,
-}
-
-impl Tree {
-    fn new(partition: i16) -> Self {
-        let (frontier, added) = (Frontier::default(), BTreeMap::new());
-        Self {
-            begun: false,
-            frontier,
-            failure: None,
-            partition,
-            added,
-            known: None,
-            behind: false,
-            failed_before: false,
-        }
-    }
-
-    /// Holds it against what is known of it elsewhere.
-    fn expect(&mut self, known: Option<TreeHead>, epoch: i64) {
-        match known {
-            Some(known) if known.epoch != epoch => {}
-            Some(known) if known.size > self.frontier.size() => self.known = Some((known, self.frontier.clone())),
-            Some(known) if known.size == self.frontier.size() && known.root != self.frontier.root() => {
-                self.fail(format!("another tree of {} events was signed before", known.size));
-            }
-            Some(_) | None => {}
-        }
-    }
-
-    fn grow(&mut self, leaf: &Leaf, number: i64) {
-        if self.failure.is_some() || self.behind {
-            return;
-        }
-        let expected = self.frontier.size() + 1;
-        if number.unsigned_abs() != expected {
-            let id = leaf.event_id.clone().unwrap_or_default();
-            self.fail(format!("event {id} has the audit sequence {number}, where {expected} follows"));
-            return;
-        }
-        let (index, added) = (self.frontier.size(), &mut self.added);
-        self.frontier.push(leaf.hash(), |height, root| {
-            if height % TILE_HEIGHT == 0 {
-                let level = i16::try_from(height / TILE_HEIGHT).unwrap_or(i16::MAX);
-                added.insert((level, index >> height), *root);
-            }
-        });
-        let Some((known, before)) = self.known.take_if(|(known, _)| known.size == self.frontier.size()) else { return };
-        if known.root != self.frontier.root() {
-            self.give_up(before, format!("another tree of {} events was signed before", known.size));
-        }
-    }
-
-    /// At the end of what was read.
-    fn end(&mut self, more: bool) {
-        if more || self.failure.is_some() {
-            return;
-        }
-        if let Some((known, before)) = self.known.take() {
-            let (signed, there) = (known.size, self.frontier.size());
-            self.give_up(before, format!("a tree of {signed} events was signed before, and {there} events are there"));
-        }
-    }
-
-    fn fail(&mut self, failure: String) {
-        _ = self.failure.get_or_insert(failure);
-    }
-
-    /// Fails, and nothing of it is signed.
-    fn give_up(&mut self, before: Frontier, failure: String) {
-        self.fail(failure);
-        self.frontier = before;
-        self.added.clear();
-    }
-}
-
 impl Sealer {
     /// Seals by these keys, which there has to be one of.
-    pub fn new(pool: PgPool, log: Arc<Log>, signers: Vec<Signer>, known: Arc<KnownHeads>) -> Self {
+    pub fn new(pool: PgPool, log: Arc<Log>, signers: Vec<Signer>, known: Arc<KnownHeads>, due: Arc<Due>) -> Self {
         let verifiers: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier().clone()).collect();
         let signed_by = verifiers.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        Self { pool, log, signers, verifiers, signed_by, known }
+        Self { pool, log, signers, verifiers, signed_by, known, due }
     }
 
     /// Seals what is appended, until the service stops.
@@ -264,10 +97,16 @@ impl Sealer {
                 }
                 self.step().await
             };
-            let more = sealed.await.unwrap_or_else(|error| {
+            let mut more = sealed.await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the audit trail is not sealed at the moment");
                 false
             });
+            if prepared {
+                more |= self.seal_access().await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the access trail is not sealed at the moment");
+                    false
+                });
+            }
             let woken = async {
                 if !more {
                     let _ = tokio::time::timeout(LOOK_EVERY, heads.changed()).await;
@@ -282,6 +121,7 @@ impl Sealer {
     pub async fn seal_all(&self) -> Result<(), LogError> {
         self.prepare().await?;
         while self.step().await? {}
+        while self.seal_access().await? {}
         Ok(())
     }
 
@@ -355,12 +195,15 @@ impl Sealer {
             Ok(_) => transaction.commit().await?,
             Err(_) => transaction.rollback().await?,
         }
-        sealed
+        let Step { more, grown } = sealed?;
+        self.due.add(grown);
+        Ok(more)
     }
 
-    async fn seal(&self, connection: &mut PgConnection, partition: Option<i16>) -> Result<bool, LogError> {
+    async fn seal(&self, connection: &mut PgConnection, partition: Option<i16>) -> Result<Step, LogError> {
         let leased = lease(connection, partition).await?;
-        let Some(epoch) = leased.first().map(|leased| leased.epoch) else { return Ok(false) };
+        let nothing = || Step { more: false, grown: vec![] };
+        let Some(epoch) = leased.first().map(|leased| leased.epoch) else { return Ok(nothing()) };
         let key = self.log.keys().chain();
         self.known.refresh().map_err(unkept)?;
         let all = leased.len() as i64 == PARTITIONS_MAX;
@@ -387,11 +230,11 @@ impl Sealer {
         let heads = self.save(connection, &trees, epoch).await?;
         let ends = save_cursors(connection, key, chains.values(), epoch).await?;
         self.tell(chains.values());
-        let known = self.known.clone();
+        let (known, grown) = (self.known.clone(), heads.iter().map(|(name, _)| name.clone()).collect());
         let kept = tokio::task::spawn_blocking(move || known.keep(&heads, &ends)).await;
         kept.map_err(|error| LogError::Corrupt(error.to_string()))?.map_err(unkept)?;
         let moved = |chain: &Chain| chain.moved() && (all || full.contains(&chain.cursor.partition));
-        Ok(chains.values().any(moved))
+        Ok(Step { more: chains.values().any(moved), grown })
     }
 
     /// The organizations' trees with these events, which hold.
@@ -423,7 +266,7 @@ impl Sealer {
         }
         for row in rows {
             let Some(tree) = row.event.organization_id.as_ref().and_then(|id| trees.get_mut(id)) else { continue };
-            tree.grow(&row.leaf(), row.number);
+            tree.grow(row.leaf().hash(), &row.event.event_id, row.number);
         }
         Ok(trees)
     }
@@ -574,113 +417,6 @@ impl Sealer {
     }
 }
 
-/// Columns of `sealed_trees`.
-#[derive(Default)]
-struct Heads<'a> {
-    organizations: Vec<&'a str>,
-    sizes: Vec<i64>,
-    peaks: Vec<Vec<u8>>,
-    roots: Vec<Vec<u8>>,
-    notes: Vec<String>,
-    failures: Vec<Option<&'a str>>,
-    partitions: Vec<i16>,
-}
-
-/// Organizations that are not sealed any further.
-#[derive(Default)]
-struct Failures<'a> {
-    organizations: Vec<&'a str>,
-    texts: Vec<&'a str>,
-}
-
-/// Columns of `sealed_hashes`.
-#[derive(Default)]
-struct Runs<'a> {
-    organizations: Vec<&'a str>,
-    levels: Vec<i16>,
-    firsts: Vec<i64>,
-    hashes: Vec<Vec<u8>>,
-    partitions: Vec<i16>,
-}
-
-impl<'a> Runs<'a> {
-    /// One hash, after all smaller numbers of its level.
-    fn add(&mut self, organization: &'a str, partition: i16, level: i16, number: u64, hash: &Hash) {
-        let continues = self.organizations.last() == Some(&organization)
-            && self.levels.last() == Some(&level)
-            && !number.is_multiple_of(TILE);
-        match self.hashes.last_mut().filter(|_| continues) {
-            Some(run) => run.extend(hash),
-            None => {
-                self.organizations.push(organization);
-                self.partitions.push(partition);
-                self.levels.push(level);
-                self.firsts.push(number.cast_signed());
-                self.hashes.push(hash.to_vec());
-            }
-        }
-    }
-}
-
-/// Follows these events along their chains; gives the partitions of which there may be more.
-fn follow(chains: &mut HashMap<i16, Chain>, rows: &[Entry], key: &ChainKey) -> HashSet<i16> {
-    let mut counts: HashMap<i16, i64> = HashMap::new();
-    for row in rows {
-        *counts.entry(row.event.partition).or_default() += 1;
-        if let Some(chain) = chains.get_mut(&row.event.partition) {
-            chain.follow(key, row);
-        }
-    }
-    let full: HashSet<i16> = counts.into_iter().filter(|(_, count)| *count == EVENTS_MAX).map(|(of, _)| of).collect();
-    chains.iter_mut().for_each(|(number, chain)| chain.end(full.contains(number)));
-    full
-}
-
-/// A partition that this transaction seals.
-struct Leased {
-    cursor: Cursor,
-    code: Mac,
-    failure: Option<String>,
-    epoch: i64,
-    epoch_code: Mac,
-}
-
-/// The partitions, or this one, that have something new and that nobody else seals. Those that failed come last.
-async fn lease(connection: &mut PgConnection, partition: Option<i16>) -> Result<Vec<Leased>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"SELECT s.partition, s."offset", s.without_mac, s.mac, s.code, s.failure, i.epoch, i.epoch_code
-           FROM seals s CROSS JOIN installation i
-           WHERE (SELECT "offset" FROM events WHERE partition = s.partition ORDER BY "offset" DESC LIMIT 1) > s."offset"
-             AND ($1::smallint IS NULL OR s.partition = $1)
-           ORDER BY s.failure IS NOT NULL, s.partition LIMIT $2 FOR UPDATE OF s SKIP LOCKED"#,
-        partition,
-        PARTITIONS_MAX
-    )
-    .fetch_all(connection)
-    .await?;
-    let leased = rows.into_iter().map(|row| Leased {
-        cursor: Cursor { partition: row.partition, offset: row.offset, without_mac: row.without_mac, mac: row.mac },
-        code: row.code,
-        failure: row.failure,
-        epoch: row.epoch,
-        epoch_code: row.epoch_code,
-    });
-    Ok(leased.collect())
-}
-
-async fn read(connection: &mut PgConnection, chains: &HashMap<i16, Chain>) -> Result<Vec<Entry>, sqlx::Error> {
-    let (partitions, offsets): (Vec<i16>, Vec<i64>) =
-        chains.values().map(|c| (c.cursor.partition, c.cursor.offset)).unzip();
-    let statement = format!(
-        r#"SELECT e.* FROM unnest($1::smallint[], $2::bigint[]) AS c(number, at)
-           CROSS JOIN LATERAL (
-               SELECT COALESCE(audit_sequence, 0) AS number, metadata::text AS metadata, mac, {COLUMNS} FROM events
-               WHERE partition = c.number AND "offset" > c.at ORDER BY "offset" LIMIT $3
-           ) e ORDER BY e.partition, e."offset""#
-    );
-    sqlx::query_as(&statement).bind(&partitions).bind(&offsets).bind(EVENTS_MAX).fetch_all(connection).await
-}
-
 /// Has a tree take in the events of its trail before number `first` that passed while it stood still. Their partition's chain
 /// held then; it is looked again whether each is still what the service wrote. `without_mac` says up to which offset of a
 /// partition events have no code.
@@ -716,7 +452,7 @@ async fn catch_up(
             tree.fail(format!("event {} is not what the service wrote", event.event_id));
             return Ok(());
         }
-        tree.grow(&entry.leaf(), entry.number);
+        tree.grow(entry.leaf().hash(), &event.event_id, entry.number);
     }
     tree.behind = tree.frontier.size() + 1 < first.unsigned_abs();
     Ok(())
@@ -741,38 +477,6 @@ async fn number_outside(connection: &mut PgConnection, outside: &[&Entry]) -> Re
         &outside.iter().map(|row| row.event.offset).collect::<Vec<_>>()
     );
     Ok(last.fetch_one(connection).await? + 1)
-}
-
-/// Writes how far partitions are sealed, and what keeps them from going on; gives the ends of chains that moved.
-async fn save_cursors<'a>(
-    connection: &mut PgConnection,
-    key: &ChainKey,
-    chains: impl Iterator<Item = &'a Chain>,
-    epoch: i64,
-) -> Result<Vec<(i16, ChainHead)>, sqlx::Error> {
-    let changed: Vec<&Chain> = chains.filter(|chain| chain.moved() || chain.failure != chain.failed_before).collect();
-    // One whose very beginning is doubtful stays as it was found.
-    let moved = |chain: &&&Chain| chain.moved();
-    let ends = changed.iter().filter(moved).map(|chain| {
-        let Cursor { partition, offset, mac, .. } = &chain.cursor;
-        (*partition, ChainHead { epoch, offset: *offset, mac: mac.clone() })
-    });
-    let ends = ends.collect();
-    sqlx::query!(
-        r#"UPDATE seals s SET "offset" = r.at, mac = r.mac, code = COALESCE(r.code, s.code), failure = r.failure
-           FROM unnest($1::smallint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[])
-                AS r(number, at, mac, code, failure)
-           WHERE s.partition = r.number"#,
-        &changed.iter().map(|chain| chain.cursor.partition).collect::<Vec<_>>(),
-        &changed.iter().map(|chain| chain.cursor.offset).collect::<Vec<_>>(),
-        &changed.iter().map(|chain| chain.cursor.mac.clone()).collect::<Vec<_>>(),
-        &changed.iter().map(|chain| chain.moved().then(|| key.of_cursor(&chain.cursor))).collect::<Vec<_>>()
-            as &[Option<Vec<u8>>],
-        &changed.iter().map(|chain| chain.failure.clone()).collect::<Vec<_>>() as &[Option<String>]
-    )
-    .execute(connection)
-    .await?;
-    Ok(ends)
 }
 
 /// Whether something would be there twice: somebody has taken away what says that it is.
