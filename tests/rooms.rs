@@ -10,8 +10,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "service", "witness", "import", "graphql", "streams", "access", "commands", "requests", "audit", "log", "database",
-            "config", "erased",
+            "service", "witness", "import", "graphql", "streams", "access", "commands", "requests", "audit", "log",
+            "database", "config", "erased",
         ],
     ),
     (

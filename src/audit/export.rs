@@ -348,7 +348,7 @@ async fn wait_until_sealed(pool: impl PgExecutor<'_> + Copy, trail: &Trail) -> R
 
 /// The first head that covers what is sealed by now and that witnesses have cosigned, if there is one within a moment. One that
 /// is no longer the newest will do: of a busy organization each is soon followed by another.
-async fn witnessed(pool: &PgPool, trail: &Trail) -> Result<Option<Head>, LogError> {
+async fn witnessed(pool: impl PgExecutor<'_> + Copy, trail: &Trail) -> Result<Option<Head>, LogError> {
     let Some(sealed) = head(pool, trail.as_ref()).await?.map(|head| head.size) else { return Ok(None) };
     let until = Instant::now() + SEALED_WAIT;
     loop {

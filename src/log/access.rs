@@ -3,7 +3,7 @@
 //! They are no events, and lie beside the log: `requests` writes them, `audit` seals them.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgExecutor};
 
 use super::chain::{ChainKey, Mac};
 use super::{Log, LogError};
@@ -74,7 +74,7 @@ pub async fn sealed(
 }
 
 /// Up to which number rows were dropped with age, and whether the service says so.
-pub async fn dropped(pool: &PgPool, key: &ChainKey) -> Result<(i64, bool), LogError> {
+pub async fn dropped(pool: impl PgExecutor<'_>, key: &ChainKey) -> Result<(i64, bool), LogError> {
     let row = sqlx::query!("SELECT number, code FROM access_dropped").fetch_optional(pool).await?;
     Ok(row.map_or((0, true), |row| (row.number, row.code == key.of_access_dropped(row.number))))
 }
@@ -82,7 +82,8 @@ pub async fn dropped(pool: &PgPool, key: &ChainKey) -> Result<(i64, bool), LogEr
 /// Drops some rows that are older than so many days, in the order in which they were sealed, and puts on record that it did. A
 /// row that the service did not write, or that follows a gap, is left for those who look at the alarm.
 pub async fn drop_old(log: &Log, days: i32, most: i64) -> Result<(), LogError> {
-    let mut transaction = log.pool().begin().await?;
+    let mut connection = log.pool().acquire().await?;
+    let mut transaction = connection.begin().await?;
     let begun = sqlx::query!(
         "INSERT INTO access_dropped (number, code) VALUES (0, $1) ON CONFLICT DO NOTHING",
         log.keys().chain().of_access_dropped(0)

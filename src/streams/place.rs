@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgExecutor};
 
 use super::{Batch, Terms};
 use crate::log::LogError;
@@ -157,6 +157,6 @@ pub struct StreamStatus {
 }
 
 /// All streams that there ever were on this database, by name.
-pub async fn status(pool: &PgPool) -> Result<Vec<StreamStatus>, sqlx::Error> {
+pub async fn status(pool: impl PgExecutor<'_>) -> Result<Vec<StreamStatus>, sqlx::Error> {
     sqlx::query_file_as!(StreamStatus, "src/streams/status.sql").fetch_all(pool).await
 }

@@ -9,7 +9,8 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+
+use crate::database::Connections;
 
 use super::super::cosignature::{Cosigned, WitnessKey, cosignatures};
 use super::super::proofs::consistency;
@@ -33,7 +34,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(600);
 
 /// A head that is shown.
 pub(super) struct Shown<'a> {
-    pub pool: &'a PgPool,
+    pub pool: &'a Connections,
     pub name: &'a str,
     pub note: &'a str,
     pub size: u64,
