@@ -35,6 +35,15 @@ async fn sealed(client: &Client, organization: &str, size: i64) {
     eventually("the events are sealed", async || checkpoint(client, organization).await.0 >= size).await;
 }
 
+/// A service with an organization of Ada's whose first events are sealed.
+async fn sealed_acme(database: &Database) -> (Server, Client, String, PgPool) {
+    let server = serve(database).await;
+    let ada = server.user("ada@example.com");
+    let acme = server.verified("acme", &ada).await;
+    sealed(&ada, &acme, 4).await;
+    (server, ada, acme, database.pool().await)
+}
+
 async fn failed(client: &Client, organization: &str) -> String {
     eventually("the failure is told", async || !checkpoint(client, organization).await.1.is_null()).await;
     checkpoint(client, organization).await.1.as_str().unwrap().to_owned()
@@ -67,11 +76,7 @@ async fn command(database: &Database, arguments: &[&str]) -> Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_was_altered_is_not_signed_again() {
     let database = Database::new().await;
-    let server = serve(&database).await;
-    let ada = server.user("ada@example.com");
-    let acme = server.verified("acme", &ada).await;
-    sealed(&ada, &acme, 4).await;
-    let pool = database.pool().await;
+    let (server, ada, acme, pool) = sealed_acme(&database).await;
     let partition =
         number(&pool, &format!("SELECT partition::bigint FROM sealed_trees WHERE organization_id = '{acme}'")).await;
     as_superuser(
@@ -117,11 +122,7 @@ async fn a_history_that_was_altered_is_not_signed_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn seals_that_are_half_gone_are_told() {
     let database = Database::new().await;
-    let server = serve(&database).await;
-    let ada = server.user("ada@example.com");
-    let acme = server.verified("acme", &ada).await;
-    sealed(&ada, &acme, 4).await;
-    let pool = database.pool().await;
+    let (server, ada, acme, pool) = sealed_acme(&database).await;
     as_superuser(&pool, r#"DELETE FROM sealed_trees; UPDATE seals SET "offset" = 0, mac = '', code = ''"#).await;
     assert!(ada.create_project(&acme, "one").await.accepted());
     eventually("an alarm is raised", async || !alarms(&server).await.is_empty()).await;
@@ -132,11 +133,7 @@ async fn seals_that_are_half_gone_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_was_rolled_back_is_not_continued() {
     let database = Database::new().await;
-    let server = serve(&database).await;
-    let ada = server.user("ada@example.com");
-    let acme = server.verified("acme", &ada).await;
-    sealed(&ada, &acme, 4).await;
-    let pool = database.pool().await;
+    let (server, ada, acme, pool) = sealed_acme(&database).await;
     sqlx::raw_sql("CREATE TABLE old_trees AS TABLE sealed_trees; CREATE TABLE old_hashes AS TABLE sealed_hashes; CREATE TABLE old_seals AS TABLE seals; CREATE TABLE old_events AS TABLE events").execute(&pool).await.unwrap();
     assert!(ada.create_project(&acme, "one").await.accepted());
     let size = number(&pool, &format!("SELECT max(audit_sequence) FROM events WHERE organization_id = '{acme}'")).await;
@@ -292,11 +289,7 @@ async fn what_was_altered_long_ago_is_told_everywhere_and_taken_back_when_it_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_epoch_that_nobody_recovered_is_not_signed() {
     let database = Database::new().await;
-    let server = serve(&database).await;
-    let ada = server.user("ada@example.com");
-    let acme = server.verified("acme", &ada).await;
-    sealed(&ada, &acme, 4).await;
-    let pool = database.pool().await;
+    let (server, ada, acme, pool) = sealed_acme(&database).await;
     sqlx::raw_sql("UPDATE installation SET epoch = epoch + 1").execute(&pool).await.unwrap();
     let (size, _) = checkpoint(&ada, &acme).await;
     // A command of the moment at which the epoch changes may be lost.
