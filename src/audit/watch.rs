@@ -80,11 +80,7 @@ impl Status {
 
 /// Takes back everything that stands in the database of what stopped: whatever is still wrong is found again.
 pub async fn take_back(projector: &PgPool) -> Result<(), LogError> {
-    sqlx::query("UPDATE sealed_trees SET failure = NULL WHERE failure LIKE $1 || '%'")
-        .bind(FOUND)
-        .execute(projector)
-        .await?;
-    witnesses::forget(projector).await?;
+    sqlx::query("UPDATE sealed_trees SET failure = NULL WHERE failure IS NOT NULL").execute(projector).await?;
     sqlx::query("UPDATE seals SET failure = NULL WHERE failure IS NOT NULL").execute(projector).await?;
     Ok(())
 }

@@ -24,4 +24,4 @@ pub mod sweep;
 pub use deliver::{Deliverer, DeliverySettings};
 pub use queue::{Attempt, queue_state};
 pub use schedule::Schedule;
-pub use sender::{Letter, Sender};
+pub use sender::{Checkpoints, Letter, Sender};

@@ -121,7 +121,7 @@ async fn they_are_what_a_service_without_memory_answers() {
     let database = Database::new().await;
     let mut world = World::new(&database).await;
     let mut random = StdRng::seed_from_u64(20_261_130);
-    for step in 0..40 {
+    for step in 0..25 {
         let what = world.change(&mut random).await;
         // Access is of the log, and not later by a moment: nobody is answered from memory who was just shut out.
         let now = world.answers(&world.forgetting).await;
@@ -146,7 +146,7 @@ async fn they_are_what_a_service_without_memory_answers() {
     }
     let (first, second) = (kept(&world.keeping[0]).await, kept(&world.keeping[1]).await);
     // The replicas of a test share their metrics.
-    assert!(first > 200 && second > 200, "so much was answered from memory: {first}, {second}");
+    assert!(first > 100 && second > 100, "so much was answered from memory: {first}, {second}");
     let World { keeping: [one, two], forgetting, .. } = world;
     for server in [one, two, forgetting] {
         server.stop().await;

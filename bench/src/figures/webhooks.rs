@@ -26,7 +26,7 @@ use tenancy::config::{Config, Network, Ports};
 use tenancy::database::embedded::Purpose;
 use tenancy::endpoints::Targets;
 use tenancy::service::{Core, Service};
-use tenancy::webhooks::{Letter, Sender};
+use tenancy::webhooks::{Checkpoints, Letter, Sender};
 use tokio::task::JoinSet;
 
 use super::commands::slug;
@@ -201,7 +201,7 @@ impl Scene {
             id: "evt_01h455vb4pex5vsknk084sn02q".to_owned(),
             timestamp: 1_700_000_000,
             signatures: format!("v1,{}", "x".repeat(44)),
-            checkpoint: Some("x".repeat(360)),
+            checkpoints: Some(Checkpoints { newest: "x".repeat(360), witnessed: None }),
             body: vec![b'x'; BODY_BYTES].into(),
         };
         let at_once = if self.endpoints == 1 { AT_ONCE } else { 512 };
