@@ -31,10 +31,10 @@ use crate::commands::{Caller, Principal};
 use crate::log::{Heads, Log, LogError, Sources, Stand};
 use crate::requests::trail::{Occurrence, Trail};
 
-/// How long an answer is given again: what an operator mends without an event (a stream that was parked, a read model
-/// that was built again) shows by then.
+/// How long an answer is given again: a repair without an event (a stream that was parked, a read model that was built
+/// again) shows by then.
 const KEPT_FOR: Duration = Duration::from_secs(30);
-/// What is made from more is not kept: looking at all of it would cost as much as the answer.
+/// An answer that is made from more is not kept: looking at all of it would cost as much as making it.
 const SOURCES_MAX: usize = 200;
 /// What an entry weighs without its text.
 const ENTRY_BYTES: u64 = 512;

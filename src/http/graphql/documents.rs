@@ -1,7 +1,7 @@
 //! Documents that were seen before: parsed and measured once, and validated once where no variable can change that.
 //!
 //! A document is kept by the SHA-256 of its text, in bounded memory, after it has passed every check that depends on it
-//! alone. What depends on a request (operation, variables, the cost of its pages) is checked for each.
+//! alone. Operation, variables and the cost of pages are checked for each request.
 //!
 //! *Persisted documents* are those that the operator loads at the start; a client names one by `documentId`, as the
 //! appendix of GraphQL over HTTP has it. A service may accept nothing else.
