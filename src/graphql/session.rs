@@ -100,7 +100,7 @@ impl Session {
         Self { answer: Some(Budget::new(answer_bytes_max, "limits.answer_bytes_max")), ..self }
     }
 
-    /// What it reads, as far as that is known; see [`super::kept`].
+    /// What it reads, as far as that is known, for whoever keeps its answer.
     pub fn reads(&self) -> &Arc<Reads> {
         &self.reads
     }
