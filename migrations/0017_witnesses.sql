@@ -1,7 +1,7 @@
 -- What witnesses outside of the installation cosigned.
 
--- Of each tree the newest signed head that enough witnesses cosigned, with their lines of signatures. Whoever is shown it
--- verifies them by keys of their own.
+-- Of each tree the newest signed head that enough witnesses cosigned, with their lines of signatures. Readers
+-- verify them by keys of their own.
 CREATE TABLE witnessed_trees (
     partition       smallint         NOT NULL,
     organization_id text COLLATE "C" NOT NULL,

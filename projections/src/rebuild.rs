@@ -141,7 +141,7 @@ impl<S: Source> Rebuilder<S> {
     ) -> Result<Rebuilt, Failure> {
         let mut control = self.options(&projections).connect().await?;
         if !lock(&mut control, &projections).await? {
-            // Asked for is asked for: whoever is free does it.
+            // The request stands, and the next free process carries it out.
             for projection in &projections {
                 request(&mut control, *projection).await?;
             }
@@ -158,7 +158,7 @@ impl<S: Source> Rebuilder<S> {
     /// As for [`Self::run`].
     pub async fn carry_on(self: Arc<Self>, projection: Projection) -> Result<Rebuilt, Failure> {
         let mut control = self.options(&[projection]).connect().await?;
-        // Whoever does it takes the request back before the lock is free.
+        // A process that finishes takes the request back before it frees the lock.
         if !lock(&mut control, &[projection]).await? || !unfinished(&mut control).await?.contains(&projection) {
             return Ok(Rebuilt::Elsewhere);
         }

@@ -167,7 +167,7 @@ pub fn open<'a>(note: &'a str, keys: &[VerifierKey]) -> Result<&'a str, Invalid>
     signed(note, keys).map(|(text, _)| text)
 }
 
-/// The text of a note, whoever signed it.
+/// The text of a note, without a look at its signatures.
 pub fn text_of(note: &str) -> Result<&str, Invalid> {
     parts(note).map(|(text, _)| text)
 }

@@ -141,7 +141,7 @@ impl Drop for Lease {
         let Some(connection) = self.connection.take() else { return };
         let keep = self.clean && self.taken.elapsed() < KEPT_FOR;
         let mut resting = self.of.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked at under the lock: whoever closes them takes out afterwards what was put there before.
+        // Looked at under the lock, so that closing finds every connection that was put there.
         if keep && !self.of.closed.load(Ordering::Acquire) {
             resting.push(Resting { connection, taken: self.taken, since: Instant::now() });
         }

@@ -56,7 +56,7 @@ impl Question {
     }
 }
 
-/// What a session read, for whoever keeps its answer.
+/// The reads of a session, by which its answer may be kept.
 #[derive(Default)]
 pub struct Reads(Mutex<Read>);
 

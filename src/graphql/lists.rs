@@ -185,6 +185,12 @@ impl std::hash::Hash for PartOf {
     }
 }
 
+/// Reads parts as JSON, since rows of several kinds have no columns in common.
+struct PartLoader {
+    pool: Connections,
+    established: Arc<Established>,
+}
+
 impl PartLoader {
     /// The rows of each part, in their order, by organization.
     async fn read(&self, of: &[&OrganizationId], parts: &[&PartOf]) -> Result<Vec<(String, Vec<String>)>, Error> {
@@ -197,12 +203,6 @@ impl PartLoader {
         }
         query.build_query_as().fetch_all(&self.pool).await.map_err(database_fault)
     }
-}
-
-/// Reads parts as JSON, since rows of several kinds have no columns in common.
-struct PartLoader {
-    pool: Connections,
-    established: Arc<Established>,
 }
 
 impl Load<PartOf> for PartLoader {

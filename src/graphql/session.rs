@@ -100,7 +100,7 @@ impl Session {
         Self { answer: Some(Budget::new(answer_bytes_max, "limits.answer_bytes_max")), ..self }
     }
 
-    /// What it reads, as far as that is known, for whoever keeps its answer.
+    /// Its reads, by which its answer may be kept.
     pub fn reads(&self) -> &Arc<Reads> {
         &self.reads
     }

@@ -82,7 +82,7 @@ pub fn coded(code: &str, message: impl Into<String>, at: Option<Pos>) -> ServerE
 
 /// What became of a request that was executed.
 pub enum Executed {
-    /// It was answered by the schema. The text of the answer goes to whoever keeps it, if it holds no error.
+    /// It was answered by the schema. An answer without errors is kept by this.
     Now(Box<GraphQLResponse>, Option<Keep>),
     /// The text of an answer that was kept.
     Kept(Bytes),

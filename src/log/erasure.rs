@@ -67,7 +67,7 @@ impl Log {
     }
 
     /// People who were erased at this time or later, oldest first, when and by whom; not organizations, which may be back
-    /// for good reason when a database was restored, and not API tokens, whose keys go again with whoever answers for them.
+    /// for good reason when a database was restored, and not API tokens, whose keys go again with the users who answer for them.
     pub async fn erased_since(&self, since: DateTime<Utc>) -> Result<Vec<Erased>, LogError> {
         let rows = sqlx::query_as!(
             Unfinished,

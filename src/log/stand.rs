@@ -1,5 +1,4 @@
-//! How far organizations and users are: whoever kept what was made from them learns by one statement whether it still
-//! holds.
+//! How far organizations and users are: one statement tells whether something that was made from them still holds.
 
 use std::collections::BTreeSet;
 

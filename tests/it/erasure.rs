@@ -254,7 +254,7 @@ async fn reasons_about_others_that_name_the_person_are_listed_and_a_revoked_toke
     let acme = server.verified("acme", &boss).await;
     let hers = boss.bring_in(&acme, &ada, ADA, &["admin"]).await;
     let his = boss.bring_in(&acme, &bob, "bob@example.com", &["member"]).await;
-    // Under his key, under hers, under the key of the token's user, and under none.
+    // Under the key of each person, under that of the token's user, and under none.
     let events = |answer: &Answer| answer.text("/events/0/id");
     let event = "events { id }";
     let about = |membership: &str, reason: &str| json!({"membershipId": membership, "reason": reason});
