@@ -179,26 +179,3 @@ async fn an_invitation_that_expires_ends_them() {
     assert_eq!(open().await, 0, "it is over by the clock alone");
     server.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_reads_an_audit_trail_is_on_record_also_where_the_answer_was_kept() {
-    let database = Database::new().await;
-    let server = database.serve().await;
-    let owner = server.user("ada@example.com");
-    let id = server.verified("acme", &owner).await;
-    let before = kept(&server).await;
-    eventually("it is given again", async || {
-        owner.query(DASHBOARD, json!({"id": id})).await;
-        kept(&server).await > before + 4
-    })
-    .await;
-    let query = "query($id: ID!) { organization(by: {id: $id}) { accessTrail(last: 20) { nodes { kind times } } } }";
-    eventually("each reading counts", async || {
-        let answer = owner.query(query, json!({"id": id})).await;
-        let nodes = answer.at("/organization/accessTrail/nodes").as_array().unwrap().clone();
-        let read = nodes.iter().filter(|node| node["kind"] == "AUDIT_READ");
-        read.map(|node| node["times"].as_u64().unwrap_or(1)).sum::<u64>() >= 1
-    })
-    .await;
-    server.stop().await;
-}
