@@ -331,11 +331,15 @@ async fn wait_until_sealed(pool: impl PgExecutor<'_> + Copy, trail: &Trail) -> R
             "SELECT coalesce((SELECT max(audit_sequence) FROM events WHERE organization_id = $1), 0)
                  <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)"
         }
-        Trail::Access => "SELECT NOT EXISTS (SELECT FROM access_unsealed) AND $1::text IS NOT NULL",
+        Trail::Access => {
+            "SELECT NOT EXISTS (SELECT FROM access_unsealed) AND coalesce((SELECT max(number) FROM access_seals), 0)
+                 <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)"
+        }
         Trail::Installation => {
             r#"SELECT NOT EXISTS (SELECT FROM seals s WHERE (
                    SELECT "offset" FROM events WHERE partition = s.partition ORDER BY "offset" DESC LIMIT 1
-               ) > s."offset") AND $1::text IS NOT NULL"#
+               ) > s."offset") AND coalesce((SELECT max(number) FROM installation_trail), 0)
+                 <= coalesce((SELECT size FROM sealed_trees WHERE organization_id = $1), 0)"#
         }
     };
     let until = Instant::now() + SEALED_WAIT;

@@ -49,7 +49,7 @@ impl AccessRow {
     }
 }
 
-/// A row that is sealed, with its number in the trail.
+/// A row with its number in the trail: sealed, or about to be.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Numbered {
     /// The number, from 1.
@@ -59,7 +59,7 @@ pub struct Numbered {
     pub row: AccessRow,
 }
 
-/// The sealed rows with numbers after `after` up to `to`, so many of them at most.
+/// The rows with numbers after `after` up to `to`, so many of them at most.
 pub async fn sealed(
     executor: impl sqlx::PgExecutor<'_>,
     (after, to): (i64, i64),
@@ -93,7 +93,12 @@ pub async fn drop_old(log: &Log, days: i32, most: i64) -> Result<(), LogError> {
         sqlx::query!("SELECT number, code FROM access_dropped FOR UPDATE").fetch_one(&mut *transaction).await?;
     let (key, cutoff) = (log.keys().chain(), Utc::now() - chrono::TimeDelta::days(days.into()));
     if before.code == key.of_access_dropped(before.number) {
-        let rows = sealed(&mut *transaction, (before.number, i64::MAX), most).await?;
+        // What has a number only is in no tree yet.
+        let size = sqlx::query_scalar!(
+            r#"SELECT COALESCE((SELECT size FROM sealed_trees WHERE organization_id = 'access'), 0) AS "size!""#
+        );
+        let size = size.fetch_one(&mut *transaction).await?;
+        let rows = sealed(&mut *transaction, (before.number, size), most).await?;
         let due = |(at, found): &(i64, &Numbered)| {
             found.number == *at && found.row.is_own(key) && found.row.created_at < cutoff
         };

@@ -198,36 +198,73 @@ async fn a_record_that_the_service_did_not_write_is_not_sealed() {
     server.stop().await;
 }
 
+/// Writes a record of so many days ago as the service does, which waits to be sealed.
+async fn record(server: &Server, pool: &PgPool, number: i64, days: i64) {
+    let row = AccessRow {
+        part: 1,
+        id: format!("acc_{number:032}"),
+        created_at: chrono::SubsecRound::trunc_subsecs(Utc::now() - TimeDelta::days(days), 6),
+        kind: Some("REFUSED".into()),
+        actor: Some("system".into()),
+        operation: Some("createProject".into()),
+        organization_id: None,
+        reached_organization_id: None,
+        target_id: None,
+        times: 1,
+        ip: None,
+        mac: vec![],
+    };
+    let row = row.coded(server.service().core().commands.log().keys().chain());
+    let AccessRow { id, created_at, kind, actor, operation, times, mac, .. } = row;
+    let statement = "WITH new AS (INSERT INTO access_trail (id, created_at, kind, actor, operation, times, mac)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id) INSERT INTO access_unsealed SELECT id, 1 FROM new";
+    let query = sqlx::query(statement).bind(id).bind(created_at).bind(kind).bind(actor).bind(operation);
+    query.bind(times).bind(mac).execute(pool).await.unwrap();
+}
+
+/// A head is known outside before the database has it. If the commit that goes with it is lost and other records and events come
+/// meanwhile, which sort before, the trail still continues that head.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_whose_commit_was_lost_is_continued() {
+    let database = Database::new().await;
+    let server = serve(&database).await;
+    let pool = database.pool().await;
+    let lose = "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'lost'; END $$;
+        CREATE CONSTRAINT TRIGGER lose AFTER INSERT OR UPDATE ON sealed_trees DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lose()";
+    sqlx::raw_sql(lose).execute(&pool).await.unwrap();
+    let heads = database.config(&[]).data_dir.join("audit.heads");
+    let known = || std::fs::metadata(&heads).map_or(0, |file| file.len());
+    let grows = async |what: &str| {
+        let before = known();
+        eventually(what, async || known() > before).await;
+    };
+    record(&server, &pool, 9, 0).await;
+    grows("a head of the access trail is known").await;
+    for number in 1..9 {
+        server.user(&format!("user{number}@example.com")).user_id().await;
+        grows("a head of the installation's trail is known").await;
+        record(&server, &pool, 9 - number, 0).await;
+    }
+    const INSTALLATION: &str =
+        "SELECT COALESCE((SELECT size FROM sealed_trees WHERE organization_id = 'installation'), 0)";
+    assert_eq!((number(&pool, SIZE).await, number(&pool, INSTALLATION).await), (0, 0));
+    sqlx::raw_sql("DROP TRIGGER lose ON sealed_trees").execute(&pool).await.unwrap();
+    eventually("the trails are sealed", async || {
+        number(&pool, SIZE).await >= 9 && number(&pool, INSTALLATION).await >= 8
+    })
+    .await;
+    assert_eq!(alarms(&server.operator()).await, Vec::<String>::new());
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_dropped_with_age_leaves_its_hash_and_raises_no_alarm() {
     let (database, files) = (Database::new().await, tempfile::tempdir().unwrap());
     let server = serve(&database).await;
     let pool = database.pool().await;
-    let key = server.service().core().commands.log().keys().chain().clone();
-    let row = |number: i64, days: i64| {
-        let row = AccessRow {
-            part: 1,
-            id: format!("acc_{number:032}"),
-            created_at: Utc::now() - TimeDelta::days(days),
-            kind: Some("REFUSED".into()),
-            actor: Some("system".into()),
-            operation: Some("createProject".into()),
-            organization_id: None,
-            reached_organization_id: None,
-            target_id: None,
-            times: 1,
-            ip: None,
-            mac: vec![],
-        };
-        let at = chrono::SubsecRound::trunc_subsecs(row.created_at, 6);
-        AccessRow { created_at: at, ..row }.coded(&key)
-    };
     for (number, days) in [(1, 400), (2, 390), (3, 380), (4, 20), (5, 0)] {
-        let AccessRow { id, created_at, kind, actor, operation, times, mac, .. } = row(number, days);
-        let statement = "WITH new AS (INSERT INTO access_trail (id, created_at, kind, actor, operation, times, mac)
-            VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id) INSERT INTO access_unsealed SELECT id, 1 FROM new";
-        let query = sqlx::query(statement).bind(id).bind(created_at).bind(kind).bind(actor).bind(operation);
-        query.bind(times).bind(mac).execute(&pool).await.unwrap();
+        record(&server, &pool, number, days).await;
     }
     eventually("they are sealed", async || number(&pool, SIZE).await >= 5).await;
     forget(server.service().core().commands.log(), 365).await.unwrap();

@@ -7,8 +7,8 @@
 //! that does not continue what is known of it outside of the database ([`super::heads`]); a new head is known there before it
 //! is published. What does not fit stops its partition, or its tree, and raises an alarm.
 
-mod access;
 mod chain;
+mod numbered;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,11 +20,12 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use self::chain::{Chain, Leased, follow, lease, read, save_cursors};
+use self::numbered::number_installation;
 use self::tree::{Failures, Heads, Runs, Tree};
-use super::heads::{Heads as KnownHeads, TreeHead};
+use super::heads::{ChainHead, Heads as KnownHeads, TreeHead};
 use super::merkle::Frontier;
 use super::note::{Checkpoint, Signer, VerifierKey, checkpoint_of, open, sign};
-use super::trail::{Entry, INSTALLATION, select};
+use super::trail::{Entry, select};
 use super::witnesses::Due;
 use crate::log::alarms::{About, NoticedBy};
 use crate::log::chain::{ChainKey, Columns, Mac};
@@ -102,6 +103,10 @@ impl Sealer {
                 false
             });
             if prepared {
+                more |= self.seal_installation().await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the installation's audit trail is not sealed at the moment");
+                    false
+                });
                 more |= self.seal_access().await.unwrap_or_else(|error| {
                     tracing::warn!(%error, "the access trail is not sealed at the moment");
                     false
@@ -121,6 +126,7 @@ impl Sealer {
     pub async fn seal_all(&self) -> Result<(), LogError> {
         self.prepare().await?;
         while self.step().await? {}
+        while self.seal_installation().await? {}
         while self.seal_access().await? {}
         Ok(())
     }
@@ -190,12 +196,7 @@ impl Sealer {
     async fn try_step(&self, partition: Option<i16>) -> Result<bool, LogError> {
         let mut transaction = self.pool.begin().await?;
         let sealed = self.seal(&mut transaction, partition).await;
-        // At once: what is only dropped keeps its locks until the connection is used again.
-        match sealed {
-            Ok(_) => transaction.commit().await?,
-            Err(_) => transaction.rollback().await?,
-        }
-        let Step { more, grown } = sealed?;
+        let Step { more, grown } = ended(transaction, sealed).await?;
         self.due.add(grown);
         Ok(more)
     }
@@ -217,12 +218,9 @@ impl Sealer {
         let sealed = |row: &&Entry| chains.get(&row.event.partition).is_some_and(|chain| chain.holds(row.event.offset));
         let rows: Vec<&Entry> = rows.iter().filter(sealed).collect();
         let mut trees = self.grow(connection, &rows, &chains, epoch).await?;
-        if let Some(tree) = self.grow_installation(connection, &rows, epoch).await? {
-            trees.insert(INSTALLATION.to_owned(), tree);
-        }
+        number_installation(connection, &rows).await?;
         for (organization, tree) in &mut trees {
-            let more = organization != INSTALLATION && full.contains(&tree.partition);
-            tree.end(more || tree.behind);
+            tree.end(full.contains(&tree.partition) || tree.behind);
             if let Some(failure) = tree.failure.as_ref().filter(|_| !tree.failed_before) {
                 self.log.alarms().raise(About::Organization(organization.clone()), NoticedBy::Sealer, failure.clone());
             }
@@ -230,9 +228,8 @@ impl Sealer {
         let heads = self.save(connection, &trees, epoch).await?;
         let ends = save_cursors(connection, key, chains.values(), epoch).await?;
         self.tell(chains.values());
-        let (known, grown) = (self.known.clone(), heads.iter().map(|(name, _)| name.clone()).collect());
-        let kept = tokio::task::spawn_blocking(move || known.keep(&heads, &ends)).await;
-        kept.map_err(|error| LogError::Corrupt(error.to_string()))?.map_err(unkept)?;
+        let grown = heads.iter().map(|(name, _)| name.clone()).collect();
+        self.keep(heads, ends).await?;
         let moved = |chain: &Chain| chain.moved() && (all || full.contains(&chain.cursor.partition));
         Ok(Step { more: chains.values().any(moved), grown })
     }
@@ -271,30 +268,11 @@ impl Sealer {
         Ok(trees)
     }
 
-    /// The installation's tree with those of these events that belong to no organization; `None` where there are none.
-    async fn grow_installation(
-        &self,
-        connection: &mut PgConnection,
-        rows: &[&Entry],
-        epoch: i64,
-    ) -> Result<Option<Tree>, LogError> {
-        let outside: Vec<&Entry> = rows.iter().copied().filter(|row| row.event.organization_id.is_none()).collect();
-        if outside.is_empty() {
-            return Ok(None);
-        }
-        let next = number_outside(connection, &outside).await?;
-        // Events of partitions that others seal may be among those that are caught up with.
-        let without = sqlx::query!("SELECT partition, without_mac FROM seals").fetch_all(&mut *connection).await?;
-        let without: HashMap<i16, i64> = without.into_iter().map(|row| (row.partition, row.without_mac)).collect();
-        let mut trees = self.trees(connection, &[INSTALLATION]).await?;
-        let mut tree = trees.remove(INSTALLATION).unwrap_or_else(|| Tree::new(0));
-        tree.expect(self.known.tree(INSTALLATION), epoch);
-        if tree.failure.is_none() {
-            let without_mac = |partition| without.get(&partition).copied().unwrap_or_default();
-            let key = self.log.keys().chain();
-            catch_up(connection, key, INSTALLATION, &mut tree, (next, &without_mac)).await?;
-        }
-        Ok(Some(tree))
+    /// Makes known outside of the database what is about to be published.
+    async fn keep(&self, trees: Vec<(String, TreeHead)>, chains: Vec<(i16, ChainHead)>) -> Result<(), LogError> {
+        let known = self.known.clone();
+        let kept = tokio::task::spawn_blocking(move || known.keep(&trees, &chains)).await;
+        kept.map_err(|error| LogError::Corrupt(error.to_string()))?.map_err(unkept)
     }
 
     /// Raises alarms for partitions that do not hold, and takes them back for those that do again.
@@ -458,25 +436,16 @@ async fn catch_up(
     Ok(())
 }
 
-/// Numbers these events in the installation's trail, after what is there, unless they are there; gives the number that is next.
-/// One transaction does so at a time.
-async fn number_outside(connection: &mut PgConnection, outside: &[&Entry]) -> Result<i64, sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('tenancy installation trail'))")
-        .execute(&mut *connection)
-        .await?;
-    let last = sqlx::query_scalar!(
-        r#"WITH last AS (SELECT COALESCE(max(number), 0) AS number FROM installation_trail), new AS (
-               INSERT INTO installation_trail (number, partition, "offset")
-               SELECT last.number + row_number() OVER (ORDER BY n.place), n.partition, n.at
-               FROM last CROSS JOIN unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY AS n(partition, at, place)
-               WHERE NOT EXISTS (SELECT FROM installation_trail WHERE partition = n.partition AND "offset" = n.at)
-               RETURNING number
-           )
-           SELECT GREATEST((SELECT number FROM last), COALESCE((SELECT max(number) FROM new), 0)) AS "last!""#,
-        &outside.iter().map(|row| row.event.partition).collect::<Vec<_>>(),
-        &outside.iter().map(|row| row.event.offset).collect::<Vec<_>>()
-    );
-    Ok(last.fetch_one(connection).await? + 1)
+/// Commits what was done, or takes it back at once: what is only dropped keeps its locks until the connection is used again.
+async fn ended<T>(
+    transaction: sqlx::Transaction<'_, sqlx::Postgres>,
+    done: Result<T, LogError>,
+) -> Result<T, LogError> {
+    match done {
+        Ok(_) => transaction.commit().await?,
+        Err(_) => transaction.rollback().await?,
+    }
+    done
 }
 
 /// Whether something would be there twice: somebody has taken away what says that it is.
