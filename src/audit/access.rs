@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::check::Pace;
 use super::leaf::{push, time};
 use super::merkle::{Frontier, Hash, leaf_hash};
-use super::proofs::hashes;
+use super::proofs::{hashes, there};
 use super::seal::TILE;
 use crate::log::access::{ACCESS_ROWS, AccessRow, Numbered, dropped, sealed};
 use crate::log::{Log, LogError, open_disclosed};
@@ -138,7 +138,7 @@ impl AccessCheck<'_> {
             let from = frontier.size();
             let to = (from + TILE).min(size);
             let leaves: Vec<(u64, u64)> = (from..to).map(|index| (index, index + 1)).collect();
-            let Ok(due) = hashes(pool, trail, &leaves).await else {
+            let Some(due) = there(hashes(pool, trail, &leaves).await)? else {
                 wrong.push(format!("hashes of records {} to {to} are gone", from + 1));
                 return Ok((seen, None));
             };

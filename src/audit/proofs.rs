@@ -224,6 +224,15 @@ pub async fn hashes(
     wanted.iter().map(|subtrees| range(subtrees).ok_or_else(missing)).collect()
 }
 
+/// What was read of a tree, or `None` where some of its hashes are missing. A database that does not answer says nothing of either.
+pub(super) fn there<T>(read: Result<T, LogError>) -> Result<Option<T>, LogError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(LogError::Corrupt(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The root of the sealed tree when it had so many leaves.
 pub async fn root_at(pool: impl PgExecutor<'_> + Copy, organization: &str, size: u64) -> Result<Hash, LogError> {
     let ranges: Vec<Range> =
