@@ -1,11 +1,11 @@
 // Serves dist as the service does, under the same policy, and passes everything else on to a service that runs.
-// TENANCY_URL, TENANCY_PROGRAM and TENANCY_DATA_DIR say which; PORT where. TENANCY_BUILT=1 serves built/ instead.
+// CONSOLE_SERVICE, CONSOLE_PROGRAM and TENANCY_DATA_DIR say which; PORT where. CONSOLE_BUILT=1 serves built/ instead.
 import { readFile } from 'node:fs/promises';
 import { createServer, request as forward } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { emulateSession } from './dev-session.mjs';
 
-const service = new URL(process.env.TENANCY_URL ?? 'http://127.0.0.1:8080');
+const service = new URL(process.env.CONSOLE_SERVICE ?? 'http://127.0.0.1:8080');
 const issuer = process.env.OIDC_ISSUER;
 const signIn = issuer
   ? {
@@ -41,7 +41,7 @@ const types = {
   '.woff2': 'font/woff2',
   '.json': 'application/json',
 };
-const built = process.env.TENANCY_BUILT ? JSON.parse(await readFile('built/manifest.json', 'utf8')) : null;
+const built = process.env.CONSOLE_BUILT ? JSON.parse(await readFile('built/manifest.json', 'utf8')) : null;
 const session = emulateSession({ signIn });
 
 async function asset(path) {

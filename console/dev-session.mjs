@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
-const program = process.env.TENANCY_PROGRAM ?? 'tenancy';
+const program = process.env.CONSOLE_PROGRAM ?? 'tenancy';
 /** Each code names a person: `ada@example.com`, or `ops@example.com!` for an operator. A code may be used again here. */
 const sessions = new Map();
 

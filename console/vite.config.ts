@@ -2,7 +2,7 @@ import react from '@vitejs/plugin-react';
 import { defineConfig } from 'vite';
 import { emulateSession } from './dev-session.mjs';
 
-const service = process.env.TENANCY_URL ?? 'http://127.0.0.1:8080';
+const service = process.env.CONSOLE_SERVICE ?? 'http://127.0.0.1:8080';
 
 export default defineConfig({
   base: '/console/',

@@ -35,7 +35,7 @@ export async function open(browser, { code, width = 1280, scheme = 'light', loca
   });
   if (code) {
     await page.goto(`${url}/console/#code=${code}`);
-    await page.getByRole('main').waitFor();
+    await page.locator('#main').waitFor();
   }
   return { context, page, wrong, requests };
 }

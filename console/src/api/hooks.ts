@@ -28,9 +28,16 @@ export function useRead<Result, Variables>(
     requestPolicy: 'cache-and-network',
   });
   const retry = useCallback(() => execute({ requestPolicy: 'network-only' }), [execute]);
+  // While something stale is read anew, the cache gives null in its place, and what was whole stays on the screen.
+  const whole = useRef<{ of: string; data: Result } | null>(null);
+  const of = document.toString() + JSON.stringify(variables);
+  const last = whole.current?.of === of ? whole.current.data : null;
+  const data = result.stale && last ? last : result.data;
   // Old data is better than an error of the refresh: the next event or visit tries again.
-  if (result.data && !(result.error && !result.stale && hasNothing(result.data))) {
-    return { state: 'ready', data: result.data, refreshing: result.stale || result.fetching };
+  if (data && !(result.error && !result.stale && hasNothing(data))) {
+    // After a change of variables, urql shows the data of the last ones until the next are there.
+    if (!result.stale && !result.fetching) whole.current = { of, data };
+    return { state: 'ready', data, refreshing: result.stale || result.fetching };
   }
   if (result.error) return { state: 'failed', fault: faultOf(result.error), retry };
   return { state: 'loading' };

@@ -18,10 +18,12 @@ export function buttonClass({ look = 'plain', icon = false, small = false }: Pic
   return [css.button, look !== 'plain' && css[look], icon && css.icon, small && css.small].filter(Boolean).join(' ');
 }
 
-export function Button({ look, icon, small, children, ...props }: ButtonProps) {
+export function Button({ look, icon, small, isPending = false, children, ...props }: ButtonProps) {
+  // react-aria's own pending state leaves an announcement behind that names nothing once its dialog is closed.
+  const still = isPending ? { onPress: undefined, type: 'button' as const } : {};
   return (
-    <AriaButton {...props} className={buttonClass({ look, icon, small })}>
-      {props.isPending ? <span className={css.spinner} aria-hidden /> : null}
+    <AriaButton {...props} {...still} className={buttonClass({ look, icon, small })}>
+      {isPending ? <span className={css.spinner} aria-hidden /> : null}
       {children}
     </AriaButton>
   );

@@ -45,6 +45,7 @@ export function FormDialog({
   const { actsAsOperator } = useStanding();
   const submit = async (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
+    if (command.pending) return;
     const values = Object.fromEntries(
       [...new FormData(event.currentTarget)].map(([name, value]) => [name, typeof value === 'string' ? value : '']),
     );

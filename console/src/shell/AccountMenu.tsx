@@ -25,7 +25,8 @@ export function AccountMenu() {
   const name = viewer.user.name ?? viewer.user.email ?? viewer.user.id;
   return (
     <MenuTrigger>
-      <AriaButton className={css.switcher!} aria-label={t('account.open', { name })}>
+      <AriaButton className={css.switcher!}>
+        <span className="hidden-text">{t('account.open')} </span>
         <span className={css.mark} aria-hidden>
           {initials(name)}
         </span>

@@ -23,7 +23,7 @@ export function Navigation({ onGo }: { onGo?: () => void }) {
     ({ plane: of, need }) => of === plane && (of === 'operate' || organization) && may(need).allowed,
   );
   return (
-    <div className={css.side}>
+    <aside className={css.side} aria-label={t('nav.side')}>
       <OrganizationSwitcher />
       <nav className={css.nav} aria-label={t('nav.label')}>
         {GROUPS.map((group) => {
@@ -64,7 +64,7 @@ export function Navigation({ onGo }: { onGo?: () => void }) {
         ) : null}
         <AccountMenu />
       </div>
-    </div>
+    </aside>
   );
 }
 

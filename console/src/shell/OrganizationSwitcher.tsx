@@ -19,7 +19,8 @@ export function OrganizationSwitcher() {
   const operatorsHome = screens.find(({ plane }) => plane === 'operate');
   return (
     <MenuTrigger>
-      <AriaButton className={css.switcher!} aria-label={t('switcher.label', { name })}>
+      <AriaButton className={css.switcher!}>
+        <span className="hidden-text">{t('switcher.label')} </span>
         <span className={css.mark} data-plane={operating ? 'operate' : undefined} aria-hidden>
           {initials(name)}
         </span>

@@ -1,7 +1,6 @@
 import { FolderPlus } from 'lucide-react';
 import { useState } from 'react';
-import { Button as AriaButton, Label, ListBox, ListBoxItem, Popover, Select, SelectValue } from 'react-aria-components';
-import { useCommand } from '../../api/hooks.ts';
+import { type Command, useCommand } from '../../api/hooks.ts';
 import {
   ArchiveProjectDocument,
   CreateProjectDocument,
@@ -12,8 +11,11 @@ import {
   RestoreProjectDocument,
   UnarchiveProjectDocument,
   UpdateProjectDocument,
+  type UpdateProjectInput,
+  type UpdateProjectMutation,
 } from '../../generated/graphql.ts';
-import { buttonClass, PermissionButton } from '../../parts/Button.tsx';
+import { PermissionButton } from '../../parts/Button.tsx';
+import { Choice } from '../../parts/Choice.tsx';
 import { FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { Field } from '../../parts/Field.tsx';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
@@ -87,25 +89,12 @@ export default function Projects() {
   return (
     <Page title={t('projects.title')} text={t('projects.text')} actions={createButton}>
       <div className={css.bar}>
-        <Select
-          className={css.filter!}
+        <Choice
+          label={t('projects.filter')}
           value={filter}
-          onChange={(key) => setFilter(key as Filter)}
-        >
-          <Label className="hidden-text">{t('projects.filter')}</Label>
-          <AriaButton className={buttonClass({})}>
-            <SelectValue />
-          </AriaButton>
-          <Popover className={parts.popover!}>
-            <ListBox className={parts.menu!}>
-              {FILTERS.map((one) => (
-                <ListBoxItem key={one} id={one} className={parts.menuItem!}>
-                  {t(`projects.filter.${one}`)}
-                </ListBoxItem>
-              ))}
-            </ListBox>
-          </Popover>
-        </Select>
+          onChange={setFilter}
+          options={FILTERS.map((value) => ({ value, text: t(`projects.filter.${value}`) }))}
+        />
       </div>
       {stops && !dialog.of('delete') ? <Refusals of={stops} /> : null}
       <PagedList
@@ -254,7 +243,7 @@ function RenameDialog({
   project,
   close,
 }: {
-  command: ReturnType<typeof useCommand<import('../../generated/graphql.ts').UpdateProjectMutation, import('../../generated/graphql.ts').UpdateProjectInput>>;
+  command: Command<UpdateProjectMutation, UpdateProjectInput>;
   project: Project | null;
   close: () => void;
 }) {
