@@ -1,0 +1,45 @@
+import type { ReactNode } from 'react';
+import { Menu as AriaMenu, MenuItem as AriaMenuItem, MenuTrigger, Popover, type MenuItemProps } from 'react-aria-components';
+import { MoreHorizontal } from 'lucide-react';
+import { type Need, useMay } from '../shell/standing.tsx';
+import { Button } from './Button.tsx';
+import css from './parts.module.css';
+
+/** The menu of further actions behind “…”. */
+export function ActionMenu({ label, children }: { label: string; children: ReactNode }) {
+  return (
+    <MenuTrigger>
+      <Button look="quiet" icon small aria-label={label}>
+        <MoreHorizontal size={16} aria-hidden />
+      </Button>
+      <Popover className={css.popover!} placement="bottom end">
+        <AriaMenu className={css.menu!}>{children}</AriaMenu>
+      </Popover>
+    </MenuTrigger>
+  );
+}
+
+/** An action of a menu, with the same rule as `PermissionButton`. */
+export function ActionItem({
+  need,
+  danger,
+  children,
+  ...props
+}: Omit<MenuItemProps, 'className' | 'children'> & { need?: Need; danger?: boolean; children: ReactNode }) {
+  const may = useMay()(need ?? {});
+  if (!may.allowed && may.because === 'permission') return null;
+  return (
+    <AriaMenuItem
+      {...props}
+      className={css.menuItem!}
+      isDisabled={!may.allowed || props.isDisabled === true}
+      textValue={typeof children === 'string' ? children : props.textValue ?? ''}
+      {...(danger ? { 'data-danger': true } : {})}
+    >
+      <span>
+        {children}
+        {may.allowed ? null : <span className={css.menuNote}>{may.reason}</span>}
+      </span>
+    </AriaMenuItem>
+  );
+}

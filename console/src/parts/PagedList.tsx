@@ -1,0 +1,182 @@
+import { useWindowVirtualizer } from '@tanstack/react-virtual';
+import { type CSSProperties, type KeyboardEvent, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from 'react';
+import type { TypedDocument } from '@tenancy/client';
+import { useText } from '../texts/texts.tsx';
+import { type Connection, usePages } from './pages.ts';
+import css from './parts.module.css';
+import { Failed, Skeleton } from './States.tsx';
+
+export interface Column<Row> {
+  id: string;
+  title: string;
+  /** A track of CSS grid; `minmax(0, 1fr)` by default. On narrow screens cells stand one below another. */
+  width?: string;
+  /** The last column with a row's actions: `end`. */
+  align?: 'end';
+  cell: (row: Row) => ReactNode;
+}
+
+/**
+ * An endless list over a connection. It reads pages while one scrolls, draws only the rows that are seen, and follows
+ * the cache for the pages that are near. A grid by the ARIA pattern: the arrow keys move by row, Enter opens, Tab
+ * reaches what is in the row.
+ */
+export function PagedList<Result, Variables extends { first: number; after?: string | null }, Row extends { id: string }>({
+  label,
+  document,
+  variables,
+  connection,
+  columns,
+  empty,
+  keep,
+  onOpen,
+}: {
+  label: string;
+  document: TypedDocument<Result, Variables>;
+  /** All variables but `first` and `after`. Other variables are another list, from its beginning. */
+  variables: Omit<Variables, 'first' | 'after'>;
+  connection: (result: Result) => Connection<Row> | null | undefined;
+  columns: readonly Column<Row>[];
+  /** Shown instead of a list without rows. */
+  empty: ReactNode;
+  /** Leaves out rows that a command has just taken out of the list, until the page is read anew. */
+  keep?: (row: Row) => boolean;
+  onOpen?: (row: Row) => void;
+}) {
+  const t = useText();
+  const keysId = useId();
+  const list = useRef<HTMLDivElement>(null);
+  const [offset, setOffset] = useState(0);
+  const [active, setActive] = useState(0);
+  const pages = usePages(document, variables, connection, keep);
+  const count = pages.count + (pages.more ? 1 : 0);
+  const virtualizer = useWindowVirtualizer({
+    count,
+    estimateSize: () => 56,
+    overscan: 8,
+    scrollMargin: offset,
+    getItemKey: (index) => pages.row(index)?.id ?? `place-${index}`,
+  });
+  const items = virtualizer.getVirtualItems();
+  const first = items[0]?.index ?? 0;
+  const last = items.at(-1)?.index ?? 0;
+
+  useLayoutEffect(() => {
+    if (list.current) setOffset(list.current.getBoundingClientRect().top + window.scrollY);
+  }, [pages.state]);
+  useEffect(() => pages.see(first, last), [pages.see, first, last, pages.count]);
+
+  if (pages.state === 'failed') return <Failed fault={pages.fault} retry={pages.retry} />;
+  if (pages.state === 'loading') {
+    return (
+      <div className={`${css.list} ${css.cardBody}`} aria-busy="true">
+        <Skeleton lines={6} />
+      </div>
+    );
+  }
+  if (pages.count === 0 && !pages.more) return <div className={css.list}>{empty}</div>;
+
+  const focusRow = (index: number) => {
+    const next = Math.max(0, Math.min(index, pages.count - 1));
+    setActive(next);
+    virtualizer.scrollToIndex(next);
+    // The row may have to be drawn first.
+    const attempt = (times: number) => {
+      const row = list.current?.querySelector<HTMLElement>(`[data-index="${next}"]`);
+      if (row) row.focus({ preventScroll: true });
+      else if (times > 0) requestAnimationFrame(() => attempt(times - 1));
+    };
+    requestAnimationFrame(() => attempt(10));
+  };
+
+  const onKeyDown = (event: KeyboardEvent<HTMLElement>, index: number) => {
+    if (event.defaultPrevented || event.altKey || event.metaKey || event.ctrlKey) return;
+    const onRow = event.target === event.currentTarget;
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity }[event.key];
+    if (onRow && step !== undefined) {
+      event.preventDefault();
+      focusRow(index + step);
+    } else if (onRow && event.key === 'Enter') {
+      event.preventDefault();
+      const row = pages.row(index);
+      if (row && onOpen) onOpen(row);
+      else event.currentTarget.querySelector<HTMLElement>('button, a')?.focus();
+    } else if (!onRow && event.key === 'Escape') {
+      event.currentTarget.focus();
+    }
+  };
+
+  const tracks = { '--columns': columns.map(({ width }) => width ?? 'minmax(0, 1fr)').join(' ') } as CSSProperties;
+  return (
+    <div>
+      <div
+        className={css.list}
+        style={tracks}
+        role="grid"
+        aria-label={label}
+        aria-describedby={keysId}
+        aria-rowcount={pages.more ? -1 : pages.count + 1}
+        aria-colcount={columns.length}
+      >
+        <div role="rowgroup">
+          <div className={css.listHead} role="row" aria-rowindex={1}>
+            {columns.map(({ id, title, align }) => (
+              <div key={id} role="columnheader" className={css.listCell} data-align={align}>
+                {align ? <span className="hidden-text">{title}</span> : title}
+              </div>
+            ))}
+          </div>
+        </div>
+        <div ref={list} className={css.listBody} role="rowgroup" style={{ height: virtualizer.getTotalSize() }}>
+          {items.map(({ index, key, start }) => {
+            const row = pages.row(index);
+            const place: CSSProperties = {
+              position: 'absolute',
+              top: 0,
+              left: 0,
+              width: '100%',
+              transform: `translateY(${start - offset}px)`,
+            };
+            return (
+              <div
+                key={key}
+                ref={virtualizer.measureElement}
+                data-index={index}
+                className={css.listRow}
+                style={place}
+                role="row"
+                aria-rowindex={index + 2}
+                tabIndex={index === Math.min(active, pages.count - 1) ? 0 : -1}
+                data-openable={onOpen ? true : undefined}
+                onFocus={() => setActive(index)}
+                onKeyDown={(event) => onKeyDown(event, index)}
+                onClick={(event) => {
+                  if (row && onOpen && !(event.target as Element).closest('button, a, input')) onOpen(row);
+                }}
+              >
+                {row ? (
+                  columns.map(({ id, title, align, cell }) => (
+                    <div key={id} role="gridcell" className={css.listCell} data-align={align}>
+                      {align ? null : <span className={css.listCellTitle}>{title}</span>}
+                      {cell(row)}
+                    </div>
+                  ))
+                ) : (
+                  <div role="gridcell" className={css.listCell}>
+                    <span className={css.sub}>{t('list.loading')}</span>
+                  </div>
+                )}
+              </div>
+            );
+          })}
+        </div>
+      </div>
+      <p id={keysId} className="hidden-text">
+        {t('list.keys')}
+      </p>
+      <p className="hidden-text" role="status">
+        {pages.more ? '' : t('list.end', { count: pages.count })}
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,67 @@
+import { describe, expect, it } from 'vitest';
+import { type Connection, PAGE_SIZE, Pages } from './pages.ts';
+
+interface Row {
+  id: string;
+}
+
+/** A service with so many rows, that answers at once. */
+function service(count: number) {
+  const asked: (string | null)[] = [];
+  const open = new Set<string | null>();
+  const client = {
+    query: (_document: string, { after }: { after: string | null }) => ({
+      subscribe: (tell: (result: { data: Connection<Row> }) => void) => {
+        asked.push(after);
+        open.add(after);
+        const first = after === null ? 0 : Number(after) + 1;
+        const last = Math.min(first + PAGE_SIZE, count) - 1;
+        tell({
+          data: {
+            nodes: Array.from({ length: last - first + 1 }, (_, index) => ({ id: `row-${first + index}` })),
+            pageInfo: { hasNextPage: last < count - 1, endCursor: String(last) },
+          },
+        });
+        return { unsubscribe: () => open.delete(after) };
+      },
+    }),
+  };
+  const pages = new Pages<Connection<Row>, Row>(client as never, '', {}, (data) => data, undefined, () => undefined);
+  return { pages, asked, open };
+}
+
+describe('pages', () => {
+  it('reads the first page, and the next when the end is near', () => {
+    const { pages, asked } = service(120);
+    pages.see(0, 0);
+    expect([pages.count, pages.more]).toEqual([50, true]);
+    pages.see(10, 30);
+    expect(pages.count).toBe(100);
+    pages.see(60, 90);
+    expect([pages.count, pages.more]).toEqual([120, false]);
+    expect(asked).toEqual([null, '49', '99']);
+    expect(pages.row(119)?.id).toBe('row-119');
+    expect(pages.row(120)).toBeUndefined();
+  });
+
+  it('follows only the pages that are near', () => {
+    const { pages, open } = service(1_000);
+    for (let row = 0; row < 1_000; row += 20) pages.see(row, row + 20);
+    expect(open.size).toBeLessThanOrEqual(4);
+    pages.see(0, 20);
+    expect(open.has(null)).toBe(true);
+  });
+
+  it('takes a hundred thousand rows without a pause', () => {
+    const { pages } = service(100_000);
+    let slowest = 0;
+    for (let row = 0; row < 100_000; row += 20) {
+      const started = performance.now();
+      pages.see(row, row + 20);
+      slowest = Math.max(slowest, performance.now() - started);
+    }
+    expect(pages.count).toBe(100_000);
+    expect(pages.row(99_999)?.id).toBe('row-99999');
+    expect(slowest).toBeLessThan(100);
+  });
+});

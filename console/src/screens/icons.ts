@@ -1,0 +1,2 @@
+/** The icons of the navigation. */
+export { FolderKanban, LayoutDashboard } from 'lucide-react';

@@ -1,0 +1,1 @@
+export function mergeTexts(language: string): Promise<Record<string, string>>;
