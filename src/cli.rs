@@ -2,6 +2,7 @@
 //! one line, the remedy in a second), 2 wrong usage.
 
 mod audit;
+mod console;
 mod diff;
 mod operate;
 mod report;
@@ -109,6 +110,23 @@ enum Command {
         /// For how long: a number and s, m, h or d, a year at most.
         #[arg(long, value_parser = duration, value_name = "24h")]
         ttl: Option<TimeDelta>,
+    },
+    /// Print a link that signs a person in to the console, as an operator; it is good once, for 15 minutes.
+    #[command(after_help = "Example:\n  tenancy console --email ada@example.com --name Ada")]
+    Console {
+        /// Who signs in; the address counts as verified.
+        #[arg(long, value_parser = address)]
+        email: Option<String>,
+        /// The name.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Fill a fresh installation with a world to look at: organizations in every status, people, projects, refusals, webhooks.
+    #[command(after_help = "Example:\n  tenancy demo && tenancy console")]
+    Demo {
+        /// The operator who verifies, blocks and sets limits there.
+        #[arg(long = "as", value_name = "EMAIL", default_value = console::OPERATOR, value_parser = address)]
+        operator: String,
     },
     /// Import from other systems.
     Import {
@@ -481,6 +499,8 @@ async fn dispatch(command: Command, loaded: &Loaded) -> Result<ExitCode, Failure
         Command::Serve { .. } => serve(config).await,
         Command::Migrate => migrate(config).await,
         Command::Token { email, name, operator, ttl } => token(config, email, name, operator, ttl),
+        Command::Console { email, name } => console::link(config, email, name),
+        Command::Demo { operator } => console::demo(config, operator).await,
         Command::Import { source: Source::Peribolos { folder, operator, dry_run } } => {
             import_peribolos(config, folder, operator, dry_run).await
         }
@@ -576,17 +596,24 @@ fn greet(service: &Service, config: &Config) {
         return;
     }
     let _ = writeln!(stderr, "tenancy {} listens on http://{}", env!("CARGO_PKG_VERSION"), service.address);
+    if config.http.console {
+        let link = console::first_link(service, config, stderr.is_terminal());
+        let _ = writeln!(stderr, "  console    {link}");
+    }
     if config.http.graphiql {
-        let _ = writeln!(stderr, "  GraphiQL   http://{}/", service.address);
+        let _ = writeln!(stderr, "  GraphiQL   http://{}/graphiql", service.address);
     }
     let _ = writeln!(stderr, "  data       {} ({})", config.data_dir.display(), service.describe_database());
     let Some(issuer) = &service.issuer else { return };
+    if config.http.console && config.is_local() {
+        let _ = writeln!(stderr, "  sign in    tenancy console");
+    }
     let _ = writeln!(stderr, "  tokens     tenancy token --email you@example.com --operator");
     // A token belongs on a screen, not in a log file.
     if stderr.is_terminal() {
         let grant = Grant {
-            email: "operator@example.com".to_owned(),
-            name: Some("Operator".to_owned()),
+            email: console::OPERATOR.to_owned(),
+            name: Some(console::OPERATOR_NAME.to_owned()),
             operator: true,
             ttl: TimeDelta::hours(i64::from(config.access.token_ttl_hours_default)),
         };

@@ -102,7 +102,7 @@ impl Service {
             in_flight: in_flight.clone(),
         });
         let origins: Vec<_> = config.http.cors_origins.iter().map(|origin| origin.0.clone()).collect();
-        let router = http::router(shared, config.http.graphiql, &origins);
+        let router = http::router(shared, settings::pages(config, issuer.as_ref()), &origins);
         let listener = socket.listen(BACKLOG).map_err(unavailable)?;
         let address = listener.local_addr().map_err(unavailable)?;
         let connections = settings::connection_limits(config);

@@ -10,8 +10,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "service", "witness", "import", "graphql", "streams", "access", "commands", "requests", "audit", "log",
-            "database", "config", "erased",
+            "service", "witness", "import", "demo", "graphql", "streams", "access", "commands", "requests", "audit",
+            "log", "database", "config", "erased",
         ],
     ),
     (
@@ -43,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("import", &["graphql", "commands", "log"]),
+    ("demo", &["graphql", "commands"]),
     ("graphql", &["webhooks", "feed", "commands", "requests", "audit", "log", "database"]),
     ("webhooks", &["commands", "endpoints", "audit", "log"]),
     ("streams", &["audit", "log"]),

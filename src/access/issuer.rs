@@ -20,6 +20,8 @@ const KEY_FILE: &str = "issuer.pem";
 pub struct BuiltinIssuer {
     expected: Expected,
     audience: String,
+    /// What a session of the console has to say.
+    session: Expected,
     signing: EncodingKey,
     verifying: DecodingKey,
 }
@@ -83,14 +85,15 @@ impl BuiltinIssuer {
         let text = String::from_utf8(pem).map_err(|error| IssuerError::Key(error.to_string()))?;
         let key = SigningKey::from_pkcs8_pem(&text).map_err(|error| IssuerError::Key(error.to_string()))?;
         let der = key.to_pkcs8_der().map_err(|error| IssuerError::Key(error.to_string()))?;
-        let expected = Expected {
+        let expected = |audience: String| Expected {
             issuer: issuer.to_owned(),
-            audiences: vec![audience.to_owned()],
+            audiences: vec![audience],
             leeway_seconds,
             subject_claim: "sub".to_owned(),
         };
         Ok(Self {
-            expected,
+            expected: expected(audience.to_owned()),
+            session: expected(session_audience(audience)),
             audience: audience.to_owned(),
             signing: EncodingKey::from_ed_der(der.as_bytes()),
             verifying: DecodingKey::from_ed_der(key.verifying_key().as_bytes()),
@@ -99,10 +102,19 @@ impl BuiltinIssuer {
 
     /// Mints a token.
     pub fn mint(&self, grant: &Grant) -> Result<String, IssuerError> {
+        self.sign(grant, self.audience.clone())
+    }
+
+    /// Signs a session of the console. It is good for nothing but [`BuiltinIssuer::session`].
+    pub fn mint_session(&self, grant: &Grant) -> Result<String, IssuerError> {
+        self.sign(grant, session_audience(&self.audience))
+    }
+
+    fn sign(&self, grant: &Grant, aud: String) -> Result<String, IssuerError> {
         let now = Utc::now();
         let claims = Claims {
             iss: self.issuer().to_owned(),
-            aud: self.audience.clone(),
+            aud,
             sub: aggregates::text::email_key(&grant.email),
             iat: now.timestamp(),
             exp: now.checked_add_signed(grant.ttl).unwrap_or(now).timestamp(),
@@ -124,8 +136,17 @@ impl BuiltinIssuer {
 
     /// What the token says; refused unless signature, algorithm, issuer, audience and time are right.
     pub fn verify(&self, token: &str) -> Result<Identity, Refused> {
+        self.read(token, &self.expected)
+    }
+
+    /// Whose session of the console it is; refused as tokens are.
+    pub fn session(&self, session: &str) -> Result<Identity, Refused> {
+        self.read(session, &self.session)
+    }
+
+    fn read(&self, token: &str, expected: &Expected) -> Result<Identity, Refused> {
         let head = Head::read(token, &[Algorithm::EdDSA])?;
-        let claims = self.expected.read(token, head.algorithm, &self.verifying).map_err(|unread| match unread {
+        let claims = expected.read(token, head.algorithm, &self.verifying).map_err(|unread| match unread {
             Unread::Signature => Refused("the token is not signed by a key of this service".to_owned()),
             Unread::Refused(refused) => refused,
         })?;
@@ -141,6 +162,11 @@ impl BuiltinIssuer {
             expires_at: claims.expires_at,
         })
     }
+}
+
+/// No token of the API is made for it, and no session for the API.
+fn session_audience(audience: &str) -> String {
+    format!("{audience} console session")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! [`crate::commands::Standing`]).
 
 mod claims;
+pub mod codes;
 pub mod issuer;
 pub mod openid;
 

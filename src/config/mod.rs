@@ -91,7 +91,13 @@ impl Config {
     /// loopback and with a database of its own.
     #[must_use]
     pub fn builtin_issuer(&self) -> bool {
-        self.access.builtin_issuer.unwrap_or_else(|| is_loopback(self.listen) && self.database.url.is_none())
+        self.access.builtin_issuer.unwrap_or_else(|| self.is_local() && self.database.url.is_none())
+    }
+
+    /// Whether only this machine reaches the service.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        is_loopback(self.listen)
     }
 
     /// The plan of organizations that nobody gave another.

@@ -14,7 +14,7 @@ use super::settings::Shown;
 use super::values::{Range, Setting};
 
 /// What can be set of a provider.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "issuer",
     "audience",
     "jwks_url",
@@ -26,6 +26,7 @@ const KEYS: [&str; 11] = [
     "name_claim",
     "organization_claim",
     "organization_role",
+    "console_client",
 ];
 /// Signatures that need no secret of ours: whoever can check an HS256 can also make one.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -69,6 +70,8 @@ pub struct Provider {
     pub name_claim: String,
     /// What says which organization a user belongs to.
     pub organization: Option<OrganizationClaim>,
+    /// The console's name there, if people sign in to it by this provider.
+    pub console_client: Option<String>,
 }
 
 /// The claim that names an organization, and what its users are there.
@@ -136,6 +139,7 @@ impl Part<'_> {
             email_verified_claim: claim("email_verified_claim", "email_verified")?,
             name_claim: claim("name_claim", "name")?,
             organization: self.organization()?,
+            console_client: self.console_client()?,
         })
     }
 
@@ -147,6 +151,13 @@ impl Part<'_> {
                 only on this machine), without user, \"?\" or \"#\"";
             self.wrong("issuer", right)
         })
+    }
+
+    fn console_client(&self) -> Result<Option<String>, WrongPart> {
+        let Some(value) = self.table.get("console_client") else { return Ok(None) };
+        let client = value.as_str().filter(|text| self.audience().is_ok_and(|all| all.iter().any(|one| one == text)));
+        let right = "one of the provider's audience: its tokens for the console name it there";
+        client.map(|text| Some(text.to_owned())).ok_or_else(|| self.wrong("console_client", right))
     }
 
     fn audience(&self) -> Result<Vec<String>, WrongPart> {
@@ -224,6 +235,7 @@ impl Provider {
             ("name_claim", Some(text(&self.name_claim))),
             ("organization_claim", organization.map(|organization| list(&organization.path))),
             ("organization_role", organization.map(|organization| text(&organization.role))),
+            ("console_client", self.console_client.as_deref().map(text)),
         ];
         entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }

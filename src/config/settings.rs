@@ -210,7 +210,10 @@ settings! {
 
     /// What is served besides GraphQL, and behind what.
     http: Http {
-        /// Whether GraphiQL is served at "/".
+        /// Whether the console is served at "/console/". People sign in to it by a code that the service prints while it
+        /// listens on loopback with the built-in issuer, or at the first of access.providers with a console_client.
+        console: bool = true;
+        /// Whether GraphiQL is served at "/graphiql".
         graphiql: bool = true;
         /// File of persisted documents: a JSON object of GraphQL documents by the SHA-256 of their text, in hexadecimal digits.
         /// Clients name one by `documentId` ("sha256:…") instead of sending it. None: there are none.
@@ -405,6 +408,7 @@ settings! {
         /// name_claim = "name"
         /// organization_claim = "urn:zitadel:iam:org:id"  # has its externalId; one key, or a path: ["org", "id"]
         /// organization_role = "member"                   # what such a user is there; any role of it but owner
+        /// console_client = "tenancy-console"             # client of the console there (public, PKCE); one of audience too
         providers: Providers = Providers::default();
     }
 

@@ -1,6 +1,8 @@
-//! What is served over HTTP: GraphQL, GraphiQL, exports, the pull feed, health and metrics.
+//! What is served over HTTP: GraphQL, the console, GraphiQL, exports, the pull feed, health and metrics.
 
+mod assets;
 mod connections;
+pub mod console;
 mod events;
 mod export;
 mod feed;
@@ -21,7 +23,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{Redirect, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
 use tokio_util::task::TaskTracker;
@@ -75,8 +77,16 @@ pub struct Shared {
     pub in_flight: TaskTracker,
 }
 
+/// Pages for browsers, which may be left out.
+pub struct Pages {
+    /// How people sign in to the console; `None` where it is not served.
+    pub console: Option<console::SignIn>,
+    /// Whether GraphiQL is served.
+    pub graphiql: bool,
+}
+
 /// All routes.
-pub fn router(shared: Arc<Shared>, with_graphiql: bool, cors_origins: &[HeaderValue]) -> Router {
+pub fn router(shared: Arc<Shared>, pages: Pages, cors_origins: &[HeaderValue]) -> Router {
     let mut router = Router::new()
         .route("/graphql", any(graphql))
         .route("/audit/{organization}/export", get(export::export))
@@ -89,7 +99,14 @@ pub fn router(shared: Arc<Shared>, with_graphiql: bool, cors_origins: &[HeaderVa
         .route("/health/live", get(operation::live))
         .route("/health/ready", get(operation::ready))
         .route("/metrics", get(operation::metrics));
-    if with_graphiql {
+    let first = if pages.console.is_some() { "/console/" } else { "/graphiql" };
+    if pages.console.is_some() || pages.graphiql {
+        router = router.route("/", get(move || async move { Redirect::temporary(first) }));
+    }
+    if let Some(sign_in) = pages.console {
+        router = router.merge(console::routes(sign_in));
+    }
+    if pages.graphiql {
         router = router.merge(graphiql::routes());
     }
     router

@@ -116,6 +116,12 @@ impl Cached {
 }
 
 impl Log {
+    /// Whether there is or was any organization.
+    pub async fn has_organizations(&self) -> Result<bool, LogError> {
+        let any = sqlx::query_scalar("SELECT EXISTS (SELECT FROM events WHERE organization_id IS NOT NULL)");
+        Ok(any.fetch_one(self.pool()).await?)
+    }
+
     /// The aggregate as this replica knows it, or from the log where it does not.
     pub async fn load<A: Registered>(&self, id: &A::Id) -> Result<Loaded<A>, LogError> {
         let stream: StreamId = id.clone().into();

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::{Core, Error};
 use crate::access::Operator;
+use crate::access::codes::Codes;
+use crate::access::issuer::BuiltinIssuer;
 use crate::access::openid::Provider;
 use crate::audit::check::Pace;
 use crate::audit::cosignature::{Quorum, WitnessKey};
@@ -17,6 +19,7 @@ use crate::database::roles::DatabaseRole;
 use crate::endpoints::Targets;
 use crate::feed;
 use crate::graphql::Introspection;
+use crate::http::console::{Local, SignIn};
 use crate::http::{self, ConnectionLimits};
 use crate::streams::{self, Receiver, Stream};
 
@@ -26,6 +29,20 @@ pub(super) fn providers(config: &Config) -> Result<Vec<Arc<Provider>>, Error> {
     let provider = |settings: &config::Provider| Provider::new(settings.clone(), access.clock_leeway_seconds);
     let providers = access.providers.0.iter().map(|settings| provider(settings).map(Arc::new));
     Ok(providers.collect::<Result<_, _>>()?)
+}
+
+/// The pages for browsers.
+pub(super) fn pages(config: &Config, issuer: Option<&Arc<BuiltinIssuer>>) -> http::Pages {
+    let provider = || {
+        let client = |provider: &config::Provider| Some((provider.issuer.clone(), provider.console_client.clone()?));
+        config.access.providers.0.iter().find_map(client)
+    };
+    let sign_in = || match (issuer.filter(|_| config.is_local()), provider()) {
+        (Some(issuer), _) => SignIn::Local(Local { codes: Codes::new(&config.data_dir), issuer: issuer.clone() }),
+        (None, Some((issuer, client))) => SignIn::OpenId { issuer, client },
+        (None, None) => SignIn::Nobody,
+    };
+    http::Pages { console: config.http.console.then(sign_in), graphiql: config.http.graphiql }
 }
 
 pub(super) fn watch_terms(config: &Config) -> watch::Terms {

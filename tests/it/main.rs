@@ -15,6 +15,7 @@ mod authorization;
 mod bad_input;
 mod clients;
 mod connections;
+mod console;
 mod contract;
 mod database_roles;
 mod erasure;

@@ -131,6 +131,7 @@ fn settings(issuer: &str) -> config::Provider {
         email_verified_claim: "email_verified".to_owned(),
         name_claim: "name".to_owned(),
         organization: None,
+        console_client: None,
     }
 }
 
