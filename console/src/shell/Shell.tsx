@@ -38,7 +38,7 @@ export function Shell() {
     };
   }, [data, organizationId]);
   useEffect(() => keepOpen(organizationId), [organizationId]);
-  useLiveUpdates(organizationId, standing?.organization != null && standing.permissions.has('audit:read'));
+  useLiveUpdates(organizationId, standing?.organization != null && (standing.actsAsOperator || standing.permissions.has('audit:read')));
 
   const main = useRef<HTMLElement>(null);
   const [drawer, setDrawer] = useState(false);
@@ -121,7 +121,8 @@ function Opened({ screen, params }: { screen: Screen; params: Record<string, str
   const { organization } = useStanding();
   useEffect(() => void screen.preload(), [screen]);
   if (screen.plane === 'organization' && !organization) return <Skeleton lines={6} />;
-  const allowed = may({ permission: screen.need.permission, operator: screen.need.operator });
+  const { permission, operator, membersOnly } = screen.need;
+  const allowed = may({ permission, operator, membersOnly });
   if (!allowed.allowed) return <Forbidden />;
   return <screen.component key={organization?.id} params={params} />;
 }

@@ -33,6 +33,8 @@ export function useOrganization(): Organization {
 export interface Need {
   /** Of `permissionCatalogue`. */
   permission?: string;
+  /** Operators may not do this in an organization that is not theirs, for example leave it. */
+  membersOnly?: boolean;
   capability?: OrganizationCapability;
   /** One more of this limit. */
   limit?: string;
@@ -51,7 +53,11 @@ export function useMay(): (need: Need) => May {
       if (need.operator && !standing?.viewer.operator) {
         return { allowed: false, because: 'permission', reason: t('may.permission', { permission: 'operator' }) };
       }
-      if (need.permission && !standing?.permissions.has(need.permission)) {
+      if (need.membersOnly && standing?.actsAsOperator) {
+        return { allowed: false, because: 'permission', reason: t('may.membersOnly') };
+      }
+      // Roles do not bind operators: `permissions` names nothing of an organization that is not theirs.
+      if (need.permission && !standing?.actsAsOperator && !standing?.permissions.has(need.permission)) {
         return { allowed: false, because: 'permission', reason: t('may.permission', { permission: need.permission }) };
       }
       if (need.capability && organization && !organization.capabilities.includes(need.capability)) {
