@@ -125,7 +125,7 @@ async fn codes_are_for_a_service_that_only_this_machine_reaches() {
     let server = database.serve_with(&variables).await;
     let config: Value = get(&server, "/console/config.json").await.json().await.unwrap();
     let expected = json!({
-        "kind": "oidc", "issuer": "https://login.example.com", "clientId": "console", "scopes": "openid email profile"
+        "kind": "oidc", "issuer": "https://login.example.com", "clientId": "console", "scopes": "openid email profile offline_access"
     });
     assert_eq!(config["signIn"], expected);
     let page = get(&server, "/console/").await;

@@ -20,6 +20,8 @@ use super::assets::{Asset, Encoding};
 pub use session::Local;
 
 static BUILT: Dir = include_dir!("$CARGO_MANIFEST_DIR/console/built");
+/// What the console asks a provider for: who it is, and renewals without leaving the page.
+const SCOPES: &str = "openid email profile offline_access";
 /// The page that all others begin as.
 const PAGE: &str = "index.html";
 
@@ -52,6 +54,8 @@ struct File {
 #[serde(rename_all = "camelCase")]
 struct Settings<'a> {
     sign_in: Offered<'a>,
+    api_path: &'static str,
+    feed_path: &'static str,
     version: &'static str,
 }
 
@@ -139,12 +143,15 @@ fn origin(url: &str) -> Option<String> {
 fn settings(sign_in: &SignIn) -> serde_json::Value {
     let sign_in = match sign_in {
         SignIn::Local(_) => Offered::Local,
-        SignIn::OpenId { issuer, client } => {
-            Offered::Oidc { issuer, client_id: client, scopes: "openid email profile" }
-        }
+        SignIn::OpenId { issuer, client } => Offered::Oidc { issuer, client_id: client, scopes: SCOPES },
         SignIn::Nobody => Offered::None,
     };
-    serde_json::json!(Settings { sign_in, version: env!("CARGO_PKG_VERSION") })
+    serde_json::json!(Settings {
+        sign_in,
+        api_path: "/graphql",
+        feed_path: "/graphql/sse",
+        version: env!("CARGO_PKG_VERSION")
+    })
 }
 
 #[cfg(test)]
