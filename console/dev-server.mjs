@@ -24,7 +24,6 @@ const headers = {
     "img-src 'self' data:",
     "font-src 'self'",
     `connect-src 'self'${foreign}`,
-    `frame-src${foreign || " 'none'"}`,
     "form-action 'none'",
     "base-uri 'none'",
     "frame-ancestors 'none'",

@@ -43,7 +43,7 @@ async fn the_root_leads_to_the_console_which_may_load_nothing_from_elsewhere() {
     assert!(
         policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';") && !policy.contains("unsafe")
     );
-    assert!(policy.contains("connect-src 'self';") && policy.contains("frame-ancestors 'self'"), "{policy}");
+    assert!(policy.contains("connect-src 'self';") && policy.contains("frame-ancestors 'none'"), "{policy}");
     // A page of the console begins as the first one; a file that is none does not.
     assert_eq!(get(&server, "/console/organizations/acme/members").await.status(), StatusCode::OK);
     assert_eq!(get(&server, "/console/assets/gone.js").await.status(), StatusCode::NOT_FOUND);

@@ -127,11 +127,9 @@ fn policy(sign_in: &SignIn) -> HeaderValue {
         SignIn::OpenId { issuer, .. } => origin(issuer).map(|origin| format!(" {origin}")).unwrap_or_default(),
         SignIn::Local(_) | SignIn::Nobody => String::new(),
     };
-    let frames = if provider.is_empty() { " 'none'" } else { &provider };
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
-         connect-src 'self'{provider}; frame-src{frames}; form-action 'none'; base-uri 'none'; frame-ancestors 'self'; \
-         require-trusted-types-for 'script'"
+         connect-src 'self'{provider}; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
     );
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
