@@ -1,5 +1,5 @@
 export interface Config {
-  signIn: { kind: 'local' } | { kind: 'oidc'; issuer: string; clientId: string; scopes: string };
+  signIn: { kind: 'local' } | { kind: 'none' } | { kind: 'oidc'; issuer: string; clientId: string; scopes: string };
   apiPath: string;
   feedPath: string;
   version: string;

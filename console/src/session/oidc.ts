@@ -60,13 +60,10 @@ export function signInBy(config: Config): SignIn {
 
   const keep = (answer: oauth.TokenEndpointResponse): Grant => {
     refreshToken = answer.refresh_token ?? refreshToken;
-    idToken = answer.id_token ?? idToken;
-    // The service reads JWTs. A provider whose access tokens are opaque is served by its ID token.
-    const access = answer.access_token.split('.').length === 3;
-    const token = access ? answer.access_token : idToken;
-    if (!token) throw new SignInError('provider');
-    const seconds = access ? answer.expires_in : undefined;
-    return { token, expiresAt: seconds ? Date.now() + seconds * 1000 : expiryOf(token) };
+    // The ID token says who signed in, to this console. An access token is for the provider, and often opaque.
+    if (!answer.id_token) throw new SignInError('provider');
+    idToken = answer.id_token;
+    return { token: idToken, expiresAt: expiryOf(idToken) };
   };
 
   const exchange = async (answer: URL, pending: Pending): Promise<Grant> => {
@@ -123,6 +120,8 @@ export function signInBy(config: Config): SignIn {
         const response = await oauth.refreshTokenGrantRequest(server, client, oauth.None(), refreshToken, insecure);
         return keep(await oauth.processRefreshTokenResponse(server, client, response));
       } catch (error) {
+        // Not every provider renews the ID token with the access token.
+        if (error instanceof SignInError) return silently();
         if (error instanceof oauth.ResponseBodyError) throw new SignInError('expired', error);
         throw new SignInError('unreachable', error);
       }

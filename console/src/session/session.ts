@@ -6,7 +6,7 @@ export interface Grant {
   expiresAt: number;
 }
 
-export type SignInFailure = 'code' | 'provider' | 'expired' | 'unreachable';
+export type SignInFailure = 'code' | 'provider' | 'expired' | 'unreachable' | 'nobody';
 
 export type SessionState =
   | { kind: 'starting' }
@@ -51,6 +51,7 @@ export class Session {
   };
 
   async start(config: Config): Promise<void> {
+    if (config.signIn.kind === 'none') return this.fail('nobody');
     try {
       const { signInBy } = await (config.signIn.kind === 'local' ? import('./local.ts') : import('./oidc.ts'));
       this.#signIn = signInBy(config);

@@ -31,7 +31,7 @@ export function Door({ config, state }: { config: Config | null; state: SessionS
         <Button look="primary" onPress={() => location.reload()}>
           {t('act.retry')}
         </Button>
-      ) : local ? (
+      ) : why === 'nobody' ? null : local ? (
         <div>
           {why === 'code' ? null : <p>{t('signIn.local.text')}</p>}
           <p>
