@@ -72,7 +72,6 @@ try {
   const before = tokens.at(-1);
   const renewed = page.waitForResponse((response) => response.url() === `${issuer}/token`, { timeout: 30_000 });
   await renewed;
-  await page.getByRole('link', { name: /Invitations|Create|tenancy/ }).first().click().catch(() => undefined);
   await page.reload();
   await page.waitForURL(`${service}/console/**`);
   await page.locator('#main').waitFor();

@@ -12,7 +12,6 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
       response_types: ['code'],
       redirect_uris: [`${process.env.CONSOLE_URL}/console/signed-in`],
       post_logout_redirect_uris: [`${process.env.CONSOLE_URL}/console/`],
-      application_type: 'native',
     },
   ],
   claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
