@@ -8,4 +8,6 @@ export const screens: readonly Screen[] = [
   screen({ path: '', title: 'queue.title', group: 'operate', icon: icons.ClipboardCheck, load: () => import('./queue/Queue.tsx') }),
   screen({ path: '/organizations', title: 'organizations.title', group: 'operate', icon: icons.Building2, load: () => import('./organizations/Organizations.tsx') }),
   screen({ path: '/organizations/:organizationId', title: 'organization.title', plane: 'operate', icon: icons.Building2, load: () => import('./organization/Organization.tsx') }),
+  screen({ path: '/users', title: 'users.title', group: 'operate', icon: icons.UsersRound, load: () => import('./users/Users.tsx') }),
+  screen({ path: '/users/:userId', title: 'user.title', plane: 'operate', icon: icons.UsersRound, load: () => import('./user/User.tsx') }),
 ];

@@ -99,6 +99,7 @@ function Content({ organization }: { organization: Operated }) {
     <>
       {undoing ? <Refusals of={reviews[undoing]} /> : null}
       <div className={css.grid}>
+        <div className={css.column}>
         <Card
           title={t('organization.status')}
           actions={
@@ -166,21 +167,6 @@ function Content({ organization }: { organization: Operated }) {
             </p>
           </div>
         </Card>
-        <Card title={t('organization.acts')} text={t('organization.acts.text')}>
-          {offered.length === 0 ? <p className={css.quiet}>{t('organization.acts.none')}</p> : null}
-          <ul className={css.acts}>
-            {offered.map((what) => (
-              <li key={what}>
-                <Button onPress={() => dialog.open(what, null)} aria-describedby={`organization-${what}`}>
-                  {t(`organization.${what}`)}
-                </Button>
-                <span id={`organization-${what}`} className={css.quiet}>
-                  {t(`organization.${what}.text`)}
-                </span>
-              </li>
-            ))}
-          </ul>
-        </Card>
         <Card
           title={t('organization.limits')}
           text={t('organization.plan', { plan: organization.plan })}
@@ -216,6 +202,23 @@ function Content({ organization }: { organization: Operated }) {
             })}
           </div>
         </Card>
+        </div>
+        <div className={css.column}>
+        <Card title={t('organization.acts')} text={t('organization.acts.text')}>
+          {offered.length === 0 ? <p className={css.quiet}>{t('organization.acts.none')}</p> : null}
+          <ul className={css.acts}>
+            {offered.map((what) => (
+              <li key={what}>
+                <Button onPress={() => dialog.open(what, null)} aria-describedby={`organization-${what}`}>
+                  {t(`organization.${what}`)}
+                </Button>
+                <span id={`organization-${what}`} className={css.quiet}>
+                  {t(`organization.${what}.text`)}
+                </span>
+              </li>
+            ))}
+          </ul>
+        </Card>
         <Card title={t('organization.people')}>
           <div className={css.stack}>
             <ul className={css.owners}>
@@ -246,6 +249,7 @@ function Content({ organization }: { organization: Operated }) {
             </div>
           </div>
         </Card>
+        </div>
       </div>
       <Card title={t('organization.events')}>
         {events.length > 0 ? <EventList events={events} /> : <Empty title={t('organization.events.none')} />}
