@@ -1,5 +1,6 @@
 // The operators' plane in a browser. CONSOLE_OPERATOR is the code of an operator. CONSOLE_WAITING holds the names of two
 // organizations that wait for verification: both are decided here.
+// CONSOLE_OWNER is the id of an owner, who is not erased. CONSOLE_PERSON is the id of a user without organization: they are.
 import assert from 'node:assert/strict';
 import { launch, open, settled, shoot, url, violations } from './browser.mjs';
 
@@ -21,6 +22,8 @@ try {
     addresses[name] = `${url}/console/operate${path}`;
     await page.goto(addresses[name]);
     await page.getByRole('heading', { level: 1 }).waitFor();
+    // The list or the first card is there, not only the frame.
+    await page.locator('[role="grid"], section').first().waitFor();
     await settled(page);
     assert.deepEqual(await violations(page), []);
     await shoot(page, name);
@@ -135,7 +138,80 @@ try {
       await page.getByText('is restored.').waitFor();
     });
   }
-//MORE
+
+  const owner = process.env.CONSOLE_OWNER;
+  const person = process.env.CONSOLE_PERSON;
+  await check('users stand in a list, the newest first', async () => {
+    await visit('users', '/users');
+    await page.getByRole('grid').waitFor();
+    await page.getByRole('button', { name: 'Open', exact: true }).click();
+    await page.getByText('That is no id of a user').waitFor();
+  });
+  const erase = async (id, reason) => {
+    await page.getByRole('button', { name: 'Erase', exact: true }).click();
+    const dialog = page.getByRole('alertdialog');
+    await dialog.getByLabel('Type the id to confirm').fill(id);
+    await dialog.getByLabel('Reason').fill(reason);
+    assert.deepEqual(await violations(page), []);
+    await dialog.getByRole('button', { name: 'Erase', exact: true }).click();
+    return dialog;
+  };
+  if (owner && person) {
+    await check('an erasure says what holds it up', async () => {
+      await page.getByLabel('Id of a user').fill(owner);
+      await page.getByRole('button', { name: 'Open', exact: true }).click();
+      await page.getByRole('heading', { name: 'Memberships' }).waitFor();
+      await settled(page);
+      await shoot(page, 'user');
+      addresses.user = page.url();
+      const dialog = await erase(owner, 'asked by letter');
+      await dialog.getByRole('alert').waitFor();
+      console.log(await dialog.getByRole('alert').innerText());
+      await shoot(page, 'user-held');
+      await dialog.getByRole('button', { name: 'Cancel' }).click();
+    });
+    await check('revoke, undo, and erase for good', async () => {
+      await page.goto(`${url}/console/operate/users/${person}`);
+      await page.getByRole('button', { name: 'Revoke', exact: true }).click();
+      await page.getByRole('alertdialog').getByLabel('Reason').fill('Key was lost');
+      await page.getByRole('alertdialog').getByRole('button', { name: 'Revoke', exact: true }).click();
+      await page.getByText('is revoked.').waitFor();
+      await page.getByRole('button', { name: 'Reinstate', exact: true }).waitFor();
+      await page.getByRole('button', { name: 'Undo' }).click();
+      await page.getByRole('button', { name: 'Revoke', exact: true }).waitFor();
+      const dialog = await erase('usr_another', 'asked by letter');
+      await dialog.getByText('That is not the id').waitFor();
+      await shoot(page, 'user-erase');
+      await dialog.getByLabel('Type the id to confirm').fill(person);
+      await dialog.getByRole('button', { name: 'Erase', exact: true }).click();
+      await page.getByText('No reason that names the person was found.').waitFor();
+      await page.getByText('Nothing personal is left').waitFor();
+      assert.deepEqual(await violations(page), []);
+      await shoot(page, 'user-erased');
+    });
+  }
+  await check('every event, filtered, and as JSON', async () => {
+    requests.length = 0;
+    await visit('every-event', '/audit');
+    await page.getByRole('grid').waitFor();
+    assert.ok(requests.length <= 2, requests.join());
+    await page.getByRole('button', { name: /^Details of/ }).first().click();
+    await page.getByRole('dialog').waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'every-event-json');
+    await page.getByRole('button', { name: 'Close' }).last().click();
+    await page.getByLabel('From', { exact: true }).fill('2099-01-01T00:00');
+    await page.getByRole('button', { name: 'Filter', exact: true }).click();
+    await page.getByText('No such event').waitFor();
+  });
+  await check('the installation’s state', async () => {
+    requests.length = 0;
+    await visit('installation', '/installation');
+    await page.getByRole('heading', { name: 'Read models' }).waitFor();
+    assert.ok(requests.length <= 2, requests.join());
+    await page.getByRole('button', { name: 'Read again' }).click();
+    await settled(page);
+  });
   await check('nothing went wrong, and nobody else was asked', async () => assert.deepEqual(wrong, []));
   await context.close();
 
@@ -157,6 +233,7 @@ try {
       for (const [screen, address] of Object.entries(addresses)) {
         await page.goto(address);
         await page.getByRole('heading', { level: 1 }).waitFor();
+        await page.locator('[role="grid"], section').first().waitFor();
         await settled(page);
         await shoot(page, `${screen}-${name}`);
         const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);

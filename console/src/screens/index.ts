@@ -10,4 +10,6 @@ export const screens: readonly Screen[] = [
   screen({ path: '/organizations/:organizationId', title: 'organization.title', plane: 'operate', icon: icons.Building2, load: () => import('./organization/Organization.tsx') }),
   screen({ path: '/users', title: 'users.title', group: 'operate', icon: icons.UsersRound, load: () => import('./users/Users.tsx') }),
   screen({ path: '/users/:userId', title: 'user.title', plane: 'operate', icon: icons.UsersRound, load: () => import('./user/User.tsx') }),
+  screen({ path: '/audit', title: 'everyEvent.title', group: 'operate', icon: icons.ScrollText, load: () => import('./everyEvent/EveryEvent.tsx') }),
+  screen({ path: '/installation', title: 'installation.title', group: 'operate', icon: icons.Activity, load: () => import('./installation/Installation.tsx') }),
 ];

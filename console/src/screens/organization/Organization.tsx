@@ -163,7 +163,6 @@ function Content({ organization }: { organization: Operated }) {
             ) : null}
             <p className={css.links}>
               <Link href={places.organization(id)}>{t('organization.asMember')}</Link>
-              <Link href={places.operate(`/audit?organization=${id}`)}>{t('organization.trail')}</Link>
             </p>
           </div>
         </Card>
