@@ -128,7 +128,7 @@ export default function EveryEvent() {
         document={EveryEventDocument}
         variables={{ filter: { ...(actions ? { actions: [...actions] } : {}), ...rest } }}
         connection={({ auditTrail }) => newestFirst<EveryEventLineFragment>(auditTrail)}
-        onOpen={setShown}
+        onOpen={(event) => setShown(event)}
         empty={<Empty title={t('everyEvent.none')} action={filtered ? <Button onPress={clear}>{t('everyEvent.clear')}</Button> : null} />}
         columns={[
           {

@@ -5,7 +5,7 @@ import { useReadAgain } from '../../api/again.ts';
 import { useRead } from '../../api/hooks.ts';
 import { InstallationDocument, type InstallationQuery, type ProjectionState } from '../../generated/graphql.ts';
 import { Button } from '../../parts/Button.tsx';
-import { EventList } from '../../parts/Event.tsx';
+import { useEventSentence } from '../../parts/Event.tsx';
 import { Badge, Notice, type Tone } from '../../parts/Notice.tsx';
 import { Card, Page } from '../../parts/Page.tsx';
 import { Empty, Show } from '../../parts/States.tsx';
@@ -23,6 +23,7 @@ export default function Installation() {
   const t = useText();
   const reading = useRead(InstallationDocument, {});
   const again = useReadAgain(InstallationDocument, {}, READ_AGAIN_MS);
+  const sentence = useEventSentence();
   const [pending, setPending] = useState(false);
   return (
     <Page
@@ -55,7 +56,19 @@ export default function Installation() {
               </Card>
               <Card title={t('installation.webhooks')} text={t('installation.webhooks.text')}>
                 {auditTrail && auditTrail.nodes.length > 0 ? (
-                  <EventList events={[...auditTrail.nodes].reverse()} />
+                  <ul className={css.models}>
+                    {[...auditTrail.nodes].reverse().map((event) => (
+                      <li key={event.id}>
+                        <span>
+                          {sentence(event)} <span className={css.quiet}>{event.action}</span>
+                        </span>
+                        <Time at={event.recordedAt} relative />
+                        {event.organizationId ? (
+                          <Link href={places.operate(`/organizations/${event.organizationId}`)}>{t('installation.alarm.organization')}</Link>
+                        ) : null}
+                      </li>
+                    ))}
+                  </ul>
                 ) : (
                   <Empty title={t('installation.webhooks.none')} />
                 )}
