@@ -1,2 +1,2 @@
 /** The icons of the navigation. */
-export { FolderKanban, LayoutDashboard } from 'lucide-react';
+export { Activity, Building2, ClipboardCheck, FolderKanban, LayoutDashboard, ScrollText, UsersRound } from 'lucide-react';

@@ -5,4 +5,11 @@ import { type Screen, screen } from './screen.ts';
 export const screens: readonly Screen[] = [
   screen({ path: '', title: 'overview.title', group: 'organization', icon: icons.LayoutDashboard, need: { permission: 'organization:read' }, load: () => import('./overview/Overview.tsx') }),
   screen({ path: '/projects', title: 'projects.title', group: 'organization', icon: icons.FolderKanban, need: { permission: 'project:read' }, load: () => import('./projects/Projects.tsx') }),
+  screen({ path: '', title: 'queue.title', group: 'operate', icon: icons.ClipboardCheck, load: () => import('./queue/Queue.tsx') }),
+  screen({ path: '/organizations', title: 'organizations.title', group: 'operate', icon: icons.Building2, load: () => import('./organizations/Organizations.tsx') }),
+  screen({ path: '/organizations/:organizationId', title: 'organization.title', plane: 'operate', icon: icons.Building2, load: () => import('./organization/Organization.tsx') }),
+  screen({ path: '/users', title: 'users.title', group: 'operate', icon: icons.UsersRound, load: () => import('./users/Users.tsx') }),
+  screen({ path: '/users/:userId', title: 'user.title', plane: 'operate', icon: icons.UsersRound, load: () => import('./user/User.tsx') }),
+  screen({ path: '/audit', title: 'everyEvent.title', group: 'operate', icon: icons.ScrollText, load: () => import('./everyEvent/EveryEvent.tsx') }),
+  screen({ path: '/installation', title: 'installation.title', group: 'operate', icon: icons.Activity, load: () => import('./installation/Installation.tsx') }),
 ];
