@@ -6,4 +6,5 @@ export const screens: readonly Screen[] = [
   screen({ path: '', title: 'overview.title', group: 'organization', icon: icons.LayoutDashboard, need: { permission: 'organization:read' }, load: () => import('./overview/Overview.tsx') }),
   screen({ path: '/projects', title: 'projects.title', group: 'organization', icon: icons.FolderKanban, need: { permission: 'project:read' }, load: () => import('./projects/Projects.tsx') }),
   screen({ path: '/audit', title: 'audit.title', group: 'audit', icon: icons.ScrollText, need: { permission: 'audit:read' }, load: () => import('./audit/Audit.tsx') }),
+  screen({ path: '/verify', title: 'verify.title', group: 'audit', icon: icons.ShieldCheck, need: { permission: 'audit:read' }, load: () => import('./verify/Verify.tsx') }),
 ];
