@@ -124,6 +124,8 @@ try {
   if (screens.includes('as-of')) {
     await check('as of: the slider goes to the beginning, and the difference reads', async () => {
       await page.goto(at('as-of'));
+      await page.getByRole('heading', { name: 'What changed' }).waitFor();
+      await settled(page);
       requests.length = 0;
       await page.reload();
       await page.getByRole('slider').first().waitFor();
@@ -151,7 +153,8 @@ try {
       const { page, context, wrong } = await open(browser, { code, ...how });
       for (const screen of screens) {
         await page.goto(at(screen));
-        await page.getByRole('heading', { level: 1 }).waitFor();
+        const content = { audit: '[role=grid]', verify: 'textarea', 'as-of': '[type=range]' }[screen];
+        await page.locator(content).first().waitFor({ state: 'attached' });
         await settled(page);
         await shoot(page, `${screen}-${name}`);
         const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);

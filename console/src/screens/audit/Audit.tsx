@@ -2,7 +2,7 @@ import { Download } from 'lucide-react';
 import { useState } from 'react';
 import { Dialog, Heading, Modal, ModalOverlay, MenuTrigger, Popover, Menu } from 'react-aria-components';
 import { Fault } from '@tenancy/client';
-import { useApi, useFeedState } from '../../api/hooks.ts';
+import { useApi } from '../../api/hooks.ts';
 import { type AuditAction, type AuditFilter, type AuditRowFragment, AuditTrailDocument } from '../../generated/graphql.ts';
 import { ACTIONS, actionName, kindOf } from '../../parts/actions.ts';
 import { Button } from '../../parts/Button.tsx';
@@ -11,7 +11,7 @@ import { download } from '../../parts/download.ts';
 import { useEventSentence } from '../../parts/Event.tsx';
 import { Field } from '../../parts/Field.tsx';
 import { ActionItem } from '../../parts/Menu.tsx';
-import { Badge, Refusals } from '../../parts/Notice.tsx';
+import { Refusals } from '../../parts/Notice.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
 import parts from '../../parts/parts.module.css';
@@ -63,7 +63,6 @@ export default function Audit() {
   const t = useText();
   const { id: organizationId } = useOrganization();
   const sentence = useEventSentence();
-  const feed = useFeedState();
   const [chosen, setChosen] = useState(chosenByAddress);
   const [open, setOpen] = useState<Row | null>(null);
   const choose = (change: Partial<Chosen>) => setChosen((last) => ({ ...last, ...change }));
@@ -72,12 +71,7 @@ export default function Audit() {
     <Page
       title={t('audit.title')}
       text={t('audit.text')}
-      actions={
-        <>
-          <Badge tone={feed === 'open' ? 'good' : 'plain'}>{t(`live.${feed}`)}</Badge>
-          <Exports filter={filter} />
-        </>
-      }
+      actions={<Exports filter={filter} />}
     >
       <div className={css.filters} role="group" aria-label={t('audit.filters')}>
         <Choice

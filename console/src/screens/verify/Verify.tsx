@@ -10,7 +10,7 @@ import { Field } from '../../parts/Field.tsx';
 import { Notice, Refusals } from '../../parts/Notice.tsx';
 import { Card, Page } from '../../parts/Page.tsx';
 import parts from '../../parts/parts.module.css';
-import { Empty, Show } from '../../parts/States.tsx';
+import { Empty, Show, Skeleton } from '../../parts/States.tsx';
 import { Time } from '../../parts/Values.tsx';
 import { useOrganization } from '../../shell/standing.tsx';
 import { useText, useTextMaybe } from '../../texts/texts.tsx';
@@ -36,7 +36,15 @@ export default function Verify() {
     <Page title={t('verify.title')} text={t('verify.text')}>
       <Show reading={reading}>
         {({ auditCheckpoint }) =>
-          auditCheckpoint ? <Verifying checkpoint={auditCheckpoint} /> : <Empty title={t('verify.none')}>{t('verify.none.text')}</Empty>
+          auditCheckpoint ? (
+            <Verifying checkpoint={auditCheckpoint} />
+          ) : reading.state === 'ready' && reading.refreshing ? (
+            <div aria-busy="true">
+              <Skeleton lines={4} />
+            </div>
+          ) : (
+            <Empty title={t('verify.none')}>{t('verify.none.text')}</Empty>
+          )
         }
       </Show>
     </Page>
