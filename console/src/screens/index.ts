@@ -7,5 +7,5 @@ export const screens: readonly Screen[] = [
   screen({ path: '/projects', title: 'projects.title', group: 'organization', icon: icons.FolderKanban, need: { permission: 'project:read' }, load: () => import('./projects/Projects.tsx') }),
   screen({ path: '/audit', title: 'audit.title', group: 'audit', icon: icons.ScrollText, need: { permission: 'audit:read' }, load: () => import('./audit/Audit.tsx') }),
   screen({ path: '/verify', title: 'verify.title', group: 'audit', icon: icons.ShieldCheck, need: { permission: 'audit:read' }, load: () => import('./verify/Verify.tsx') }),
-  screen({ path: '/as-of', title: 'as-of.title', group: 'audit', icon: icons.History, need: { permission: 'audit:read' }, load: () => import('./as-of/AsOf.tsx') }),
+  screen({ path: '/as-of', title: 'asof.title', group: 'audit', icon: icons.History, need: { permission: 'audit:read' }, load: () => import('./asof/AsOf.tsx') }),
 ];

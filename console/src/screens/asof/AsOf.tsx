@@ -16,8 +16,8 @@ import { Card, Page } from '../../parts/Page.tsx';
 import { Empty, Failed, Show, Skeleton } from '../../parts/States.tsx';
 import { Time } from '../../parts/Values.tsx';
 import { useOrganization } from '../../shell/standing.tsx';
-import { type TextKey, useText } from '../../texts/texts.tsx';
-import css from './as-of.module.css';
+import { type TextKey, useText, useTextMaybe } from '../../texts/texts.tsx';
+import css from './asof.module.css';
 import { type Difference, differenceOf, type Section } from './difference.ts';
 
 type Snapshot = SnapshotFragment;
@@ -32,7 +32,7 @@ export default function AsOf() {
   const [now] = useState(() => new Date(Date.now() - BEHIND_MS).toISOString());
   const reading = useRead(AsOfFirstDocument, { organizationId, now });
   return (
-    <Page title={t('as-of.title')} text={t('as-of.text')}>
+    <Page title={t('asof.title')} text={t('asof.text')}>
       <Show reading={reading}>
         {(first) =>
           // The cache knows the organization by the shell, and gives the rest as null until it comes.
@@ -70,10 +70,10 @@ function Moments({ first }: { first: AsOfFirstQuery }) {
   const failed = [from, to].find(({ fault }) => fault);
   return (
     <>
-      <Card title={t('as-of.moments')}>
+      <Card title={t('asof.moments')}>
         <Slider
           className={css.slider!}
-          aria-label={t('as-of.slider')}
+          aria-label={t('asof.slider')}
           minValue={1}
           maxValue={Math.max(newest, 2)}
           value={dragged}
@@ -82,14 +82,14 @@ function Moments({ first }: { first: AsOfFirstQuery }) {
         >
           <SliderTrack className={css.track!}>
             {([0, 1] as const).map((thumb) => (
-              <SliderThumb key={thumb} index={thumb} className={css.thumb!} aria-label={t(thumb === 0 ? 'as-of.earlier' : 'as-of.later')} />
+              <SliderThumb key={thumb} index={thumb} className={css.thumb!} aria-label={t(thumb === 0 ? 'asof.earlier' : 'asof.later')} />
             ))}
           </SliderTrack>
         </Slider>
         <div className={css.ends}>
           {([from, to] as const).map(({ snapshot }, end) => (
             <p key={end}>
-              <strong>{t('as-of.at', { number: dragged[end] ?? 1 })}</strong>{' '}
+              <strong>{t('asof.at', { number: dragged[end] ?? 1 })}</strong>{' '}
               {snapshot && snapshot.auditSequence === dragged[end] ? <Time at={snapshot.recordedAt} /> : '…'}
             </p>
           ))}
@@ -100,7 +100,7 @@ function Moments({ first }: { first: AsOfFirstQuery }) {
         <>
           <Changes from={from.snapshot} to={to.snapshot} names={names} />
           <State snapshot={to.snapshot} names={names} />
-          <p className={css.note}>{t('as-of.names')}</p>
+          <p className={css.note}>{t('asof.names')}</p>
         </>
       ) : failed ? null : (
         <div aria-busy="true">
@@ -189,26 +189,33 @@ function nameOf(section: Section, id: string, snapshots: readonly Snapshot[], na
 
 function Changes({ from, to, names }: { from: Snapshot; to: Snapshot; names: Names }) {
   const t = useText();
+  const tm = useTextMaybe();
   const differences = useMemo(() => differenceOf(from, to), [from, to]);
   return (
-    <Card title={t('as-of.changed')} text={t('as-of.changed.text', { from: from.auditSequence, to: to.auditSequence })}>
-      {differences.length === 0 ? <Empty title={t('as-of.nothing')} /> : null}
+    <Card title={t('asof.changed')} text={t('asof.changed.text', { from: from.auditSequence, to: to.auditSequence })}>
+      {differences.length === 0 ? <Empty title={t('asof.nothing')} /> : null}
       {SECTIONS.map((section) => {
         const here = differences.filter((difference) => difference.section === section);
         return here.length > 0 ? (
-          <section key={section} className={css.section} aria-label={t(`as-of.${section}`)}>
-            <h3>{t(`as-of.${section}`)}</h3>
+          <section key={section} className={css.section} aria-label={t(`asof.${section}`)}>
+            <h3>{t(`asof.${section}`)}</h3>
             <ul className={css.rows}>
               {here.map(({ id, kind, fields }) => {
                 const name = nameOf(section, id, [to, from], names);
                 return (
                   <li key={id}>
-                    <Badge tone={TONES[kind]}>{t(`as-of.${kind}`)}</Badge>
+                    <Badge tone={TONES[kind]}>{t(`asof.${kind}`)}</Badge>
                     <div>
                       {fields.length === 0 ? name : null}
                       {fields.map((change) => (
                         <div key={change.field}>
-                          {t('as-of.change', { ...change, name, field: t(`as-of.field.${change.field}` as TextKey) })}
+                          {t('asof.change', {
+                            name,
+                            field: t(`asof.field.${change.field}` as TextKey),
+                            // Verification and lifecycle have texts; the rest is as it is written.
+                            from: tm(`${change.field}.${change.from}`, change.from),
+                            to: tm(`${change.field}.${change.to}`, change.to),
+                          })}
                         </div>
                       ))}
                     </div>
@@ -232,16 +239,16 @@ function State({ snapshot, names }: { snapshot: Snapshot; names: Names }) {
     ['projects', projects.nodes.map(({ projectId, name: called, state }) => ({ id: projectId, text: called, state }))],
   ];
   return (
-    <Card title={t('as-of.state', { number: snapshot.auditSequence })}>
+    <Card title={t('asof.state', { number: snapshot.auditSequence })}>
       <p className={css.facts}>
         <strong>{name}</strong> · {slug} · {plan} · {t(`lifecycle.${lifecycle}`)} · {t(`verification.${verification}`)}
       </p>
       {lists.map(([section, rows]) => (
         <details key={section} className={css.section}>
           <summary>
-            {t(`as-of.${section}`)} ({rows.length})
+            {t(`asof.${section}`)} ({rows.length})
           </summary>
-          {rows.length === 0 ? <p className={css.note}>{t('as-of.none')}</p> : null}
+          {rows.length === 0 ? <p className={css.note}>{t('asof.none')}</p> : null}
           <ul className={css.long}>
             {rows.map(({ id, text, state }) => (
               <li key={id}>
