@@ -3,6 +3,9 @@ import { useText, useTextMaybe } from '../texts/texts.tsx';
 import { Time } from './Values.tsx';
 import css from './event.module.css';
 
+/** The fields of `data` that sentences name. */
+export const VALUES = 'name slug roles previousRoles email limit maximum reason url plan previousPlan previousSlug namespace role externalId'.split(' ');
+
 /** An event as a sentence: the text `event.<action>`, with the actor and the fields of `data` as values. */
 export function useEventSentence(): (event: EventLineFragment) => string {
   const t = useTextMaybe();
@@ -14,7 +17,7 @@ export function useEventSentence(): (event: EventLineFragment) => string {
       else if (Array.isArray(value)) values[name] = value.join(', ');
     }
     // Erased fields are null: the sentence keeps its shape.
-    for (const name of ['name', 'slug', 'roles', 'email', 'limit', 'maximum', 'reason', 'url', 'plan']) values[name] ??= '—';
+    for (const name of VALUES) values[name] ??= '—';
     return t(`event.${event.action}`, `${event.actor.label}: ${event.action}`, values);
   };
 }

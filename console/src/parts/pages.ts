@@ -108,6 +108,7 @@ export class Pages<Result, Row> {
             end: connection.pageInfo.endCursor ?? null,
           };
           this.#count(page);
+          this.#join(page);
         } else if (error) {
           this.fault = faultOf(error);
         } else {
@@ -117,6 +118,22 @@ export class Pages<Result, Row> {
       });
     if (this.#following.has(page)) this.#following.set(page, unsubscribe);
     else unsubscribe();
+  }
+
+  /**
+   * Where a page that was read anew ends elsewhere, the next one begins there: in a list with the newest first, what
+   * came in front pushes rows over the end of a page.
+   */
+  #join(page: number): void {
+    const end = this.#pages[page]?.end ?? null;
+    const next = this.#pages[page + 1];
+    if (!next || end === null || next.after === end) return;
+    next.after = end;
+    const stop = this.#following.get(page + 1);
+    if (!stop) return;
+    stop();
+    this.#following.delete(page + 1);
+    this.#follow(page + 1);
   }
 
   #count(from: number): void {

@@ -1,2 +1,12 @@
 /** The icons of the navigation. */
-export { Activity, Building2, ClipboardCheck, FolderKanban, LayoutDashboard, ScrollText, UsersRound } from 'lucide-react';
+export {
+  Activity,
+  Building2,
+  ClipboardCheck,
+  FolderKanban,
+  History,
+  LayoutDashboard,
+  ScrollText,
+  ShieldCheck,
+  UsersRound,
+} from 'lucide-react';

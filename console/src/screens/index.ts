@@ -12,4 +12,7 @@ export const screens: readonly Screen[] = [
   screen({ path: '/users/:userId', title: 'user.title', plane: 'operate', icon: icons.UsersRound, load: () => import('./user/User.tsx') }),
   screen({ path: '/audit', title: 'everyEvent.title', group: 'operate', icon: icons.ScrollText, load: () => import('./everyEvent/EveryEvent.tsx') }),
   screen({ path: '/installation', title: 'installation.title', group: 'operate', icon: icons.Activity, load: () => import('./installation/Installation.tsx') }),
+  screen({ path: '/audit', title: 'audit.title', group: 'audit', icon: icons.ScrollText, need: { permission: 'audit:read' }, load: () => import('./audit/Audit.tsx') }),
+  screen({ path: '/verify', title: 'verify.title', group: 'audit', icon: icons.ShieldCheck, need: { permission: 'audit:read' }, load: () => import('./verify/Verify.tsx') }),
+  screen({ path: '/as-of', title: 'asof.title', group: 'audit', icon: icons.History, need: { permission: 'audit:read' }, load: () => import('./asof/AsOf.tsx') }),
 ];
