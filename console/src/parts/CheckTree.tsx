@@ -88,7 +88,6 @@ export function CheckTree({
                 />
                 <Button
                   className={css.unfold!}
-                  aria-label={branch.text}
                   aria-expanded={unfolded.has(branch.id)}
                   onPress={() => {
                     const next = new Set(unfolded);
@@ -96,6 +95,7 @@ export function CheckTree({
                     setUnfolded(next);
                   }}
                 >
+                  <span className="hidden-text">{`${branch.text} `}</span>
                   {`${chosen}/${branch.leaves.length}`}
                   <ChevronRight size={14} aria-hidden />
                 </Button>

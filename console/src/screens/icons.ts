@@ -1,2 +1,2 @@
 /** The icons of the navigation. */
-export { FolderKanban, Gauge, KeyRound, LayoutDashboard, Webhook } from 'lucide-react';
+export { Eye, FolderKanban, Gauge, KeyRound, LayoutDashboard, Webhook } from 'lucide-react';

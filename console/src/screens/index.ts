@@ -9,4 +9,5 @@ export const screens: readonly Screen[] = [
   screen({ path: '/webhooks/:endpointId', title: 'webhooks.endpoint', icon: icons.Webhook, need: { permission: 'webhook:read' }, load: () => import('./webhooks/Endpoint.tsx') }),
   screen({ path: '/tokens', title: 'tokens.title', group: 'access', icon: icons.KeyRound, need: { permission: 'token:read' }, load: () => import('./tokens/Tokens.tsx') }),
   screen({ path: '/plan', title: 'plan.title', group: 'organization', icon: icons.Gauge, need: { permission: 'organization:read' }, load: () => import('./plan/Plan.tsx') }),
+  screen({ path: '/access', title: 'access.title', group: 'audit', icon: icons.Eye, need: { permission: 'audit:read' }, load: () => import('./access/Access.tsx') }),
 ];
