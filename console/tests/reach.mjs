@@ -60,7 +60,7 @@ try {
     await dialog.getByRole('button', { name: 'I have stored it' }).click();
     await page.getByRole('link', { name: `https://hooks-${mark}.invalid/in` }).click();
     await page.getByRole('heading', { level: 1, name: `Test ${mark}` }).waitFor();
-    await page.getByText('member.joined project.*').waitFor();
+    await page.getByText('project.* member.joined').waitFor();
     await page.getByText('Nothing was sent yet').waitFor();
   });
 
