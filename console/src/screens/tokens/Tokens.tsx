@@ -80,7 +80,8 @@ export default function Tokens() {
             title: t('tokens.reach'),
             width: 'minmax(0, 1.2fr)',
             cell: (token) => (
-              <Button look="quiet" small onPress={() => dialog.open('reach', token)} aria-label={t('tokens.reachOf', { name: token.name })}>
+              <Button look="quiet" small onPress={() => dialog.open('reach', token)}>
+                <span className="hidden-text">{t('tokens.reachOf', { name: token.name })}: </span>
                 {t('tokens.permissions', { count: token.permissions.length })}
               </Button>
             ),
