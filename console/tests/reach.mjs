@@ -130,7 +130,7 @@ try {
     await visit('/tokens');
     await shoot(page, 'tokens');
     await page.getByRole('button', { name: 'New token' }).first().click();
-    await dialog.getByLabel('Name').fill(`Robot ${mark}`);
+    await dialog.getByLabel('Name', { exact: true }).fill(`Robot ${mark}`);
     await dialog.locator('label').filter({ hasText: /^Projects$/ }).click();
     await dialog.getByRole('button', { name: /^Projects/ }).click();
     assert.deepEqual(await violations(page), []);

@@ -1,11 +1,13 @@
 import { Webhook as Icon } from 'lucide-react';
 import { useState } from 'react';
+import { useClient } from 'urql';
 import { useLocation } from 'wouter';
 import { WebhookEndpointsDocument } from '../../generated/graphql.ts';
 import { PermissionButton } from '../../parts/Button.tsx';
 import { Notice } from '../../parts/Notice.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
+import { PAGE_SIZE } from '../../parts/pages.ts';
 import parts from '../../parts/parts.module.css';
 import { type Secret, SecretDialog } from '../../parts/Secret.tsx';
 import { Empty } from '../../parts/States.tsx';
@@ -21,6 +23,7 @@ export default function Webhooks() {
   const t = useText();
   const may = useMay();
   const { id: organizationId } = useOrganization();
+  const client = useClient();
   const [, go] = useLocation();
   const [creating, setCreating] = useState(false);
   const [secret, setSecret] = useState<Secret | null>(null);
@@ -98,7 +101,16 @@ export default function Webhooks() {
           made={(value) => setSecret({ title: t('webhooks.secret'), text: t('webhooks.secret.text'), value })}
         />
       ) : null}
-      {secret ? <SecretDialog secret={secret} close={() => setSecret(null)} /> : null}
+      {secret ? <SecretDialog
+          secret={secret}
+          close={() => {
+            setSecret(null);
+            // A re-read that was under way when the endpoint was created does not hold it.
+            void client
+              .query(WebhookEndpointsDocument.toString(), { organizationId, first: PAGE_SIZE, after: null }, { requestPolicy: 'network-only' })
+              .toPromise();
+          }}
+        /> : null}
     </Page>
   );
 }
