@@ -21,6 +21,8 @@ try {
   await page.getByRole('heading', { name: 'Last events' }).waitFor();
   const base = page.url().replace(/\/$/, '');
   const visit = async (path) => {
+    // The page before may still ask for something.
+    await page.goto('about:blank');
     requests.length = 0;
     await page.goto(`${base}${path}`);
     await page.getByRole('heading', { level: 1 }).waitFor();
