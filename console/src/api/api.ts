@@ -47,7 +47,10 @@ export function createApi(config: Config, session: Session): Api {
   const send: typeof fetch = async (target, init) => {
     const body = JSON.parse(String(init?.body)) as { query: string; variables: unknown; extensions?: object };
     if (/^\s*mutation\b/.test(body.query)) {
-      return client.fetch(target, { ...init, body: JSON.stringify({ ...body, variables: withIdempotencyKey(body.variables) }) });
+      const done = await client.fetch(target, { ...init, body: JSON.stringify({ ...body, variables: withIdempotencyKey(body.variables) }) });
+      // Before the cache reads anew what the command made stale, so that this read waits for it too.
+      reached(/"position":"([^"]+)"/.exec(await done.clone().text())?.[1]);
+      return done;
     }
     const wanted = atLeast();
     if (wanted.length === 0) return client.fetch(target, init);

@@ -15,4 +15,9 @@ export const screens: readonly Screen[] = [
   screen({ path: '/audit', title: 'audit.title', group: 'audit', icon: icons.ScrollText, need: { permission: 'audit:read' }, load: () => import('./audit/Audit.tsx') }),
   screen({ path: '/verify', title: 'verify.title', group: 'audit', icon: icons.ShieldCheck, need: { permission: 'audit:read' }, load: () => import('./verify/Verify.tsx') }),
   screen({ path: '/as-of', title: 'asof.title', group: 'audit', icon: icons.History, need: { permission: 'audit:read' }, load: () => import('./asof/AsOf.tsx') }),
+  screen({ path: '/webhooks', title: 'webhooks.title', group: 'organization', icon: icons.Webhook, need: { permission: 'webhook:read' }, load: () => import('./webhooks/Webhooks.tsx') }),
+  screen({ path: '/webhooks/:endpointId', title: 'webhooks.endpoint', icon: icons.Webhook, need: { permission: 'webhook:read' }, load: () => import('./webhooks/Endpoint.tsx') }),
+  screen({ path: '/tokens', title: 'tokens.title', group: 'access', icon: icons.KeyRound, need: { permission: 'token:read' }, load: () => import('./tokens/Tokens.tsx') }),
+  screen({ path: '/plan', title: 'plan.title', group: 'organization', icon: icons.Gauge, need: { permission: 'organization:read' }, load: () => import('./plan/Plan.tsx') }),
+  screen({ path: '/access', title: 'access.title', group: 'audit', icon: icons.Eye, need: { permission: 'audit:read' }, load: () => import('./access/Access.tsx') }),
 ];

@@ -1,0 +1,216 @@
+// Webhooks, API tokens, plan and limits, the access trail: what members do there, axe on each, narrow and dark.
+// CONSOLE_URL says where; CONSOLE_CODE is the code of an owner of CONSOLE_ORGANIZATION (its name).
+import assert from 'node:assert/strict';
+import { launch, open, settled, shoot, url, violations } from './browser.mjs';
+
+const code = process.env.CONSOLE_CODE ?? 'ada@example.com';
+const organization = process.env.CONSOLE_ORGANIZATION ?? 'Acme';
+const browser = await launch();
+let checks = 0;
+async function check(name, run) {
+  const started = Date.now();
+  await run();
+  checks++;
+  console.log(`ok ${name} (${Date.now() - started} ms)`);
+}
+
+try {
+  const { page, context, wrong, requests } = await open(browser, { code });
+  page.setDefaultTimeout(15_000);
+  await page.getByRole('main').getByRole('link', { name: new RegExp(organization) }).click();
+  await page.getByRole('heading', { name: 'Last events' }).waitFor();
+  const base = page.url().replace(/\/$/, '');
+  const visit = async (path) => {
+    // The page before may still ask for something.
+    await page.goto('about:blank');
+    requests.length = 0;
+    await page.goto(`${base}${path}`);
+    await page.getByRole('heading', { level: 1 }).waitFor();
+    await settled(page);
+    // The list of an endpoint refreshes once what the first of these two brought.
+    assert.ok(new Set(requests).size <= 2, `${path}: ${requests.join()}`);
+    assert.deepEqual(await violations(page), []);
+  };
+  const mark = Date.now();
+  const dialog = page.getByRole('dialog');
+  const addresses = { webhooks: `${base}/webhooks`, tokens: `${base}/tokens`, plan: `${base}/plan`, access: `${base}/access` };
+
+  await check('a refusal of an endpoint stands at its field', async () => {
+    await visit('/webhooks');
+    await shoot(page, 'webhooks');
+    await page.getByRole('button', { name: 'New endpoint' }).first().click();
+    await dialog.getByLabel('Address').fill('ftp://example.com');
+    await dialog.getByRole('button', { name: 'New endpoint' }).click();
+    await page.locator('[data-invalid]').first().waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'webhooks-refused');
+  });
+
+  await check('an endpoint for chosen events shows its secret once', async () => {
+    await dialog.getByLabel('Address').fill(`https://hooks-${mark}.invalid/in`);
+    await dialog.getByLabel('What it is for').fill(`Test ${mark}`);
+    await dialog.getByRole('button', { name: /Which events/ }).click();
+    await page.getByRole('option', { name: 'Chosen ones' }).click();
+    await dialog.locator('label').filter({ hasText: 'Projects (project.*)' }).click();
+    await dialog.getByRole('button', { name: /^Members/ }).click();
+    await dialog.locator('label').filter({ hasText: 'member.joined' }).click();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'webhooks-create');
+    await dialog.getByRole('button', { name: 'New endpoint' }).click();
+    assert.match(await dialog.getByLabel('Secret', { exact: true }).inputValue(), /^whsec_/);
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'webhooks-secret');
+    await dialog.getByRole('button', { name: 'I have stored it' }).click();
+    await page.getByRole('link', { name: `https://hooks-${mark}.invalid/in` }).click();
+    await page.getByRole('heading', { level: 1, name: `Test ${mark}` }).waitFor();
+    await page.getByText('project.* member.joined').waitFor();
+    await page.getByText('Nothing was sent yet').waitFor();
+  });
+
+  await check('a test is sent, its attempts can be looked at, and it is sent again', async () => {
+    await visit(new URL(page.url()).href.slice(base.length));
+    addresses.endpoint = page.url();
+    await page.getByRole('button', { name: 'Send a test' }).click();
+    await page.getByText('A test is on its way.').waitFor();
+    const row = page.getByRole('row').filter({ hasText: 'webhook.tested' });
+    await row.getByText('Being retried').waitFor({ timeout: 30_000 });
+    await page.getByRole('img', { name: /failed/ }).waitFor();
+    assert.deepEqual(await violations(page), []);
+    await row.focus();
+    await page.keyboard.press('Enter');
+    await dialog.getByRole('heading', { name: 'Attempts of webhook.tested' }).waitFor();
+    await dialog.getByText(/lookup/).first().waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'webhooks-attempts');
+    await dialog.getByRole('button', { name: 'Close' }).click();
+    await row.getByRole('button').click();
+    await page.getByRole('menuitem', { name: 'Send again' }).click();
+    await page.getByText('It is sent again.').waitFor();
+    await shoot(page, 'webhooks-endpoint');
+  });
+
+  const act = async (name) => {
+    await page.getByRole('button', { name: 'Actions', exact: true }).click();
+    await page.getByRole('menuitem', { name, exact: true }).click();
+  };
+  await check('deliveries by their state', async () => {
+    await page.getByRole('button', { name: /State of the deliveries/ }).click();
+    await page.getByRole('option', { name: 'Delivered' }).click();
+    await page.getByText('No delivery in this state').waitFor();
+    await page.getByRole('button', { name: /State of the deliveries/ }).click();
+    await page.getByRole('option', { name: 'All states' }).click();
+    await page.getByRole('row').filter({ hasText: 'webhook.tested' }).waitFor();
+  });
+
+  await check('what happened since a moment is sent again', async () => {
+    await act('Send again since …');
+    await shoot(page, 'webhooks-replay');
+    assert.deepEqual(await violations(page), []);
+    await dialog.getByRole('button', { name: /What/ }).first().click();
+    await page.getByRole('option', { name: 'Everything, also what arrived' }).click();
+    await dialog.getByRole('button', { name: 'Send again' }).click();
+    await page.getByText(/sent again|nothing to send/).last().waitFor();
+  });
+
+  await check('change, rotate, disable and undo', async () => {
+    await act('Change');
+    await dialog.getByLabel('What it is for').fill(`Changed ${mark}`);
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await page.getByRole('heading', { level: 1, name: `Changed ${mark}` }).waitFor();
+    await act('Rotate the secret');
+    await dialog.getByRole('button', { name: 'Rotate the secret' }).click();
+    assert.match(await dialog.getByLabel('Secret', { exact: true }).inputValue(), /^whsec_/);
+    await dialog.getByRole('button', { name: 'I have stored it' }).click();
+    await act('Disable');
+    await page.getByText('What it misses waits until it is enabled.').first().waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'webhooks-disabled');
+    await page.getByRole('button', { name: 'Undo' }).click();
+    await page.getByRole('button', { name: 'Send a test' }).waitFor();
+  });
+
+  await check('a token within the own permissions, its secret once', async () => {
+    await visit('/tokens');
+    await shoot(page, 'tokens');
+    await page.getByRole('button', { name: 'New token' }).first().click();
+    await dialog.getByLabel('Name', { exact: true }).fill(`Robot ${mark}`);
+    await dialog.locator('label').filter({ hasText: /^Projects$/ }).click();
+    await dialog.getByRole('button', { name: /^Projects/ }).click();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'tokens-create');
+    await dialog.getByRole('button', { name: 'New token' }).click();
+    assert.match(await dialog.getByLabel('Secret', { exact: true }).inputValue(), /^tnt_/);
+    await shoot(page, 'tokens-secret');
+    await dialog.getByRole('button', { name: 'I have stored it' }).click();
+    const row = page.getByRole('row').filter({ hasText: `Robot ${mark}` });
+    await row.getByRole('button', { name: /^Reach/ }).click();
+    await dialog.getByText('project:delete').waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'tokens-reach');
+    await dialog.getByRole('button', { name: 'Close' }).click();
+  });
+
+  await check('a token is revoked with a reason', async () => {
+    const row = page.getByRole('row').filter({ hasText: `Robot ${mark}` });
+    await row.getByRole('button', { name: /^Actions/ }).click();
+    await page.getByRole('menuitem', { name: 'Revoke' }).click();
+    const question = page.getByRole('alertdialog');
+    await question.getByLabel('Reason').fill('It was in a log');
+    assert.deepEqual(await violations(page), []);
+    await question.getByRole('button', { name: 'Revoke' }).click();
+    await row.getByText('Revoked').waitFor();
+  });
+
+  await check('plan and limits', async () => {
+    await visit('/plan');
+    await page.getByRole('meter', { name: 'Members' }).waitFor();
+    await shoot(page, 'plan');
+  });
+
+  await check('the access trail, and one kind of it', async () => {
+    await visit('/access');
+    await page.getByRole('row').nth(1).waitFor();
+    await shoot(page, 'access');
+    await page.getByRole('button', { name: /Kind/ }).click();
+    await page.getByRole('option', { name: 'Refusals' }).click();
+    await settled(page);
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'access-refusals');
+  });
+
+  for (const [name, how] of Object.entries({
+    dark: { scheme: 'dark' },
+    narrow: { width: 360 },
+    'narrow-dark': { width: 360, scheme: 'dark' },
+    german: { locale: 'de-DE' },
+  })) {
+    await check(`each screen: ${name}`, async () => {
+      const other = await open(browser, { code, ...how });
+      for (const [screen, address] of Object.entries(addresses)) {
+        await other.page.goto(address);
+        await other.page.getByRole('heading', { level: 1 }).waitFor();
+        await settled(other.page);
+        await shoot(other.page, `${screen}-${name}`);
+        const wide = await other.page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+        assert.equal(wide, false, `${screen} is wider than the window`);
+        assert.deepEqual(await violations(other.page), []);
+      }
+      assert.deepEqual(other.wrong, []);
+      await other.context.close();
+    });
+  }
+
+  await check('an endpoint is deleted', async () => {
+    await page.goto(addresses.endpoint);
+    await act('Delete');
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Delete' }).click();
+    await page.getByText('The endpoint was deleted.').waitFor();
+    await page.getByRole('grid', { name: 'Webhooks' }).waitFor();
+    await page.getByText(`Changed ${mark}`).waitFor({ state: 'detached' });
+  });
+  await check('nothing went wrong, and nobody else was asked', async () => assert.deepEqual(wrong, []));
+  await context.close();
+  console.log(`${checks} checks`);
+} finally {
+  await browser.close();
+}
