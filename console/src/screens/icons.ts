@@ -1,2 +1,2 @@
 /** The icons of the navigation. */
-export { FolderKanban, LayoutDashboard } from 'lucide-react';
+export { FolderKanban, LayoutDashboard, MailPlus, Settings, ShieldCheck, Users } from 'lucide-react';

@@ -5,4 +5,5 @@ import { type Screen, screen } from './screen.ts';
 export const screens: readonly Screen[] = [
   screen({ path: '', title: 'overview.title', group: 'organization', icon: icons.LayoutDashboard, need: { permission: 'organization:read' }, load: () => import('./overview/Overview.tsx') }),
   screen({ path: '/projects', title: 'projects.title', group: 'organization', icon: icons.FolderKanban, need: { permission: 'project:read' }, load: () => import('./projects/Projects.tsx') }),
+  screen({ path: '/members', title: 'members.title', group: 'organization', icon: icons.Users, need: { permission: 'member:read' }, load: () => import('./members/Members.tsx') }),
 ];
