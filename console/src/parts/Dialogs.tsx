@@ -59,7 +59,7 @@ export function FormDialog({
             {title}
           </Heading>
           {text ? <div className={css.dialogText}>{text}</div> : null}
-          <form className={css.form} onSubmit={(event) => void submit(event)}>
+          <form className={css.form} noValidate onSubmit={(event) => void submit(event)}>
             {children}
             {actsAsOperator && action !== null ? (
               <Field name="reason" label={t('act.reason')} hint={t('act.reason.hint')} refusals={command.refusals} isRequired />

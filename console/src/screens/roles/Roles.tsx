@@ -22,8 +22,10 @@ import css from './roles.module.css';
 
 type Role = NonNullable<RolesQuery['roles']>[number];
 type Catalogue = NonNullable<RolesQuery['permissionCatalogue']>;
-/** Roles permit nothing new where an organization cannot be changed. */
-const NEED = { permission: 'role:manage' } as const;
+const MANAGE = { permission: 'role:manage' } as const;
+/** A new role is there to be granted; one that permits less, or is gone, takes. */
+const GIVE = { ...MANAGE, capability: 'ADD_MEMBERS' } as const;
+const TAKE = { ...MANAGE, capability: 'REMOVE_MEMBERS' } as const;
 
 export default function Roles() {
   const t = useText();
@@ -35,6 +37,13 @@ export default function Roles() {
   const dialog = useDialog<Role | null>();
   const define = useCommand(DefineRoleDocument);
   const remove = useCommand(RemoveRoleDocument);
+  /** As it was when the dialog opened: others may change the roles meanwhile. */
+  const [expectedVersion, setExpectedVersion] = useState<number | null>(null);
+  const open = (name: string, role: Role | null) => {
+    define.reset();
+    setExpectedVersion(reading.data?.organization?.version ?? null);
+    dialog.open(name, role);
+  };
   const close = () => {
     define.reset();
     remove.reset();
@@ -44,13 +53,13 @@ export default function Roles() {
   const removing = dialog.of('remove')?.subject;
   const stops = dialog.current ? null : [define].find(({ refusals, fault }) => refusals.length > 0 || fault);
   const button = (
-    <PermissionButton look="primary" need={NEED} onPress={() => dialog.open('define', null)}>
+    <PermissionButton look="primary" need={GIVE} onPress={() => open('define', null)}>
       <Plus size={16} aria-hidden />
       {t('roles.define')}
     </PermissionButton>
   );
   const save = async (role: { name: string; description: string; permissions: string[] }, before: Role | null, reason?: string) => {
-    const outcome = await define.run({ organizationId, ...role, reason });
+    const outcome = await define.run({ organizationId, ...role, expectedVersion, reason });
     if (!outcome?.done) return false;
     const undo = before && !actsAsOperator
       ? { undo: () => define.run({ organizationId, name: before.name, description: before.description, permissions: [...before.permissions] }) }
@@ -66,7 +75,7 @@ export default function Roles() {
           <>
             <Card title={t('roles.own')} text={t('roles.own.text')}>
               {roles.some(({ builtIn }) => !builtIn) ? (
-                <List roles={roles.filter(({ builtIn }) => !builtIn)} all={roles} catalogue={catalogue} open={dialog.open} />
+                <List roles={roles.filter(({ builtIn }) => !builtIn)} all={roles} catalogue={catalogue} open={open} />
               ) : (
                 <Empty title={t('roles.none')} action={button}>
                   {t('roles.none.text')}
@@ -74,7 +83,7 @@ export default function Roles() {
               )}
             </Card>
             <Card title={t('roles.builtIn')} text={t('roles.builtIn.text')}>
-              <List roles={roles.filter(({ builtIn }) => builtIn)} all={roles} catalogue={catalogue} open={dialog.open} />
+              <List roles={roles.filter(({ builtIn }) => builtIn)} all={roles} catalogue={catalogue} open={open} />
             </Card>
           </>
         )}
@@ -95,7 +104,7 @@ export default function Roles() {
           command={remove}
           close={close}
           act={async (replaceWith, reason) => {
-            const outcome = await remove.run({ organizationId, name: removing.name, reason, ...(replaceWith ? { replaceWith } : {}) });
+            const outcome = await remove.run({ organizationId, name: removing.name, expectedVersion, reason, ...(replaceWith ? { replaceWith } : {}) });
             if (outcome?.done) toast(t('roles.removed', { name: removing.name }));
             return outcome?.done ?? false;
           }}
@@ -139,16 +148,16 @@ function List({
                       </AriaButton>
                     </Heading>
                     <Badge>{t('roles.count', { count: role.permissions.length })}</Badge>
-                    {role.builtIn || !may(NEED).allowed ? null : (
+                    {role.builtIn || !may(MANAGE).allowed ? null : (
                       <ActionMenu label={t('roles.actionsOf', { name: role.name })}>
                         <ActionItem
-                          need={NEED}
+                          need={TAKE}
                           unless={missing.length > 0 ? t('roles.lacks', { permissions: missing.join(', ') }) : null}
                           onAction={() => open('change', role)}
                         >
                           {t('roles.change')}
                         </ActionItem>
-                        <ActionItem danger need={NEED} unless={againstTaking([role.name])} onAction={() => open('remove', role)}>
+                        <ActionItem danger need={TAKE} unless={againstTaking([role.name])} onAction={() => open('remove', role)}>
                           {t('roles.remove')}
                         </ActionItem>
                       </ActionMenu>

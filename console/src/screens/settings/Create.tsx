@@ -36,11 +36,11 @@ export default function Create() {
     <Page title={t('settings.create')} text={t('settings.create.text')}>
       <div className={css.narrow}>
         <Card title={t('settings.create.card')}>
-          <form className={parts.form} onSubmit={(event) => void submit(event)}>
-            <Field name="name" label={t('settings.name')} value={name} onChange={setName} refusals={create.refusals} isRequired autoFocus />
+          <form className={parts.form} noValidate onSubmit={(event) => void submit(event)}>
+            <Field name="name" label={t('home.create.name')} value={name} onChange={setName} refusals={create.refusals} isRequired autoFocus />
             <Field
               name="slug"
-              label={t('settings.slug')}
+              label={t('home.create.slug')}
               hint={t('home.create.slug.hint')}
               value={slug ?? slugOf(name)}
               onChange={setSlug}
