@@ -34,8 +34,10 @@ async function graphql(code, query, variables) {
 
 async function fine(page, shot) {
   await settled(page);
-  assert.deepEqual(await violations(page), [], shot);
+  const found = await violations(page);
   await shoot(page, shot);
+  if (found.length) console.log(await page.evaluate(() => { let e=document.querySelector('h1'); const o=[]; while(e){o.push(e.outerHTML.slice(0,140)); e=e.parentElement;} return o.join('\n')+document.body.innerHTML.slice(-3000); }));
+  assert.deepEqual(found, [], shot);
 }
 /** The first content takes two requests at most. */
 async function opensByTwo({ page, requests }, content) {
