@@ -36,7 +36,6 @@ async function fine(page, shot) {
   await settled(page);
   const found = await violations(page);
   await shoot(page, shot);
-  if (found.length) console.log(await page.evaluate(() => { let e=document.querySelector('h1'); const o=[]; while(e){o.push(e.outerHTML.slice(0,140)); e=e.parentElement;} return o.join('\n')+document.body.innerHTML.slice(-3000); }));
   assert.deepEqual(found, [], shot);
 }
 /** The first content takes two requests at most. */
@@ -233,6 +232,7 @@ try {
     await go(two.page, 'Settings');
     await two.page.getByRole('button', { name: 'Accept ownership' }).click();
     await two.page.getByRole('dialog').getByRole('button', { name: 'Accept ownership' }).click();
+    await two.page.getByRole('dialog').waitFor({ state: 'detached' });
     await two.page.getByRole('button', { name: 'Accept ownership' }).waitFor({ state: 'detached' });
     await go(two.page, 'Members');
     await row(two.page, guest).getByText('owner', { exact: true }).waitFor();

@@ -95,7 +95,7 @@ export default function Mine() {
           {
             id: 'answer',
             title: t('mine.answer'),
-            width: 'auto',
+            width: '12rem',
             cell: ({ id, organizationName }) => (
               <span className={css.answer}>
                 <Button small look="primary" isPending={accept.pending} aria-label={t('mine.accept.of', { name: organizationName })} onPress={() => void join({ invitationId: id })}>
