@@ -131,6 +131,8 @@ try {
     await page.getByRole('button', { name: /^harbour_master/ }).click();
     await page.getByText('Nobody holds it.').waitFor();
     await fine(page, 'roles');
+    // What was open stays open while the roles are read anew.
+    assert.equal(await page.getByText('Nobody holds it.').isVisible(), true);
     await page.getByRole('button', { name: 'Actions of the role harbour_master' }).click();
     await page.getByRole('menuitem', { name: 'Change' }).click();
     await page.getByRole('dialog').getByLabel('Description').fill('Changed.');
@@ -242,7 +244,7 @@ try {
     await go(two.page, 'Settings');
     await two.page.getByRole('button', { name: 'Leave', exact: true }).click();
     await two.page.getByRole('alertdialog').getByRole('button', { name: 'Leave' }).click();
-    await two.page.getByRole('alertdialog').getByRole('alert').waitFor();
+    await two.page.getByRole('alertdialog', { name: /^Leave/ }).getByRole('alert').waitFor();
     await fine(two.page, 'settings-last-owner');
     await two.page.getByRole('alertdialog').getByRole('button', { name: 'Cancel' }).click();
   });
@@ -256,7 +258,7 @@ try {
     await go(two.page, 'Roles');
     await two.page.getByRole('button', { name: 'Actions of the role harbour_master' }).click();
     await two.page.getByRole('menuitem', { name: 'Remove' }).click();
-    const dialog = two.page.getByRole('alertdialog');
+    const dialog = two.page.getByRole('alertdialog', { name: /^Remove/ });
     await dialog.getByText('One member holds it').waitFor();
     await dialog.getByRole('button', { name: 'Remove' }).click();
     await dialog.getByRole('alert').waitFor();
@@ -303,7 +305,7 @@ try {
       };
       for (const [screen, address] of Object.entries(addresses)) {
         await third.page.goto(address);
-        await third.page.getByRole('heading', { level: 1 }).waitFor();
+        await third.page.locator('#main h1').waitFor();
         await fine(third.page, `${screen}-${how}`);
         const wide = await third.page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
         assert.equal(wide, false, `${screen} is wider than the window`);

@@ -33,10 +33,10 @@ export function useRead<Result, Variables>(
   const of = document.toString() + JSON.stringify(variables);
   const last = whole.current?.of === of ? whole.current.data : null;
   // The cache does not read anew what became stale again right after it was read. Then nobody else will.
-  const lost = !result.stale && !result.fetching && last !== null && isPartial(result) && hasLost(last, result.data);
+  const lost = !result.stale && last !== null && isPartial(result) && hasLost(last, result.data);
   useEffect(() => {
-    if (lost) retry();
-  }, [lost, retry]);
+    if (lost && !result.fetching) retry();
+  }, [lost, result.fetching, retry]);
   const data = (result.stale || lost) && last ? last : result.data;
   // Old data is better than an error of the refresh: the next event or visit tries again.
   if (data && !(result.error && !result.stale && hasNothing(data))) {

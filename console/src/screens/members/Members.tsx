@@ -65,7 +65,7 @@ export default function Members() {
   const may = useMay();
 
   // Commands that need no question report here, above the list.
-  const stops = dialog.current ? null : [suspend, reinstate, change, remove].find(({ refusals, fault }) => refusals.length > 0 || fault);
+  const stops = dialog.current ? null : [suspend, reinstate, change, remove, add].find(({ refusals, fault }) => refusals.length > 0 || fault);
   const reset = () => [suspend, reinstate, change, remove, add, offer].forEach((command) => command.reset());
   const open = (name: string, member: Member) => {
     reset();
