@@ -4,18 +4,18 @@ import schema from '../generated/introspection.json';
 /**
  * What a command or an event makes stale, besides the object that it is about: fields of the organization, and
  * queries at the root. The first part of the event's action (`project.created`) and the payload's type
- * (`ProjectPayload`) name the row. A new kind of object is a new row.
+ * (`ProjectPayload`) name the row. A type without a key of its own is null. A new kind of object is a new row.
  */
-const STALE: Record<string, { type: string; payloads: RegExp; fields: readonly string[]; roots?: readonly string[] }> = {
+const STALE: Record<string, { type: string | null; payloads: RegExp; fields: readonly string[]; roots?: readonly string[] }> = {
   project: { type: 'Project', payloads: /Project/, fields: ['projects', 'limits'] },
   member: { type: 'Membership', payloads: /Membership/, fields: ['members', 'limits'], roots: ['permissions'] },
   invitation: { type: 'Invitation', payloads: /Invit/, fields: ['invitations', 'members', 'limits'] },
   ownership: { type: 'Membership', payloads: /Ownership/, fields: ['ownershipOffer', 'members'], roots: ['permissions'] },
   token: { type: 'ApiToken', payloads: /ApiToken/, fields: ['apiTokens', 'limits'] },
   webhook: { type: 'WebhookEndpoint', payloads: /Webhook/, fields: ['webhookEndpoints', 'limits'] },
-  role: { type: 'Role', payloads: /Role/, fields: ['members'], roots: ['roles', 'permissions'] },
+  role: { type: null, payloads: /Role/, fields: ['members'], roots: ['roles', 'permissions'] },
   org: { type: 'Organization', payloads: /Organization|LegalHold/, fields: [], roots: ['organizations'] },
-  limit: { type: 'Limit', payloads: /^$/, fields: ['limits'] },
+  limit: { type: null, payloads: /^$/, fields: ['limits'] },
 };
 
 /** The organization that is open: its lists are the ones on the screen. */
@@ -87,7 +87,7 @@ function afterCommand(result: Record<string, unknown>, _args: unknown, cache: Ca
 function stale(cache: Cache, kind: string, organizationId: string | null, subjectId: string | null): void {
   const row = STALE[kind];
   for (const name of row?.roots ?? []) invalidate(cache, 'Query', [name]);
-  if (subjectId && row) cache.invalidate({ __typename: row.type, id: subjectId });
+  if (subjectId && row?.type) cache.invalidate({ __typename: row.type, id: subjectId });
   if (organizationId) {
     invalidate(cache, { __typename: 'Organization', id: organizationId }, [...(row?.fields ?? []), 'auditTrail', 'accessTrail']);
   }

@@ -1,4 +1,4 @@
-import { type AnyVariables, type CombinedError, useClient, useQuery } from 'urql';
+import { type AnyVariables, type CombinedError, type Operation, useClient, useQuery } from 'urql';
 import { createContext, useCallback, useContext, useEffect, useRef, useState } from 'react';
 import { Fault, type Outcome, outcomeOf, type PayloadOf, type Refusal, type TypedDocument } from '@tenancy/client';
 import type { Api, FeedState } from './api.ts';
@@ -32,15 +32,32 @@ export function useRead<Result, Variables>(
   const whole = useRef<{ of: string; data: Result } | null>(null);
   const of = document.toString() + JSON.stringify(variables);
   const last = whole.current?.of === of ? whole.current.data : null;
-  const data = result.stale && last ? last : result.data;
+  // The cache does not read anew what became stale again right after it was read. Then nobody else will.
+  const lost = !result.stale && last !== null && isPartial(result) && hasLost(last, result.data);
+  useEffect(() => {
+    if (lost && !result.fetching) retry();
+  }, [lost, result.fetching, retry]);
+  const data = (result.stale || lost) && last ? last : result.data;
   // Old data is better than an error of the refresh: the next event or visit tries again.
   if (data && !(result.error && !result.stale && hasNothing(data))) {
     // After a change of variables, urql shows the data of the last ones until the next are there.
-    if (!result.stale && !result.fetching) whole.current = { of, data };
-    return { state: 'ready', data, refreshing: result.stale || result.fetching };
+    if (!result.stale && !result.fetching && !lost) whole.current = { of, data };
+    return { state: 'ready', data, refreshing: result.stale || result.fetching || lost };
   }
   if (result.error) return { state: 'failed', fault: faultOf(result.error), retry };
   return { state: 'loading' };
+}
+
+function isPartial({ operation }: { operation?: Operation | undefined }): boolean {
+  return operation?.context.meta?.cacheOutcome === 'partial';
+}
+
+/** Whether something that was there is null now. What a person may not see was null before too. */
+function hasLost(before: unknown, now: unknown): boolean {
+  if (before === null || before === undefined) return false;
+  if (now === null || now === undefined) return true;
+  if (typeof before !== 'object' || Array.isArray(before)) return false;
+  return Object.entries(before).some(([name, value]) => hasLost(value, (now as Record<string, unknown>)[name]));
 }
 
 function hasNothing(data: unknown): boolean {

@@ -31,8 +31,8 @@ export function FormDialog({
 }: {
   title: string;
   text?: ReactNode;
-  /** The button's text: what it does, not “OK”. */
-  action: string;
+  /** The button's text: what it does, not “OK”. Null where nothing can be done: then the dialog only says so. */
+  action: string | null;
   danger?: boolean;
   command: Commanding;
   act: (fields: Record<string, string>) => Promise<boolean>;
@@ -59,19 +59,21 @@ export function FormDialog({
             {title}
           </Heading>
           {text ? <div className={css.dialogText}>{text}</div> : null}
-          <form className={css.form} onSubmit={(event) => void submit(event)}>
+          <form className={css.form} noValidate onSubmit={(event) => void submit(event)}>
             {children}
-            {actsAsOperator ? (
+            {actsAsOperator && action !== null ? (
               <Field name="reason" label={t('act.reason')} hint={t('act.reason.hint')} refusals={command.refusals} isRequired />
             ) : null}
             <Refusals of={command} except={[...fields, ...(actsAsOperator ? ['reason'] : [])]} />
             <div className={css.dialogFoot}>
               <Button onPress={close} isDisabled={command.pending}>
-                {t('act.cancel')}
+                {t(action === null ? 'act.close' : 'act.cancel')}
               </Button>
-              <Button type="submit" look={danger ? 'danger' : 'primary'} isPending={command.pending}>
-                {action}
-              </Button>
+              {action === null ? null : (
+                <Button type="submit" look={danger ? 'danger' : 'primary'} isPending={command.pending}>
+                  {action}
+                </Button>
+              )}
             </div>
           </form>
         </Dialog>
@@ -91,6 +93,8 @@ export function useDialog<Subject = null>() {
   return {
     open: (name: string, subject: Subject) => setOpen({ name, subject }),
     close: () => setOpen(null),
+    /** The name of the one that is open. */
+    current: open?.name ?? null,
     /** The subject, while the dialog of this name is open. */
     of: (name: string): { subject: Subject } | null => (open?.name === name ? open : null),
   };

@@ -19,26 +19,28 @@ export function ActionMenu({ label, children }: { label: string; children: React
   );
 }
 
-/** An action of a menu, with the same rule as `PermissionButton`. */
+/** An action of a menu, with the same rule as `PermissionButton`. `unless`: the screen's own reason against it. */
 export function ActionItem({
   need,
   danger,
+  unless = null,
   children,
   ...props
-}: Omit<MenuItemProps, 'className' | 'children'> & { need?: Need; danger?: boolean; children: ReactNode }) {
+}: Omit<MenuItemProps, 'className' | 'children'> & { need?: Need; danger?: boolean; unless?: string | null; children: ReactNode }) {
   const may = useMay()(need ?? {});
   if (!may.allowed && may.because === 'permission') return null;
+  const why = may.allowed ? unless : may.reason;
   return (
     <AriaMenuItem
       {...props}
       className={css.menuItem!}
-      isDisabled={!may.allowed || props.isDisabled === true}
+      isDisabled={why !== null || props.isDisabled === true}
       textValue={typeof children === 'string' ? children : props.textValue ?? ''}
       {...(danger ? { 'data-danger': true } : {})}
     >
       <span>
         {children}
-        {may.allowed ? null : <span className={css.menuNote}>{may.reason}</span>}
+        {why === null ? null : <span className={css.menuNote}>{why}</span>}
       </span>
     </AriaMenuItem>
   );

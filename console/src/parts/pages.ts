@@ -97,7 +97,7 @@ export class Pages<Result, Row> {
     const { unsubscribe } = this.client
       // A page that is there already is trusted: events make it stale.
       .query<Result>(this.document, variables, { requestPolicy: this.#pages[page] ? 'cache-first' : 'cache-and-network' })
-      .subscribe(({ data, error }) => {
+      .subscribe(({ data, error, stale }) => {
         const connection = data ? this.connection(data) : null;
         if (connection) {
           this.fault = null;
@@ -112,6 +112,10 @@ export class Pages<Result, Row> {
         } else if (error) {
           this.fault = faultOf(error);
         } else {
+          // The cache does not read anew what became stale again right after it was read. Then nobody else will.
+          if (data && !stale && this.#pages[page]) {
+            void this.client.query<Result>(this.document, variables, { requestPolicy: 'network-only' }).toPromise();
+          }
           return;
         }
         this.changed();

@@ -9,8 +9,11 @@ export {
   History,
   KeyRound,
   LayoutDashboard,
+  MailPlus,
   ScrollText,
+  Settings,
   ShieldCheck,
+  Users,
   UsersRound,
   Webhook,
 } from 'lucide-react';

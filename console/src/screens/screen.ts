@@ -11,13 +11,13 @@ export interface ScreenProps {
 }
 
 export interface Screen {
-  /** Below `/o/:organizationId`, or below `/operate` for the group `operate`. `''` is the first page there. */
+  /** Below `/o/:organizationId`, below `/operate` for the group `operate`, below `/` for a person. `''` is the first page. */
   path: string;
   title: TextKey;
   /** Where it stands in the navigation; null for screens that others lead to. */
   group: Group | null;
-  /** Of which plane it is. The operators' plane has no organization. */
-  plane: 'organization' | 'operate';
+  /** Of which plane it is. Only the first one has an organization. `person`: for those who are in none yet, too. */
+  plane: 'organization' | 'operate' | 'person';
   icon: LucideIcon;
   /** Without it the screen is neither listed nor opened. */
   need: Need;

@@ -9,9 +9,11 @@ import {
   Popover,
   Separator,
 } from 'react-aria-components';
+import { useLocation } from 'wouter';
 import parts from '../parts/parts.module.css';
 import { LANGUAGES, type Language, useLanguage, useText } from '../texts/texts.tsx';
 import { useSession } from './App.tsx';
+import { places } from './places.ts';
 import css from './shell.module.css';
 import { useStanding } from './standing.tsx';
 import { type Theme, useTheme } from './theme.ts';
@@ -20,6 +22,7 @@ export function AccountMenu() {
   const t = useText();
   const { viewer } = useStanding();
   const session = useSession();
+  const [, go] = useLocation();
   const { language, choose } = useLanguage();
   const [theme, setTheme] = useTheme();
   const name = viewer.user.name ?? viewer.user.email ?? viewer.user.id;
@@ -43,6 +46,7 @@ export function AccountMenu() {
             const [what, value] = String(key).split(':');
             if (what === 'theme') setTheme(value as Theme);
             if (what === 'language') choose(value as Language);
+            if (what === 'invitations') go(places.invitations);
             if (what === 'out') void session.signOut();
           }}
         >
@@ -60,6 +64,9 @@ export function AccountMenu() {
             ))}
           </MenuSection>
           <Separator className={parts.menuLine!} />
+          <MenuItem id="invitations" className={parts.menuItem!}>
+            {t('mine.title')}
+          </MenuItem>
           <MenuItem id="out" className={parts.menuItem!}>
             {t('account.signOut')}
           </MenuItem>

@@ -69,5 +69,6 @@ export function Navigation({ onGo }: { onGo?: () => void }) {
 }
 
 export function addressOf({ plane, path }: Screen, organizationId = ''): string {
+  if (plane === 'person') return path;
   return plane === 'operate' ? places.operate(path) : places.organization(organizationId, path);
 }

@@ -42,6 +42,9 @@ export function OrganizationSwitcher() {
           <MenuItem id={places.home} className={parts.menuItem!}>
             {t('switcher.all')}
           </MenuItem>
+          <MenuItem id={places.create} className={parts.menuItem!}>
+            {t('home.create')}
+          </MenuItem>
           {viewer.operator && operatorsHome ? (
             <MenuItem id={places.operate(operatorsHome.path)} className={parts.menuItem!}>
               {t('nav.group.operate')}

@@ -95,6 +95,8 @@ export function Shell() {
   );
 }
 
+const PLANES: Record<Screen['plane'], string> = { organization: '/o/:organizationId', operate: '/operate', person: '' };
+
 function Screens() {
   return (
     <Suspense fallback={<Skeleton lines={6} />}>
@@ -103,7 +105,7 @@ function Screens() {
           <Home />
         </Route>
         {screens.map((screen) => (
-          <Route key={screen.plane + screen.path} path={(screen.plane === 'operate' ? '/operate' : '/o/:organizationId') + screen.path}>
+          <Route key={screen.plane + screen.path} path={PLANES[screen.plane] + screen.path}>
             {(params) => <Opened screen={screen} params={params as Record<string, string>} />}
           </Route>
         ))}
