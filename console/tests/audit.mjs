@@ -131,7 +131,8 @@ try {
       await page.getByRole('slider').first().waitFor();
       await page.getByRole('heading', { name: 'What changed' }).waitFor();
       await settled(page);
-      assert.ok(requests.length <= 2, requests.join());
+      // The first content. Of more than a hundred projects the rest is read on, by documents without a name.
+      assert.ok(requests.filter(Boolean).length <= 2, requests.join());
       assert.deepEqual(await violations(page), []);
       await shoot(page, 'as-of');
       await page.getByRole('slider').last().focus();

@@ -205,7 +205,7 @@ try {
     await act('Delete');
     await page.getByRole('alertdialog').getByRole('button', { name: 'Delete' }).click();
     await page.getByText('The endpoint was deleted.').waitFor();
-    await page.getByRole('grid', { name: 'Webhooks' }).waitFor();
+    await page.getByRole('heading', { name: 'Webhooks', level: 1 }).waitFor();
     await page.getByText(`Changed ${mark}`).waitFor({ state: 'detached' });
   });
   await check('nothing went wrong, and nobody else was asked', async () => assert.deepEqual(wrong, []));

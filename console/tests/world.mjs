@@ -1,4 +1,5 @@
-// What the browser tests expect to find: an organization of Ada's with more projects than a page, and a new one.
+// What the browser tests expect to find: an organization of Ada's with more projects than a page, a new one, two that wait for
+// verification, and somebody without organization. Prints what they are told of it, as lines for a shell.
 // CONSOLE_SERVICE says where; CONSOLE_PROGRAM mints the tokens.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -23,18 +24,23 @@ async function send(token, query, variables = {}) {
   return data;
 }
 
+async function waits(name, slug) {
+  const id = await organization(name, slug);
+  await send(
+    ada,
+    'mutation($o: ID!) { submitOrganizationForVerification(input: {organizationId: $o}) { errors { message } } }',
+    { o: id },
+  );
+  return id;
+}
+
 async function organization(name, slug) {
   const create = 'mutation($i: CreateOrganizationInput!) { createOrganization(input: $i) { organization { id } errors { message } } }';
   return (await send(ada, create, { i: { name, slug } })).createOrganization.organization.id;
 }
 
-const acme = await organization('Acme Robotics', 'acme-robotics');
+const acme = await waits('Acme Robotics', 'acme-robotics');
 await organization('Fresh Ventures', 'fresh-ventures');
-await send(
-  ada,
-  'mutation($o: ID!) { submitOrganizationForVerification(input: {organizationId: $o}) { errors { message } } }',
-  { o: acme },
-);
 await send(
   operator,
   'mutation($o: ID!) { verifyOrganization(input: {organizationId: $o, reason: "known"}) { errors { message } } }',
@@ -46,4 +52,9 @@ for (let first = 1; first <= PROJECTS; first += ALIASES) {
     `p${n}: createProject(input: {organizationId: $o, name: "Project ${n}", slug: "project-${n}"}) { errors { message } }`;
   await send(ada, `mutation($o: ID!) { ${numbers.map(create).join(' ')} }`, { o: acme });
 }
-console.log('ok the world is there');
+const waiting = ['Waiting North', 'Waiting South'];
+for (const name of waiting) await waits(name, name.toLowerCase().replace(' ', '-'));
+const user = async (token) => (await send(token, '{ viewer { user { id } } }')).viewer.user.id;
+console.log(`export CONSOLE_WAITING='${waiting.join(',')}'`);
+console.log(`export CONSOLE_OWNER=${await user(ada)}`);
+console.log(`export CONSOLE_PERSON=${await user(mint('--email', 'nobody@example.com'))}`);
