@@ -21,7 +21,7 @@ try {
   const visit = async (name, path) => {
     addresses[name] = `${url}/console/operate${path}`;
     await page.goto(addresses[name]);
-    await page.getByRole('heading', { level: 1 }).waitFor();
+    await page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
     // The list or the first card is there, not only the frame.
     await page.locator('[role="grid"], section').first().waitFor();
     await settled(page);
@@ -232,7 +232,7 @@ try {
       const { page, context, wrong } = await open(browser, { code, ...how });
       for (const [screen, address] of Object.entries(addresses)) {
         await page.goto(address);
-        await page.getByRole('heading', { level: 1 }).waitFor();
+        await page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
         await page.locator('[role="grid"], section').first().waitFor();
         await settled(page);
         await shoot(page, `${screen}-${name}`);

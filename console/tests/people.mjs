@@ -286,7 +286,7 @@ try {
     await two.page.getByRole('dialog').getByRole('button', { name: 'Add again' }).click();
     await two.page.getByRole('dialog').waitFor({ state: 'detached' });
     await page.reload();
-    await page.getByRole('heading', { name, level: 1 }).or(page.getByRole('heading', { level: 1 })).first().waitFor();
+    await page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
   });
 
   const screens = { members: '/members', invitations: '/invitations', roles: '/roles', settings: '/settings' };

@@ -25,7 +25,7 @@ try {
     await page.goto('about:blank');
     requests.length = 0;
     await page.goto(`${base}${path}`);
-    await page.getByRole('heading', { level: 1 }).waitFor();
+    await page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
     await settled(page);
     // The list of an endpoint refreshes once what the first of these two brought.
     assert.ok(new Set(requests).size <= 2, `${path}: ${requests.join()}`);
@@ -188,7 +188,7 @@ try {
       const other = await open(browser, { code, ...how });
       for (const [screen, address] of Object.entries(addresses)) {
         await other.page.goto(address);
-        await other.page.getByRole('heading', { level: 1 }).waitFor();
+        await other.page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
         await settled(other.page);
         await shoot(other.page, `${screen}-${name}`);
         const wide = await other.page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);

@@ -161,7 +161,7 @@ try {
       const { page, context, wrong } = await open(browser, { code, ...how });
       for (const [screen, address] of Object.entries(addresses)) {
         await page.goto(address);
-        await page.getByRole('heading', { level: 1 }).waitFor();
+        await page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
         await settled(page);
         await shoot(page, `${screen}-${name}`);
         const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
