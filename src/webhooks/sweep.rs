@@ -182,7 +182,7 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
         after.clone_from(&last.subject_id);
         let mut retired = vec![];
         for key in &keys {
-            if is_over(commands, &key.subject_id, key.created_at).await? {
+            if is_over(commands, &key.subject_id, key.created_at, key.now).await? {
                 retired.push(key.subject_id.as_str());
             }
         }
@@ -191,16 +191,22 @@ async fn retire_secrets(commands: &Commands) -> Result<(), Fault> {
 }
 
 /// Whether the secret of this name has had its time. One whose endpoint is not on record, or has not come to its number, may
-/// be just about to be: a command makes it first, and may be refused after that.
-async fn is_over(commands: &Commands, name: &str, created_at: DateTime<Utc>) -> Result<bool, LogError> {
+/// be just about to be: a command makes it first, and may be refused after that. `now` is the database's time, by which `created_at`
+/// is too: the clock of a replica that is ahead would destroy what is needed.
+async fn is_over(
+    commands: &Commands,
+    name: &str,
+    created_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<bool, LogError> {
     let named = name.split_once('#').and_then(|(id, number)| Some((id.parse().ok()?, number.parse::<u64>().ok()?)));
     let Some((id, number)): Option<(WebhookEndpointId, u64)> = named else { return Ok(false) };
-    let now = commands.log().current(&[id.clone().into()]).await?;
-    let endpoint = now.get::<WebhookEndpoint>(&id);
+    let current = commands.log().current(&[id.clone().into()]).await?;
+    let endpoint = current.get::<WebhookEndpoint>(&id);
     let newest = endpoint.state.secrets.first().map_or(0, |secret| secret.number);
     if number > newest {
-        return Ok(created_at < Utc::now() - SECRET_UNRECORDED_MAX);
+        return Ok(created_at < now - SECRET_UNRECORDED_MAX);
     }
-    let signs = endpoint.state.signing_at(Utc::now()).any(|own| own == number);
+    let signs = endpoint.state.signing_at(now).any(|own| own == number);
     Ok(!signs || is_gone(commands, id.as_ref()).await?)
 }

@@ -281,7 +281,7 @@ async fn the_service_says_how_it_is() {
     for name in ["tenancy_events_appended_total", "tenancy_projection_lag_events", "tenancy_commands_total"] {
         assert!(metrics.contains(name), "{name}");
     }
-    assert!(get("/").await.1.contains("GraphiQL"));
+    assert!(get("/graphiql").await.1.contains("GraphiQL"));
     assert_eq!(get("/nothing").await.0, 404);
     server.stop().await;
 }
