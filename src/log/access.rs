@@ -89,8 +89,9 @@ pub async fn drop_old(log: &Log, days: i32, most: i64) -> Result<(), LogError> {
         log.keys().chain().of_access_dropped(0)
     );
     begun.execute(&mut *transaction).await?;
-    let before =
-        sqlx::query!(r#"SELECT number, code, now() AS "now!" FROM access_dropped FOR UPDATE"#).fetch_one(&mut *transaction).await?;
+    let before = sqlx::query!(r#"SELECT number, code, now() AS "now!" FROM access_dropped FOR UPDATE"#)
+        .fetch_one(&mut *transaction)
+        .await?;
     // By the database's time: a replica whose clock is ahead would drop what is to be kept.
     let (key, cutoff) = (log.keys().chain(), before.now - chrono::TimeDelta::days(days.into()));
     if before.code == key.of_access_dropped(before.number) {
