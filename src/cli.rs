@@ -114,7 +114,7 @@ enum Command {
     /// Print a link that signs a person in to the console, as an operator; it is good once, for 15 minutes.
     #[command(after_help = "Example:\n  tenancy console --email ada@example.com --name Ada")]
     Console {
-        /// Who signs in; the address counts as verified.
+        /// The person who signs in; the address counts as verified.
         #[arg(long, value_parser = address)]
         email: Option<String>,
         /// The name.

@@ -56,7 +56,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(local: Local) -> Router<S
         .with_state(Arc::new(local))
 }
 
-/// A token for who has a code or a session. A code begins a new session.
+/// A token for a person with a code or a session. A code begins a new session.
 async fn sign_in(State(local): State<Arc<Local>>, headers: HeaderMap, body: Bytes) -> Response {
     let is_json =
         headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
