@@ -13,6 +13,7 @@
 mod api_tokens;
 mod audit;
 mod checkpoints;
+pub mod directory;
 mod fold;
 mod invitations;
 mod members;
@@ -146,6 +147,11 @@ impl Projection {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|projection| projection.name() == name)
+    }
+
+    /// Whether people are found by it; see [`directory`].
+    const fn is_of_people(self) -> bool {
+        matches!(self, Self::Members | Self::Users)
     }
 
     /// The database schema that this version's tables lie in.

@@ -52,7 +52,7 @@ pub async fn apply(connection: &mut PgConnection, events: &[&Recorded], _: &Outb
     read_model::apply::<Row>(connection, events).await?;
     save_settings(connection, events).await?;
     // One whose trail is half pruned has no row, and may have settings.
-    forget(connection, &read_model::purged(events)).await
+    forget(connection, &read_model::purged(events.iter().copied())).await
 }
 
 /// Removes these organizations and their settings.

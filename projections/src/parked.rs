@@ -10,7 +10,7 @@ use sqlx::{Connection, PgConnection};
 use crate::checkpoints::{Tables, names};
 use crate::fold::{Outbox, Parked, Parking, apply_apart};
 use crate::source::{Failure, Range, Source};
-use crate::{BATCH_EVENTS_MAX, Projection};
+use crate::{BATCH_EVENTS_MAX, Projection, directory};
 
 /// When a parked stream is tried again: after this long, and twice as long after each time, up to an hour.
 const RETRY_AFTER_SECONDS: f64 = 30.0;
@@ -179,6 +179,9 @@ pub(crate) async fn retry<S: Source>(
         return Ok(Retried { level: 0, parked: before.len() as u64 });
     }
     attempt.commit().await?;
+    if projection.is_of_people() {
+        directory::refill(&mut transaction).await?;
+    }
     let still: Vec<&str> = parking.fresh.iter().map(|parked| parked.aggregate_id.as_str()).collect();
     sqlx::query!(
         "DELETE FROM parked WHERE projection = $1 AND version = $2 AND NOT shadow AND aggregate_id = ANY($3) AND NOT aggregate_id = ANY($4)",

@@ -170,14 +170,14 @@ pub(crate) async fn apply<M: ReadModel>(
     events: &[&Recorded],
 ) -> Result<(), sqlx::Error> {
     show::<M>(connection, events).await?;
-    forget::<M>(connection, &purged(events)).await
+    forget::<M>(connection, &purged(events.iter().copied())).await
 }
 
 /// The organizations that are gone for good by these events; whatever shows something of them lets it go.
-pub(crate) fn purged<'a>(events: &[&'a Recorded]) -> Vec<&'a str> {
+pub(crate) fn purged<'a>(events: impl Iterator<Item = &'a Recorded>) -> Vec<&'a str> {
     let purged =
-        |recorded: &&&Recorded| matches!(&recorded.event, Event::Organization(OrganizationEvent::OrgPurged { .. }));
-    events.iter().filter(purged).map(|recorded| recorded.stream.id()).collect()
+        |recorded: &&Recorded| matches!(&recorded.event, Event::Organization(OrganizationEvent::OrgPurged { .. }));
+    events.filter(purged).map(|recorded| recorded.stream.id()).collect()
 }
 
 /// Removes the rows of these organizations, or of these users.

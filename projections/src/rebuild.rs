@@ -18,7 +18,7 @@ use crate::checkpoints::{self, Tables};
 use crate::runtime::{Runtime, Step};
 use crate::source::{Failure, Source};
 use crate::tables::{Difference, Rows, copy_indexes, copy_layout, difference, tables};
-use crate::{Projection, search_path_with};
+use crate::{Projection, directory, search_path_with};
 
 /// The first half of the advisory lock of a projection's rebuild; the second is the projection.
 pub(crate) const REBUILD_LOCKS: i32 = 0x7e9b;
@@ -443,6 +443,9 @@ impl<S: Source> Work<S> {
                 .bind(projection.version())
                 .execute(&mut *transaction)
                 .await?;
+        }
+        if projection.is_of_people() {
+            directory::refill(&mut transaction).await?;
         }
         let events = checkpoints::offsets(&mut transaction, projection, Tables::Serving, false).await?.values().sum();
         transaction.commit().await?;

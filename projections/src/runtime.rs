@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use aggregates::Recorded;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use crate::checkpoints::{self, Lease, Tables};
 use crate::fold::{self, Outbox, Parking, apply_apart, apply_together, blames_events, cursor_after};
 use crate::parked::{self, Retried};
 use crate::source::{Entry, Failure, Range, Source};
-use crate::{BATCH_EVENTS_MAX, Projection};
+use crate::{BATCH_EVENTS_MAX, Projection, directory};
 
 /// How long a projection sleeps when nobody wakes it.
 const POLL: Duration = Duration::from_millis(500);
@@ -122,11 +123,14 @@ impl<S: Source> Runtime<S> {
         }
     }
 
-    /// Tries parked streams again when their time has come, until `stop` says so.
+    /// Tries parked streams again when their time has come, and fills the directory, until `stop` says so.
     pub async fn run_retries(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.retry_due().await {
                 tracing::warn!(%error, "parked streams could not be tried again");
+            }
+            if let Err(error) = self.fill_directory(&stop).await {
+                tracing::warn!(%error, "the directory of people could not be filled");
             }
             stop.run_until_cancelled(tokio::time::sleep(LOOK_FOR_PARKED)).await;
         }
@@ -248,6 +252,9 @@ impl<S: Source> Runtime<S> {
                 applied.shown.push((*projection, lease.partition, parked.map_or(to, |from| to.min(from - 1))));
             }
         }
+        if self.tables == Tables::Serving {
+            directory::keep(connection, of_people(leases, &pages)).await?;
+        }
         checkpoints::save(connection, self.tables, &applied.reached).await?;
         Ok(applied)
     }
@@ -290,6 +297,11 @@ impl<S: Source> Runtime<S> {
             self.written.send_replace(());
         }
         if applied.more { Step::More } else { Step::Level }
+    }
+
+    async fn fill_directory(&self, stop: &CancellationToken) -> Result<(), sqlx::Error> {
+        while !stop.is_cancelled() && directory::fill(&self.pool).await? {}
+        Ok(())
     }
 
     async fn retry_due(&self) -> Result<(), Failure> {
@@ -336,6 +348,17 @@ impl<S: Source> Runtime<S> {
         checkpoints::save(connection, self.tables, &reached).await?;
         Ok(())
     }
+}
+
+/// The events by which people are found, among those that were just shown.
+fn of_people<'a>(
+    leases: &[Lease],
+    pages: &HashMap<Range, &'a Vec<Entry>>,
+) -> impl Iterator<Item = &'a Recorded> + Clone {
+    leases.iter().filter(|lease| lease.projection.is_of_people()).flat_map(|lease| {
+        let shown = pages[&lease.range()].iter().filter(|entry| lease.projection.reads(entry.aggregate_type()));
+        shown.filter_map(|entry| if let Entry::Event(event) = entry { Some(&**event) } else { None })
+    })
 }
 
 /// Whether the database could not be reached or was cut off; then nothing else will go better.

@@ -14,7 +14,7 @@ use crate::fold::{Outbox, Parking, apply_apart, fold};
 use crate::rebuild::REBUILD_LOCKS;
 use crate::source::{Failure, Range, Source};
 use crate::tables::{Difference, Rows, copy_layout, difference, tables};
-use crate::{BATCH_EVENTS_MAX, Projection, parked, search_path};
+use crate::{BATCH_EVENTS_MAX, Projection, directory, parked, search_path};
 
 /// What came out of checking a projection.
 #[derive(Debug)]
@@ -101,6 +101,9 @@ async fn in_snapshot<S: Source>(
     let mut differences = vec![];
     for table in tables(snapshot, &schema).await? {
         differences.extend(difference(snapshot, &table, &schema, "pg_temp", rows).await?);
+    }
+    if projection == Projection::Members {
+        differences.extend(directory::difference(snapshot, organization.map(|(id, _)| id)).await?);
     }
     let events = done.load(Ordering::Relaxed) - before;
     Ok(Verified { projection, events, ahead, differences, parked: known })

@@ -171,7 +171,7 @@ pub async fn apply(
     let own = |row: &Row| !row.id.is_empty() && changed.contains(&row.id);
     read_model::save(connection, &rows.into_values().flat_map(HashMap::into_values).filter(own).collect::<Vec<_>>())
         .await?;
-    forget(connection, &read_model::purged(events)).await?;
+    forget(connection, &read_model::purged(events.iter().copied())).await?;
     // Before anything else of what is sent, as whoever finishes it does.
     let in_order = deliveries.iter().filter(|delivery| delivery.in_order);
     lock_endpoints(connection, &in_order.map(|delivery| delivery.endpoint.as_str()).collect()).await?;

@@ -84,8 +84,9 @@ async fn try_prepare(owner: &PgPool, login: &str) -> Result<(), sqlx::Error> {
     transaction.execute(ROLES).await?;
     // With what a rebuild left of an earlier version of this program.
     let schemas = Projection::ALL.iter().copied().map(Projection::schema).collect::<Vec<_>>();
-    let schemas: Vec<String> =
+    let mut schemas: Vec<String> =
         schemas.iter().flat_map(|name| ["", "_next", "_old"].map(|end| format!("{name}{end}"))).collect();
+    schemas.push("directory".into());
     sqlx::query("SELECT protect_read_model(nspname::text) FROM pg_namespace WHERE nspname = ANY($1::text[])")
         .bind(&schemas)
         .execute(&mut *transaction)

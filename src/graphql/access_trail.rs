@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aggregates::roles::Permission;
-use async_graphql::connection::Connection;
+use async_graphql::connection::{Connection, EmptyFields};
 use async_graphql::{Context, Enum, Error, ID, Object};
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use super::batch::Load;
-use super::connection::{Created, Opaque, PageArguments, Slice, push_page};
+use super::connection::{BY_CREATION, Created, Opaque, PageArguments, Slice, push_page};
 use super::errors::{database_fault, log_fault};
 use super::lists::{Holds, List, connection};
 use super::scalars::{Time, int};
@@ -58,11 +58,14 @@ impl List for AccessList {
     type Row = AccessRow;
     type Node = AccessRecord;
     const PREFIX: &'static str = PREFIX;
-    const SELECT: &'static str = "id, created_at, kind, actor, operation, target_id, ip,
+    const SELECT: &'static [&'static str] = &["id, created_at, kind, actor, operation, target_id, ip,
         coalesce(organization_id, reached_organization_id) AS organization_id,
         times + coalesce((SELECT r.times FROM access_repeats r WHERE r.id = access_trail.id), 0) AS times
-        FROM access_trail";
+        FROM access_trail"];
     const READ: &'static [Permission] = &[Permission::AuditRead];
+    type Place = Created;
+    const BY: (&'static str, &'static str) = BY_CREATION;
+    type Extra = EmptyFields;
 
     fn push(&self, _: &mut QueryBuilder<'_, Postgres>) {}
 
@@ -140,11 +143,11 @@ impl Load<SealedAddress> for AddressLoader {
 
 /// A page of all records, for operators.
 pub async fn access_trail(ctx: &Context<'_>, page: PageArguments) -> Result<Connection<Opaque, AccessRecord>, Error> {
-    let page = page.page_of(PREFIX, Session::of(ctx).page_size_max())?;
+    let page = page.page_of::<Created>(PREFIX, Session::of(ctx).page_size_max())?;
     let mut query = QueryBuilder::new("SELECT ");
-    query.push(AccessList::SELECT).push(" WHERE true");
-    push_page(&mut query, &page);
+    query.push(AccessList::SELECT.concat()).push(" WHERE true");
+    push_page(&mut query, AccessList::BY, &page);
     let rows: Vec<AccessRow> =
         query.build_query_as().fetch_all(Session::of(ctx).log().operators()).await.map_err(database_fault)?;
-    Ok(connection::<AccessList>(Slice::new(rows, &page)))
+    Ok(connection::<AccessList>(Slice::new(rows, &page), EmptyFields))
 }

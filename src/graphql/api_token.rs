@@ -6,13 +6,13 @@ use std::sync::Arc;
 use aggregates::StreamId;
 use aggregates::ids::{ApiTokenId, Id};
 use aggregates::roles::Permission;
-use async_graphql::connection::Connection;
+use async_graphql::connection::{Connection, EmptyFields};
 use async_graphql::{Context, Error, ID, InputObject, Object};
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
 use super::batch::Load;
-use super::connection::{Created, Opaque, PageArguments, cost};
+use super::connection::{BY_CREATION, Created, Opaque, PageArguments, cost};
 use super::errors::{database_fault, log_fault};
 use super::lists::{Holds, List, row};
 use super::node::{Seeing, Shown};
@@ -33,8 +33,11 @@ impl List for ApiTokenList {
     type Row = ApiToken;
     type Node = ApiToken;
     const PREFIX: &'static str = ApiTokenId::PREFIX;
-    const SELECT: &'static str = ApiToken::SELECT;
+    const SELECT: &'static [&'static str] = ApiToken::SELECT;
     const READ: &'static [Permission] = &[Permission::TokenRead];
+    type Place = Created;
+    const BY: (&'static str, &'static str) = BY_CREATION;
+    type Extra = EmptyFields;
 
     fn push(&self, _: &mut QueryBuilder<'_, Postgres>) {}
 

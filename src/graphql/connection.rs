@@ -48,10 +48,10 @@ impl<C> Page<C> {
 }
 
 impl PageArguments {
-    /// As [`Self::page`], for a list by creation of things whose ids begin with `prefix`.
-    pub fn page_of(self, prefix: &str, size_max: i32) -> Result<Page<Created>, Error> {
-        let page = self.page::<Created>(size_max)?;
-        let own = |cursor: &Created| cursor.id.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'));
+    /// As [`Self::page`], for a list of things whose ids begin with `prefix`.
+    pub fn page_of<P: Place>(self, prefix: &str, size_max: i32) -> Result<Page<P>, Error> {
+        let page = self.page::<P>(size_max)?;
+        let own = |cursor: &P| cursor.id().strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'));
         if [&page.after, &page.before].into_iter().flatten().all(own) {
             return Ok(page);
         }
@@ -109,13 +109,64 @@ pub struct Created {
 impl Cursor for Created {
     fn parse(text: &str) -> Option<Self> {
         let (micros, id) = text.split_once(' ')?;
-        let fits = id.len() <= 40 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        Some(Self { at: DateTime::from_timestamp_micros(micros.parse().ok()?)?, id: fits.then(|| id.to_owned())? })
+        let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+        is_id(id).then(|| Self { at, id: id.to_owned() })
     }
 
     fn text(&self) -> String {
         format!("{} {}", self.at.timestamp_micros(), self.id)
     }
+}
+
+/// The place of something in a list by what it is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Called {
+    /// As the list sorts it.
+    pub name: String,
+    /// Its id, for those of one name.
+    pub id: String,
+}
+
+impl Cursor for Called {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, id) = text.strip_prefix("called ")?.rsplit_once(' ')?;
+        let fits = is_id(id) && !name.contains('\0');
+        fits.then(|| Self { name: name.to_owned(), id: id.to_owned() })
+    }
+
+    fn text(&self) -> String {
+        format!("called {} {}", self.name, self.id)
+    }
+}
+
+/// By what a list is sorted: something, and the id for those that are alike in it.
+pub trait Place: Cursor + Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The id.
+    fn id(&self) -> &str;
+    /// Binds what is compared before the id.
+    fn push_key(&self, query: &mut QueryBuilder<'_, Postgres>);
+}
+
+impl Place for Created {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn push_key(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        query.push_bind(self.at);
+    }
+}
+
+impl Place for Called {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn push_key(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        query.push_bind(self.name.clone());
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// A cursor as the engine takes it.
@@ -139,18 +190,22 @@ impl CursorType for Opaque {
     }
 }
 
-/// Adds the page's conditions, order and limit to a statement over a table with `created_at` and `id`. One row
-/// more than the page is asked for, which tells whether there are more.
-pub fn push_page(query: &mut QueryBuilder<'_, Postgres>, page: &Page<Created>) {
+/// Adds the page's conditions, order and limit to a statement, in the order of these two columns. One row more than the
+/// page is asked for, which tells whether there are more.
+pub fn push_page<P: Place>(query: &mut QueryBuilder<'_, Postgres>, (key, id): (&str, &str), page: &Page<P>) {
     for (cursor, sign) in [(&page.after, ">"), (&page.before, "<")] {
         if let Some(cursor) = cursor {
-            query.push(format!(" AND (created_at, id) {sign} (")).push_bind(cursor.at);
-            query.push(", ").push_bind(cursor.id.clone()).push(")");
+            query.push(format!(" AND ({key}, {id}) {sign} ("));
+            cursor.push_key(query);
+            query.push(", ").push_bind(cursor.id().to_owned()).push(")");
         }
     }
     let order = if page.forward { "ASC" } else { "DESC" };
-    query.push(format!(" ORDER BY created_at {order}, id {order} LIMIT ")).push_bind(page.limit as i64 + 1);
+    query.push(format!(" ORDER BY {key} {order}, {id} {order} LIMIT ")).push_bind(page.limit as i64 + 1);
 }
+
+/// The columns of a list by creation.
+pub const BY_CREATION: (&str, &str) = ("created_at", "id");
 
 /// A page of rows, in ascending order, and whether there are more on either side.
 #[derive(Debug, Clone)]

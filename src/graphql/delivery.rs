@@ -7,13 +7,14 @@ use aggregates::ids::{EventId, Id, OrganizationId, WebhookDeliveryId, WebhookEnd
 use aggregates::roles::Permission;
 use aggregates::webhook::WebhookEndpointEvent;
 use aggregates::{Event, Recorded};
+use async_graphql::connection::EmptyFields;
 use async_graphql::{Context, Enum, Error, ID, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use super::audit::AuditEvent;
 use super::batch::Load;
-use super::connection::Created;
+use super::connection::{BY_CREATION, Created};
 use super::errors::{database_fault, log_fault, not_found};
 use super::lists::{Holds, List};
 use super::scalars::{Time, stored};
@@ -74,9 +75,12 @@ impl List for DeliveryList {
     type Row = WebhookRow;
     type Node = WebhookDelivery;
     const PREFIX: &'static str = WebhookDeliveryId::PREFIX;
-    const SELECT: &'static str = DELIVERY;
+    const SELECT: &'static [&'static str] = &[DELIVERY];
     // The audit trail says what was sent.
     const READ: &'static [Permission] = &[Permission::WebhookRead, Permission::AuditRead];
+    type Place = Created;
+    const BY: (&'static str, &'static str) = BY_CREATION;
+    type Extra = EmptyFields;
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         query.push(" AND endpoint_id = ").push_bind(self.endpoint.clone());

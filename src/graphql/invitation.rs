@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use aggregates::ids::{Id, InvitationId};
 use aggregates::roles::Permission;
-use async_graphql::connection::Connection;
+use async_graphql::connection::{Connection, EmptyFields};
 use async_graphql::{Context, Error, ID, InputObject, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
 use super::Organization;
-use super::connection::{Created, Opaque, PageArguments, cost};
+use super::connection::{BY_CREATION, Created, Opaque, PageArguments, cost};
 use super::errors::{bad_input, log_fault};
 use super::lists::{Holds, List, row};
 use super::membership::Membership;
@@ -35,8 +35,11 @@ impl List for InvitationList {
     type Row = Invitation;
     type Node = Invitation;
     const PREFIX: &'static str = InvitationId::PREFIX;
-    const SELECT: &'static str = Invitation::SELECT;
+    const SELECT: &'static [&'static str] = Invitation::SELECT;
     const READ: &'static [Permission] = &[Permission::InvitationRead];
+    type Place = Created;
+    const BY: (&'static str, &'static str) = BY_CREATION;
+    type Extra = EmptyFields;
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         // By the clock an open invitation past its time is expired, before that is recorded.
@@ -170,7 +173,7 @@ impl Invitation {
 /// What a token shows before anybody signs in.
 #[derive(SimpleObject)]
 pub struct InvitationPreview {
-    /// The actor who invites.
+    /// The name of the organization that invites.
     organization_name: String,
     /// The invited address; null where erased.
     email: Option<String>,

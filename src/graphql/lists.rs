@@ -4,18 +4,21 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aggregates::Limit;
 use aggregates::ids::OrganizationId;
 use aggregates::roles::Permission;
-use async_graphql::connection::{Connection, Edge};
-use async_graphql::{Context, Error, OutputType};
+use async_graphql::connection::{Connection, Edge, EmptyFields};
+use async_graphql::{Context, Error, Object, ObjectType, OutputType};
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sqlx::{Postgres, QueryBuilder};
 
 use super::batch::{Batcher, Load};
-use super::connection::{Created, Opaque, Page, PageArguments, Slice, push_page};
+use super::connection::{Called, Cursor, Opaque, Page, PageArguments, Place, Slice, push_page};
 use super::errors::database_fault;
 use super::kept::Reads;
+use super::scalars::int;
 use super::session::Session;
 use crate::database::Connections;
 use crate::log::{EventsOf, StoredEvent, scope};
@@ -28,16 +31,64 @@ pub trait List: Clone + std::fmt::Debug + Send + Sync + 'static {
     type Node: OutputType + From<Self::Row>;
     /// How the ids of its rows begin.
     const PREFIX: &'static str;
-    /// The columns of a row, and the table, after `SELECT`.
-    const SELECT: &'static str;
+    /// The columns of a row, and the table, after `SELECT`; in parts.
+    const SELECT: &'static [&'static str];
     /// What a member needs to read it; all of these.
     const READ: &'static [Permission];
+    /// By what it is sorted.
+    type Place: Place;
+    /// The columns of that: what is compared, and the id.
+    const BY: (&'static str, &'static str);
+    /// What its connection has beside a page: a [`Total`], or nothing.
+    type Extra: Extra;
     /// Adds ` AND …` for each condition.
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>);
     /// How long these rows are what it shows.
     fn holds(&self, rows: &[Self::Row]) -> Holds;
     /// Where a row stands in the list.
-    fn place(row: &Self::Row) -> Created;
+    fn place(row: &Self::Row) -> Self::Place;
+    /// The limit whose tally counts exactly these rows.
+    fn counted(&self) -> Option<Limit> {
+        None
+    }
+}
+
+/// What a connection has beside a page.
+pub trait Extra: ObjectType {
+    /// Of a list of an organization, of which this is counted.
+    fn new(organization: &OrganizationId, counted: Option<Limit>) -> Self;
+}
+
+impl Extra for EmptyFields {
+    fn new(_: &OrganizationId, _: Option<Limit>) -> Self {
+        Self
+    }
+}
+
+impl Extra for Total {
+    fn new(organization: &OrganizationId, counted: Option<Limit>) -> Self {
+        Self(counted.map(|limit| (organization.clone(), limit)))
+    }
+}
+
+/// A page of a list, as the engine takes it.
+pub type ConnectionOf<L> = Connection<Opaque, <L as List>::Node, <L as List>::Extra>;
+
+/// How many rows a list has, where a tally counts exactly those.
+pub struct Total(pub Option<(OrganizationId, Limit)>);
+
+#[Object]
+impl Total {
+    /// How many there are on all pages; null where they are not counted, as with some filters.
+    async fn total_count(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<i32>> {
+        let (organization, limit) = self.0.as_ref()?;
+        let count = async {
+            let counted = Session::of(ctx).tallies(organization).await?;
+            let used = counted.iter().find(|(name, _)| name == limit.name).map(|(_, tally)| tally.used);
+            Ok(int(used.unwrap_or_default().max(0).unsigned_abs()))
+        };
+        Some(count.await)
+    }
 }
 
 /// How long rows are what a list shows.
@@ -61,13 +112,35 @@ macro_rules! row {
         pub struct $name { $(#[$first_meta])* $first: $first_type, $($(#[$column_meta])* $column: $type,)* }
 
         impl $name {
+            /// Its columns.
+            pub const COLUMNS: &'static str = concat!(stringify!($first) $(, ", ", stringify!($column))*);
             /// Its columns and its table.
-            pub const SELECT: &'static str =
-                concat!(stringify!($first) $(, ", ", stringify!($column))*, " FROM ", $table);
+            pub const SELECT: &'static [&'static str] = &[Self::COLUMNS, concat!(" FROM ", $table)];
         }
     };
 }
 pub(super) use row;
+
+/// A row in a list by what things are called.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sorted<R> {
+    #[serde(flatten)]
+    row: R,
+    /// The word that it is sorted by.
+    word: String,
+}
+
+impl<R> Sorted<R> {
+    /// Where it stands, as what has this id.
+    pub fn place(&self, id: impl Fn(&R) -> &str) -> Called {
+        Called { name: self.word.clone(), id: id(&self.row).to_owned() }
+    }
+
+    /// The row.
+    pub fn into_row(self) -> R {
+        self.row
+    }
+}
 
 /// The organizations that the caller turned out to see, in this request. The database shows lists of no other.
 #[derive(Default)]
@@ -102,7 +175,7 @@ impl Lists {
         &self,
         organization: OrganizationId,
         list: L,
-        page: Page<Created>,
+        page: Page<L::Place>,
     ) -> Result<Slice<L::Row>, Error> {
         let part = Rows { list: list.clone(), page: page.clone() };
         let rows: Vec<L::Row> = self.rows(organization, part).await?;
@@ -135,9 +208,9 @@ trait Part: Send + Sync + 'static {
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>);
 }
 
-struct Rows<L> {
+struct Rows<L: List> {
     list: L,
-    page: Page<Created>,
+    page: Page<L::Place>,
 }
 
 impl<L: List> Part for Rows<L> {
@@ -146,9 +219,11 @@ impl<L: List> Part for Rows<L> {
     }
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
-        query.push("SELECT ").push(L::SELECT).push(" WHERE organization_id = wanted.id");
+        query.push("SELECT ");
+        L::SELECT.iter().for_each(|part| _ = query.push(part));
+        query.push(" WHERE organization_id = wanted.id");
         self.list.push(query);
-        push_page(query, &self.page);
+        push_page(query, L::BY, &self.page);
     }
 }
 
@@ -258,25 +333,27 @@ pub async fn list<L: List>(
     target: &str,
     list: L,
     page: PageArguments,
-) -> Result<Connection<Opaque, L::Node>, Error> {
+) -> Result<ConnectionOf<L>, Error> {
     require(ctx, id, target, L::READ).await?;
     let session = Session::of(ctx);
     let page = page.page_of(L::PREFIX, session.page_size_max())?;
-    Ok(connection::<L>(session.lists().load(id.clone(), list, page).await?))
+    let extra = L::Extra::new(id, list.counted());
+    Ok(connection::<L>(session.lists().load(id.clone(), list, page).await?, extra))
 }
 
 /// A connection of rows of a list.
-pub fn connection<L: List>(slice: Slice<L::Row>) -> Connection<Opaque, L::Node> {
-    connection_of(slice, L::place, L::Node::from)
+pub fn connection<L: List>(slice: Slice<L::Row>, extra: L::Extra) -> ConnectionOf<L> {
+    connection_of(slice, L::place, L::Node::from, extra)
 }
 
 /// A connection of any rows.
-pub fn connection_of<R, N: OutputType>(
+pub fn connection_of<R, N: OutputType, P: Cursor, E: ObjectType>(
     slice: Slice<R>,
-    place: impl Fn(&R) -> Created,
+    place: impl Fn(&R) -> P,
     node: impl Fn(R) -> N,
-) -> Connection<Opaque, N> {
-    let mut connection = Connection::new(slice.has_previous, slice.has_next);
+    extra: E,
+) -> Connection<Opaque, N, E> {
+    let mut connection = Connection::with_additional_fields(slice.has_previous, slice.has_next, extra);
     connection.edges = slice.rows.into_iter().map(|row| Edge::new(Opaque::of(&place(&row)), node(row))).collect();
     connection
 }

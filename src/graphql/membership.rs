@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use aggregates::ids::{Id, MembershipId};
 use aggregates::roles::Permission;
-use async_graphql::connection::Connection;
-use async_graphql::{Context, ID, InputObject, Object};
+use async_graphql::connection::{Connection, EmptyFields};
+use async_graphql::{Context, Enum, ID, InputObject, Object};
 use chrono::{DateTime, Utc};
+use projections::directory::folded;
 use sqlx::{Postgres, QueryBuilder};
 
 use super::Organization;
-use super::connection::{Created, Opaque, PageArguments, cost};
-use super::lists::{Holds, List, row};
+use super::connection::{BY_CREATION, Called, Created, Opaque, PageArguments, cost};
+use super::lists::{Holds, List, Sorted, row};
 use super::node::{Seeing, Shown};
 use super::organization::{OrganizationCommandInput, Profile};
 use super::payload::{Answer, payloads, run};
@@ -34,8 +35,11 @@ impl List for MemberList {
     type Row = Membership;
     type Node = Membership;
     const PREFIX: &'static str = MembershipId::PREFIX;
-    const SELECT: &'static str = Membership::SELECT;
+    const SELECT: &'static [&'static str] = Membership::SELECT;
     const READ: &'static [Permission] = &[Permission::MemberRead];
+    type Place = Created;
+    const BY: (&'static str, &'static str) = BY_CREATION;
+    type Extra = EmptyFields;
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         match &self.state {
@@ -54,6 +58,65 @@ impl List for MemberList {
     fn place(row: &Self::Row) -> Created {
         Created { at: row.created_at, id: row.id.clone() }
     }
+}
+
+/// Members by what they are called: all of them by their names, or those who are found by the beginning of a word.
+#[derive(Debug, Clone)]
+pub struct MembersCalled {
+    members: MemberList,
+    /// The beginning, folded.
+    beginning: Option<String>,
+}
+
+impl List for MembersCalled {
+    type Row = Sorted<Membership>;
+    type Node = Membership;
+    const PREFIX: &'static str = MembershipId::PREFIX;
+    const SELECT: &'static [&'static str] =
+        &[Membership::COLUMNS, ", word FROM directory.people JOIN members USING (organization_id)"];
+    const READ: &'static [Permission] = MemberList::READ;
+    type Place = Called;
+    const BY: (&'static str, &'static str) = ("word", "entry");
+    type Extra = EmptyFields;
+
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        query.push(" AND id = entry");
+        self.members.push(query);
+        push_beginning(query, self.beginning.as_deref());
+    }
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        // Names change without an event of the organization.
+        Holds::Unknown
+    }
+
+    fn place(row: &Self::Row) -> Called {
+        row.place(|member| &member.id)
+    }
+}
+
+impl From<Sorted<Membership>> for Membership {
+    fn from(sorted: Sorted<Self>) -> Self {
+        sorted.into_row()
+    }
+}
+
+/// Adds which entries of the directory are meant: those that a word leads to which begins so, each at its first one; or all,
+/// by their names.
+pub fn push_beginning(query: &mut QueryBuilder<'_, Postgres>, beginning: Option<&str>) {
+    let Some(beginning) = beginning else {
+        query.push(" AND is_name");
+        return;
+    };
+    let end = format!("{beginning}{}", char::MAX);
+    query.push(" AND word >= ").push_bind(beginning.to_owned()).push(" AND word < ").push_bind(end);
+    query.push(
+        " AND NOT EXISTS (
+              SELECT FROM directory.people e
+              WHERE e.person = people.person AND e.organization_id = people.organization_id AND e.entry = people.entry
+                AND e.word < people.word AND e.word >= ",
+    );
+    query.push_bind(beginning.to_owned()).push(")");
 }
 
 row! {
@@ -139,13 +202,23 @@ impl Membership {
     }
 }
 
+/// How members are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Enum)]
+pub enum MemberOrder {
+    /// By when they first came.
+    #[default]
+    Created,
+    /// By name; by address those without one.
+    Name,
+}
+
 /// What an organization shows of its members.
 #[derive(Clone)]
 pub struct Members(pub Arc<Profile>);
 
 #[Object]
 impl Members {
-    /// Members, by when they first came; without a state, those who are not removed.
+    /// Members; without a state, those who are not removed.
     #[graphql(complexity = "cost(first, last, child_complexity)")]
     #[allow(clippy::too_many_arguments)]
     async fn members(
@@ -157,9 +230,20 @@ impl Members {
         before: Option<String>,
         role: Option<String>,
         state: Option<MembershipState>,
+        #[graphql(
+            desc = "Only those with a name, a later word of it or an address that begins so; case does not count. They \
+                          come in the order of what was found."
+        )]
+        search: Option<String>,
+        #[graphql(desc = "In which order, where nothing is searched for.", default)] order_by: MemberOrder,
     ) -> Option<async_graphql::Result<Connection<Opaque, Membership>>> {
-        let list = MemberList { role, state: state.map(stored) };
-        Some(self.0.list(ctx, list, PageArguments { first, after, last, before }).await)
+        let members = MemberList { role, state: state.map(stored) };
+        let page = PageArguments { first, after, last, before };
+        let beginning = search.map(|text| folded(&text)).filter(|text| !text.is_empty());
+        Some(match (beginning, order_by) {
+            (None, MemberOrder::Created) => self.0.list(ctx, members, page).await,
+            (beginning, _) => self.0.list(ctx, MembersCalled { members, beginning }, page).await,
+        })
     }
 }
 

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use aggregates::Limit;
 use aggregates::ids::{Id, ProjectId};
+use aggregates::project::PROJECTS;
 use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
-use async_graphql::{Context, ID, InputObject, Json, Object};
+use async_graphql::{Context, Enum, ID, InputObject, Json, Object};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Postgres, QueryBuilder};
 
 use super::Organization;
-use super::connection::{Created, Opaque, PageArguments, cost};
-use super::lists::{Holds, List, row};
+use super::connection::{BY_CREATION, Called, Created, PageArguments, cost};
+use super::lists::{ConnectionOf, Holds, List, Sorted, Total, row};
 use super::node::{Seeing, Shown};
 use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
@@ -32,8 +34,11 @@ impl List for ProjectList {
     type Row = Project;
     type Node = Project;
     const PREFIX: &'static str = ProjectId::PREFIX;
-    const SELECT: &'static str = Project::SELECT;
+    const SELECT: &'static [&'static str] = Project::SELECT;
     const READ: &'static [Permission] = &[Permission::ProjectRead];
+    type Place = Created;
+    const BY: (&'static str, &'static str) = BY_CREATION;
+    type Extra = Total;
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         match &self.state {
@@ -48,6 +53,47 @@ impl List for ProjectList {
 
     fn place(row: &Project) -> Created {
         Created { at: row.created_at, id: row.id.clone() }
+    }
+
+    fn counted(&self) -> Option<Limit> {
+        self.state.is_none().then_some(PROJECTS)
+    }
+}
+
+/// Projects by their names.
+#[derive(Debug, Clone)]
+pub struct ProjectsCalled(ProjectList);
+
+impl List for ProjectsCalled {
+    type Row = Sorted<Project>;
+    type Node = Project;
+    const PREFIX: &'static str = ProjectId::PREFIX;
+    const SELECT: &'static [&'static str] = &[Project::COLUMNS, ", lower(name) AS word FROM projects"];
+    const READ: &'static [Permission] = ProjectList::READ;
+    type Place = Called;
+    const BY: (&'static str, &'static str) = ("lower(name)", "id");
+    type Extra = Total;
+
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
+        self.0.push(query);
+    }
+
+    fn holds(&self, _: &[Self::Row]) -> Holds {
+        Holds::UntilEvents
+    }
+
+    fn place(row: &Self::Row) -> Called {
+        row.place(|project| &project.id)
+    }
+
+    fn counted(&self) -> Option<Limit> {
+        self.0.counted()
+    }
+}
+
+impl From<Sorted<Project>> for Project {
+    fn from(sorted: Sorted<Self>) -> Self {
+        sorted.into_row()
     }
 }
 
@@ -133,13 +179,23 @@ impl Project {
     }
 }
 
+/// How projects are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Enum)]
+pub enum ProjectOrder {
+    /// By when they were created.
+    #[default]
+    Created,
+    /// By name.
+    Name,
+}
+
 /// What an organization shows of its projects.
 #[derive(Clone)]
 pub struct Projects(pub Arc<Profile>);
 
 #[Object]
 impl Projects {
-    /// Projects, by creation; without a state, those that are not deleted.
+    /// Projects; without a state, those that are not deleted.
     #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn projects(
         &self,
@@ -149,13 +205,19 @@ impl Projects {
         last: Option<i32>,
         before: Option<String>,
         state: Option<ProjectState>,
-    ) -> Option<async_graphql::Result<Connection<Opaque, Project>>> {
+        #[graphql(desc = "In which order.", default)] order_by: ProjectOrder,
+    ) -> Option<async_graphql::Result<ConnectionOf<ProjectList>>> {
         // That its projects are gone while it is deleted is derived, so restoring brings back exactly what was.
         if self.0.is_deleted() {
-            return Some(self.0.require(ctx, ProjectList::READ).await.map(|()| Connection::new(false, false)));
+            let none = || Connection::with_additional_fields(false, false, Total(None));
+            return Some(self.0.require(ctx, ProjectList::READ).await.map(|()| none()));
         }
         let list = ProjectList { state: state.map(stored) };
-        Some(self.0.list(ctx, list, PageArguments { first, after, last, before }).await)
+        let page = PageArguments { first, after, last, before };
+        Some(match order_by {
+            ProjectOrder::Created => self.0.list(ctx, list, page).await,
+            ProjectOrder::Name => self.0.list(ctx, ProjectsCalled(list), page).await,
+        })
     }
 }
 

@@ -21,7 +21,7 @@ use super::proofs::{self, AuditCheckpoint, AuditConsistencyProof, AuditInclusion
 use super::role::{PermissionDescription, Role, catalogue, permissions, roles};
 use super::scalars::{Long, OrganizationLifecycle, OrganizationVerification, PositionText};
 use super::session::{Session, id};
-use super::user::Viewer;
+use super::user::{User, Viewer, users};
 use super::webhook::{WebhookEventType, event_types};
 
 /// By what an organization is named.
@@ -136,6 +136,28 @@ impl Query {
             operator(ctx)?;
             Session::of(ctx).at_least(at_least).await?;
             organizations(ctx, PageArguments { first, after, last, before }, verification, lifecycle, search).await
+        };
+        Some(read.await)
+    }
+
+    /// Operators: users who are found by the beginning of a name, of a later word of it, or of an address; in the order of
+    /// what was found.
+    #[graphql(complexity = "cost(first, last, child_complexity)")]
+    #[allow(clippy::too_many_arguments)]
+    async fn users(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The beginning; case does not count, and nothing finds everybody.")] search: String,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        at_least: Option<Vec<PositionText>>,
+    ) -> Option<async_graphql::Result<Connection<Opaque, User>>> {
+        let read = async {
+            operator(ctx)?;
+            Session::of(ctx).at_least(at_least).await?;
+            users(ctx, PageArguments { first, after, last, before }, &search).await
         };
         Some(read.await)
     }

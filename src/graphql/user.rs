@@ -2,16 +2,17 @@
 
 use aggregates::ids::{Id, InvitationId, MembershipId, UserId};
 use aggregates::personal::readable;
-use async_graphql::connection::Connection;
+use async_graphql::connection::{Connection, EmptyFields};
 use async_graphql::{Context, Error, ID, InputObject, Interface, Object, SimpleObject};
-use sqlx::FromRow;
+use projections::directory::{self, folded};
 use sqlx::postgres::PgRow;
+use sqlx::{FromRow, QueryBuilder};
 
-use super::connection::{Created, Opaque, Page, PageArguments, Slice, cost, push_page};
+use super::connection::{BY_CREATION, Called, Created, Opaque, Page, PageArguments, Slice, cost, push_page};
 use super::errors::{database_fault, log_fault};
 use super::invitation::{Invitation, InvitationList};
-use super::lists::{List, connection};
-use super::membership::{MemberList, Membership};
+use super::lists::{List, connection, connection_of};
+use super::membership::{MemberList, Membership, push_beginning};
 use super::node::{Seeing, Shown};
 use super::payload::{Answer, payloads, run};
 use super::scalars::UserState;
@@ -208,8 +209,8 @@ impl Viewer {
         let page = PageArguments { first, after, last, before }
             .page_of(MembershipId::PREFIX, Session::of(ctx).page_size_max())?;
         let (user, own) = (self.0.user.as_ref(), "user_id = wanted.id AND state <> 'REMOVED'");
-        let rows = named(ctx, user, ("members", MemberList::SELECT, own), &page).await?;
-        Ok(connection::<MemberList>(Slice::new(rows, &page)))
+        let rows = named(ctx, user, ("members", &MemberList::SELECT.concat(), own), &page).await?;
+        Ok(connection::<MemberList>(Slice::new(rows, &page), EmptyFields))
     }
 
     /// Pending invitations for the caller's verified address.
@@ -230,8 +231,8 @@ impl Viewer {
             invitations::email_claim(Session::of(ctx).log().keys(), email).0,
             "email_claim = wanted.id AND state = 'PENDING' AND expires_at > now()",
         );
-        let rows = named(ctx, &address, ("invitations", InvitationList::SELECT, own), &page).await?;
-        Ok(connection::<InvitationList>(Slice::new(rows, &page)))
+        let rows = named(ctx, &address, ("invitations", &InvitationList::SELECT.concat(), own), &page).await?;
+        Ok(connection::<InvitationList>(Slice::new(rows, &page), EmptyFields))
     }
 }
 
@@ -257,9 +258,38 @@ where
                   SELECT FROM organizations o WHERE o.id = {table}.organization_id AND o.lifecycle <> 'DELETED'
               )"
     ));
-    push_page(&mut query, page);
+    push_page(&mut query, BY_CREATION, page);
     query.push(") r");
     query.build_query_as().fetch_all(Session::of(ctx).log().readers()).await.map_err(database_fault)
+}
+
+/// A user who was found, and the word that led there.
+#[derive(FromRow)]
+struct Found {
+    #[sqlx(flatten)]
+    user: UserRow,
+    word: String,
+}
+
+/// A page of the users whose name, a later word of it or address begins so, for operators.
+pub async fn users(ctx: &Context<'_>, page: PageArguments, search: &str) -> Result<Connection<Opaque, User>, Error> {
+    let page = page.page_of::<Called>(UserId::PREFIX, Session::of(ctx).page_size_max())?;
+    let mut query = QueryBuilder::new(
+        "SELECT users.id, email, name, word FROM directory.people JOIN users ON users.id = entry WHERE organization_id = ",
+    );
+    query.push_bind(directory::USERS);
+    push_beginning(&mut query, Some(&folded(search)));
+    push_page(&mut query, ("word", "entry"), &page);
+    let rows: Vec<Found> =
+        query.build_query_as().fetch_all(Session::of(ctx).log().operators()).await.map_err(database_fault)?;
+    let place = |found: &Found| Called { name: found.word.clone(), id: found.user.id.clone() };
+    Ok(connection_of(Slice::new(rows, &page), place, |found| User::from(found.user), EmptyFields))
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        Self { id: row.id.parse().unwrap_or_else(|_| UserId::from_uuid(uuid::Uuid::nil())), row: Some(row) }
+    }
 }
 
 payloads! {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aggregates::Limit;
 use aggregates::ids::{Id, WebhookEndpointId};
 use aggregates::roles::Permission;
+use aggregates::webhook::WEBHOOKS;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, Error, ID, InputObject, Json, MaybeUndefined, Object, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -12,10 +14,10 @@ use serde_json::Value;
 use sqlx::{Postgres, QueryBuilder};
 
 use super::audit::AuditEvent;
-use super::connection::{Created, Opaque, PageArguments, cost};
+use super::connection::{BY_CREATION, Created, Opaque, PageArguments, cost};
 use super::delivery::{DeliveryList, DeliveryState, WebhookDelivery};
 use super::errors::{UserError, bad_input, coded, not_found};
-use super::lists::{Holds, List, list, row};
+use super::lists::{ConnectionOf, Holds, List, Total, list, row};
 use super::node::{Seeing, Shown};
 use super::organization::Profile;
 use super::payload::{Answer, payloads, run};
@@ -36,8 +38,11 @@ impl List for EndpointList {
     type Row = WebhookEndpoint;
     type Node = WebhookEndpoint;
     const PREFIX: &'static str = WebhookEndpointId::PREFIX;
-    const SELECT: &'static str = WebhookEndpoint::SELECT;
+    const SELECT: &'static [&'static str] = WebhookEndpoint::SELECT;
     const READ: &'static [Permission] = &[Permission::WebhookRead];
+    type Place = Created;
+    const BY: (&'static str, &'static str) = BY_CREATION;
+    type Extra = Total;
 
     fn push(&self, query: &mut QueryBuilder<'_, Postgres>) {
         query.push(" AND NOT deleted");
@@ -49,6 +54,10 @@ impl List for EndpointList {
 
     fn place(row: &Self::Row) -> Created {
         Created { at: row.created_at, id: row.id.clone() }
+    }
+
+    fn counted(&self) -> Option<Limit> {
+        Some(WEBHOOKS)
     }
 }
 
@@ -189,7 +198,7 @@ impl WebhookEndpoints {
         after: Option<String>,
         last: Option<i32>,
         before: Option<String>,
-    ) -> Option<async_graphql::Result<Connection<Opaque, WebhookEndpoint>>> {
+    ) -> Option<async_graphql::Result<ConnectionOf<EndpointList>>> {
         Some(self.0.list(ctx, EndpointList, PageArguments { first, after, last, before }).await)
     }
 }

@@ -145,17 +145,8 @@ impl Log {
         let types = aggregates::resource::types_with_keys_in_organizations();
         let mut after = 0;
         while after < last {
-            sqlx::query!(
-                "WITH destroyed AS (
-                     UPDATE subject_keys SET wrapped = NULL, wrapped_by = NULL, erased_at = now()
-                     WHERE wrapped IS NOT NULL AND subject_id IN (
-                         SELECT aggregate_id FROM events
-                         WHERE organization_id = $1 AND audit_sequence > $2 AND audit_sequence <= $3
-                           AND aggregate_type = ANY($4) AND sequence = 1
-                     )
-                     RETURNING subject_id
-                 )
-                 UPDATE installation SET keys_revision = keys_revision + 1 WHERE EXISTS (SELECT FROM destroyed)",
+            sqlx::query_file!(
+                "src/log/destroy_keys.sql",
                 organization.as_ref(),
                 after,
                 after + PURGED_EVENTS,

@@ -78,6 +78,21 @@ impl Log {
         Ok(newest.fetch_optional(&self.pool).await?.unwrap_or_default())
     }
 
+    /// The audit sequences of the last events of an organization before each of these times; 0 where there is none.
+    pub async fn sequences_before(
+        &self,
+        organization: &OrganizationId,
+        times: &[DateTime<Utc>],
+    ) -> Result<Vec<i64>, LogError> {
+        let statement = format!(
+            "SELECT ({}) FROM unnest($2::timestamptz[]) WITH ORDINALITY AS time(at, number) ORDER BY number",
+            halving("recorded_at < time.at")
+        );
+        let found: Vec<Option<i64>> =
+            sqlx::query_scalar(&statement).bind(organization.as_ref()).bind(times).fetch_all(&self.pool).await?;
+        found.into_iter().collect::<Option<_>>().ok_or_else(|| gap(organization))
+    }
+
     /// The audit sequence of the last event of an organization within a bound; 0 where there is none. Offsets and times
     /// rise with the audit sequence, so it is found by halving: the same few look-ups however long the trail is.
     pub async fn sequence_within(&self, organization: &OrganizationId, bound: Bound) -> Result<i64, LogError> {
@@ -86,26 +101,23 @@ impl Log {
             Bound::Before(_) => "recorded_at < $2",
             Bound::Offset(_) => r#""offset" <= $2"#,
         };
-        let statement = format!(
-            "WITH RECURSIVE search(low, high) AS (
-                 SELECT 0::bigint, COALESCE((
-                     SELECT audit_sequence FROM events WHERE organization_id = $1 ORDER BY audit_sequence DESC LIMIT 1
-                 ), 0)
-                 UNION ALL
-                 SELECT CASE WHEN e.fits THEN h.middle ELSE h.low END, CASE WHEN e.fits THEN h.high ELSE h.middle - 1 END
-                 FROM (SELECT low, high, (low + high + 1) / 2 AS middle FROM search WHERE low < high) h
-                 CROSS JOIN LATERAL (
-                     SELECT {condition} AS fits FROM events WHERE organization_id = $1 AND audit_sequence = h.middle
-                 ) e
-             )
-             SELECT low FROM search WHERE low = high"
-        );
+        let statement = halving(condition);
         let query = sqlx::query_scalar(&statement).bind(organization.as_ref());
         let query = match bound {
             Bound::UpTo(time) | Bound::Before(time) => query.bind(time),
             Bound::Offset(offset) => query.bind(offset),
         };
         let found: Option<i64> = query.fetch_optional(&self.pool).await?;
-        found.ok_or_else(|| LogError::Corrupt(format!("the audit sequences of {organization} have a gap")))
+        found.ok_or_else(|| gap(organization))
     }
+}
+
+/// A statement for the last audit sequence of the organization `$1` whose event fits, where all fit up to some event and none
+/// after it. None where a sequence is missing.
+fn halving(condition: &str) -> String {
+    include_str!("halving.sql").replace("fits()", condition)
+}
+
+fn gap(organization: &OrganizationId) -> LogError {
+    LogError::Corrupt(format!("the audit sequences of {organization} have a gap"))
 }

@@ -122,6 +122,7 @@ const ROWS: &[(&str, &str, Part)] = &[
     ("Query.organization", "by slug", Part::Stocked),
     ("Query.organization", "by external id", Part::Stocked),
     ("Query.organizations", "", Part::Stocked),
+    ("Query.users", "", Part::Stocked),
     ("Query.project", "", Part::Stocked),
     ("Query.permissions", "", Part::Stocked),
     ("Query.permissions", "of another user", Part::Stocked),
@@ -738,6 +739,7 @@ fn query(cast: &Cast, world: &World, field: &str, variant: &str) -> (String, Val
         ("organization", "by slug") => by(json!({"slug": world.slug})),
         ("organization", _) => by(json!({"externalId": format!("ext-{}", world.slug)})),
         ("organizations", _) => of("{ organizations { nodes { id } } }", json!({})),
+        ("users", _) => of("{ users(search: \"a\") { nodes { id } } }", json!({})),
         ("project", _) => of("query($id: ID!) { project(id: $id) { id } }", json!({"id": world.take("update", 0)})),
         ("permissions", "") => of("query($id: ID!) { permissions(organizationId: $id) }", json!({"id": world.id})),
         ("permissions", _) => of(

@@ -32,6 +32,7 @@ mod master_key;
 mod openid;
 mod operate;
 mod ownership;
+mod people;
 mod process;
 mod projections;
 mod proofs;

@@ -1,13 +1,13 @@
 //! The list of all organizations.
 
 use aggregates::ids::{Id, OrganizationId};
-use async_graphql::connection::Connection;
+use async_graphql::connection::{Connection, EmptyFields};
 use async_graphql::{Context, Error};
 use sqlx::QueryBuilder;
 
 use super::profile::{OrganizationRow, Profile};
 use crate::graphql::Organization;
-use crate::graphql::connection::{Created, Opaque, PageArguments, Slice, push_page};
+use crate::graphql::connection::{BY_CREATION, Created, Opaque, PageArguments, Slice, push_page};
 use crate::graphql::errors::database_fault;
 use crate::graphql::lists::connection_of;
 use crate::graphql::scalars::{OrganizationLifecycle, OrganizationVerification, stored};
@@ -21,7 +21,7 @@ pub async fn organizations(
     lifecycle: Option<OrganizationLifecycle>,
     search: Option<String>,
 ) -> Result<Connection<Opaque, Organization>, Error> {
-    let page = page.page_of(OrganizationId::PREFIX, Session::of(ctx).page_size_max())?;
+    let page = page.page_of::<Created>(OrganizationId::PREFIX, Session::of(ctx).page_size_max())?;
     let mut query = QueryBuilder::new(
         "SELECT id, slug, name, contact_email, external_id, verification, verification_reason, once_verified, lifecycle,
                 deleted_by_operator, purge_at, plan, version, created_at FROM organizations WHERE true",
@@ -41,9 +41,9 @@ pub async fn organizations(
             .push_bind(pattern)
             .push(")");
     }
-    push_page(&mut query, &page);
+    push_page(&mut query, BY_CREATION, &page);
     let rows: Vec<OrganizationRow> =
         query.build_query_as().fetch_all(Session::of(ctx).log().operators()).await.map_err(database_fault)?;
     let place = |row: &OrganizationRow| Created { at: row.created_at, id: row.id.clone() };
-    Ok(connection_of(Slice::new(rows, &page), place, |row| Profile::from(row).into()))
+    Ok(connection_of(Slice::new(rows, &page), place, |row| Profile::from(row).into(), EmptyFields))
 }

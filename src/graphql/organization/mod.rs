@@ -9,17 +9,20 @@ mod profile;
 use aggregates::ids::OrganizationId;
 use aggregates::roles::Permission;
 use async_graphql::connection::Connection;
-use async_graphql::{Context, Object};
+use async_graphql::{Context, Object, SimpleObject};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 
 use super::Organization;
 use super::access_trail::{AccessList, AccessRecord};
 use super::audit::{AuditConnection, AuditFilter, trail};
 use super::connection::{Opaque, PageArguments, cost};
+use super::errors::{bad_input, log_fault};
 use super::loaders::Seen;
 use super::node::{Seeing, Shown};
 use super::payload::payloads;
+use super::scalars::{Time, int};
 use super::session::Session;
-use crate::log::Loaded;
+use crate::log::{Loaded, Log};
 
 pub use inputs::OrganizationCommandInput;
 pub use list::organizations;
@@ -94,6 +97,20 @@ impl Trails {
         })
     }
 
+    /// How many events the audit trail has by day in UTC; the newest day last.
+    #[graphql(complexity = "days.clamp(1, DAYS_MAX).unsigned_abs() as usize")]
+    async fn activity(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many days, today among them: 1 to 90.", default = 30)] days: i32,
+    ) -> Option<async_graphql::Result<Vec<ActivityDay>>> {
+        let read = async {
+            self.0.require(ctx, &[Permission::AuditRead]).await?;
+            by_day(Session::of(ctx).log(), &self.0.id, days).await
+        };
+        Some(read.await)
+    }
+
     /// What was refused here, what operators read, and who read the audit trail; by time, the newest through `last`.
     #[graphql(complexity = "cost(first, last, child_complexity)")]
     async fn access_trail(
@@ -107,6 +124,33 @@ impl Trails {
         let page = PageArguments { first, after, last, before };
         Some(self.0.list(ctx, AccessList, page).await)
     }
+}
+
+/// What a day had.
+#[derive(SimpleObject)]
+pub struct ActivityDay {
+    /// When it began, in UTC.
+    since: Time,
+    /// How many events were recorded on it.
+    events: i32,
+}
+
+/// The most days of activity.
+const DAYS_MAX: i32 = 90;
+
+async fn by_day(log: &Log, organization: &OrganizationId, days: i32) -> async_graphql::Result<Vec<ActivityDay>> {
+    if !(1..=DAYS_MAX).contains(&days) {
+        return Err(bad_input(format!("days is {days}: give 1 to {DAYS_MAX}")));
+    }
+    let today = Utc::now().date_naive();
+    let midnight = |days: i32| (today + TimeDelta::days(days.into())).and_time(NaiveTime::MIN).and_utc();
+    let midnights: Vec<DateTime<Utc>> = (1 - days..=1).map(midnight).collect();
+    let sequences = log.sequences_before(organization, &midnights).await.map_err(log_fault)?;
+    let day = |(since, sequences): (DateTime<Utc>, &[i64])| ActivityDay {
+        since: Time(since),
+        events: int(sequences[1].abs_diff(sequences[0])),
+    };
+    Ok(midnights.into_iter().zip(sequences.windows(2)).map(day).collect())
 }
 
 payloads! {

@@ -3,13 +3,12 @@
 use aggregates::ids::OrganizationId;
 use aggregates::roles::Permission;
 use aggregates::status::{Lifecycle, Status, Verification};
-use async_graphql::connection::Connection;
 use async_graphql::{Context, Error};
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use crate::graphql::connection::{Opaque, PageArguments};
-use crate::graphql::lists::{self, List};
+use crate::graphql::connection::PageArguments;
+use crate::graphql::lists::{self, ConnectionOf, List};
 use crate::graphql::scalars::named;
 use crate::log::Loaded;
 
@@ -66,7 +65,7 @@ impl Profile {
         ctx: &Context<'_>,
         list: L,
         page: PageArguments,
-    ) -> Result<Connection<Opaque, L::Node>, Error> {
+    ) -> Result<ConnectionOf<L>, Error> {
         lists::list(ctx, &self.id, self.id.as_ref(), list, page).await
     }
 }
