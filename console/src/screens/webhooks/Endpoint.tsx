@@ -74,7 +74,7 @@ export default function EndpointScreen({ params: { endpointId = '' } }: ScreenPr
     );
   }
   const { node } = reading.data;
-  if (node?.__typename !== 'WebhookEndpoint') return <NotFound />;
+  if (node?.__typename !== 'WebhookEndpoint') return <NotFound alone />;
   return (
     <Content
       endpoint={node}
