@@ -64,9 +64,9 @@ function prepare(port, settings) {
   Object.assign(process.env, settings, { TENANCY_DATA_DIR: data, TENANCY_LISTEN: listen, CONSOLE_SERVICE: `http://${listen}` });
 }
 
-/** The console before this service, where a code is an address and people are no operators. */
-export async function startPages(port) {
-  start(process.execPath, ['dev-server.mjs'], { PORT: `${port}` });
+/** The console before this service. Without a provider, a code is an address and people are no operators. */
+export async function startPages(port, settings = {}) {
+  start(process.execPath, ['dev-server.mjs'], { ...settings, PORT: `${port}` });
   const url = `http://127.0.0.1:${port}`;
   await answers(`${url}/console/`);
   return url;
