@@ -17,7 +17,7 @@ import {
 } from '../../generated/graphql.ts';
 import { Button, PermissionButton } from '../../parts/Button.tsx';
 import { Choice } from '../../parts/Choice.tsx';
-import { ConfirmDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
+import { afterDialog, ConfirmDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { useEventSentence } from '../../parts/Event.tsx';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
 import { newestFirst } from '../../parts/newest.ts';
@@ -128,7 +128,8 @@ function Content({
     if (what === 'rotate') {
       const outcome = await rotate.run(input);
       if (outcome?.done && outcome.payload?.secret) {
-        setSecret({ title: t('webhooks.rotated'), text: t('webhooks.rotated.text'), value: outcome.payload.secret });
+        const { secret: value } = outcome.payload;
+        afterDialog(() => setSecret({ title: t('webhooks.rotated'), text: t('webhooks.rotated.text'), value }));
       }
       return outcome?.done ?? false;
     }
