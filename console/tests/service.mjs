@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const program = process.env.CONSOLE_PROGRAM ?? 'tenancy';
-const home = await mkdtemp(join(tmpdir(), 'console-'));
+export const home = await mkdtemp(join(tmpdir(), 'console-'));
 // The database's account goes through it.
 await chmod(home, 0o711);
 const data = join(home, 'data');
