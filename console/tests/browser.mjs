@@ -13,8 +13,15 @@ export async function launch() {
   });
 }
 
+/** One statement about the console. A pass ends with the first that does not hold. */
+export async function check(name, run) {
+  const started = Date.now();
+  await run();
+  console.log(`ok ${name} (${Date.now() - started} ms)`);
+}
+
 /** A person's page. Collects what no page may do: errors, requests to other hosts, violations of the policy. */
-export async function open(browser, { code, width = 1280, scheme = 'light', locale = 'en-GB', motion = 'reduce' } = {}) {
+export async function open(browser, { code, at = url, width = 1280, scheme = 'light', locale = 'en-GB', motion = 'reduce' } = {}) {
   const context = await browser.newContext({
     viewport: { width, height: 900 },
     colorScheme: scheme,
@@ -30,11 +37,11 @@ export async function open(browser, { code, width = 1280, scheme = 'light', loca
   page.on('pageerror', (error) => wrong.push(String(error)));
   page.on('request', (request) => {
     const target = new URL(request.url());
-    if (target.origin !== new URL(url).origin && target.protocol !== 'data:') wrong.push(`request to ${target.origin}`);
+    if (target.origin !== new URL(at).origin && target.protocol !== 'data:') wrong.push(`request to ${target.origin}`);
     if (target.pathname === '/graphql' && request.method() === 'POST') requests.push(request.postDataJSON().operationName);
   });
   if (code) {
-    await page.goto(`${url}/console/#code=${code}`);
+    await page.goto(`${at}/console/#code=${code}`);
     await page.locator('#main').waitFor();
   }
   return { context, page, wrong, requests };
@@ -60,4 +67,15 @@ export async function shoot(page, name) {
 export async function settled(page) {
   await page.waitForFunction(() => !document.querySelector('[aria-busy="true"]'));
   await page.waitForTimeout(250);
+}
+
+/** To a screen by the navigation. */
+export const go = (page, screen) => page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: screen, exact: true }).click();
+
+export const row = (page, text) => page.getByRole('row').filter({ hasText: text });
+
+/** An action of the row's menu. */
+export async function act(page, text, action) {
+  await row(page, text).getByRole('button', { name: /^Actions/ }).click();
+  await page.getByRole('menuitem', { name: action }).click();
 }

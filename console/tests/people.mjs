@@ -1,7 +1,7 @@
 // Members, invitations, roles, settings: an organization's life among three people, axe on each page.
 // CONSOLE_URL says where; codes there are addresses, as dev-session.mjs has them.
 import assert from 'node:assert/strict';
-import { launch, open, settled, shoot, url, violations } from './browser.mjs';
+import { act, go, launch, open, row, settled, shoot, url, violations } from './browser.mjs';
 
 const stamp = Date.now().toString(36);
 const founder = `founder-${stamp}@example.com`;
@@ -47,13 +47,7 @@ async function opensByTwo({ page, requests }, content) {
   await settled(page);
   assert.ok(requests.length <= 2, requests.join());
 }
-const row = (page, text) => page.getByRole('row').filter({ hasText: text });
-async function act(page, text, action) {
-  await row(page, text).getByRole('button', { name: /^Actions/ }).click();
-  await page.getByRole('menuitem', { name: action }).click();
-}
 const told = (page, text) => page.getByRole('region', { name: 'Notices' }).or(page.getByRole('alertdialog')).getByText(text).first().waitFor();
-const go = (page, screen) => page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: screen }).click();
 
 try {
   const one = await open(browser, { code: founder });

@@ -1,5 +1,5 @@
 import { Client as UrqlClient, fetchExchange, subscriptionExchange } from 'urql';
-import { type Client, createClient, type Position, withIdempotencyKey } from '@tenancy/client';
+import { type Client, createClient, type Fault, type Position, withIdempotencyKey } from '@tenancy/client';
 import type { Config } from '../session/config.ts';
 import type { Session } from '../session/session.ts';
 import { cache } from './cache.ts';
@@ -92,8 +92,9 @@ export function createApi(config: Config, session: Session): Api {
                   }
                   waiting.push({ ...item, __typename: 'AuditFeedItem' });
                 }
-              } catch {
+              } catch (fault) {
                 // The service will not go on: without a feed, screens show what they read.
+                sink.error(fault as Fault);
               }
               tell('off');
               sink.complete();

@@ -11,9 +11,9 @@ export function useApi(): Api {
 }
 
 export type Reading<Data> =
-  | { state: 'loading'; data?: undefined }
-  | { state: 'ready'; data: Data; refreshing: boolean }
-  | { state: 'failed'; fault: Fault; retry: () => void; data?: undefined };
+  | { state: 'loading'; retry: () => void; data?: undefined }
+  | { state: 'ready'; retry: () => void; data: Data; refreshing: boolean }
+  | { state: 'failed'; retry: () => void; fault: Fault; data?: undefined };
 
 /** Reads a document and follows the cache. A screen has one of these for its first content. */
 export function useRead<Result, Variables>(
@@ -42,10 +42,10 @@ export function useRead<Result, Variables>(
   if (data && !(result.error && !result.stale && hasNothing(data))) {
     // After a change of variables, urql shows the data of the last ones until the next are there.
     if (!result.stale && !result.fetching && !lost) whole.current = { of, data };
-    return { state: 'ready', data, refreshing: result.stale || result.fetching || lost };
+    return { state: 'ready', retry, data, refreshing: result.stale || result.fetching || lost };
   }
-  if (result.error) return { state: 'failed', fault: faultOf(result.error), retry };
-  return { state: 'loading' };
+  if (result.error) return { state: 'failed', retry, fault: faultOf(result.error) };
+  return { state: 'loading', retry };
 }
 
 function isPartial({ operation }: { operation?: Operation | undefined }): boolean {

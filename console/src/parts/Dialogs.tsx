@@ -87,6 +87,20 @@ export function ConfirmDialog(props: Omit<Parameters<typeof FormDialog>[0], 'dan
   return <FormDialog {...props} danger />;
 }
 
+/**
+ * Opens another dialog, once this one is gone and has given back the focus: so the other one returns it to the same place.
+ */
+export function afterDialog(open: () => void): void {
+  // Notices are dialogs too, and keep nobody from the page.
+  const dialogs = '[role="dialog"], [role="alertdialog"]:not([aria-modal="false"])';
+  const look = () => {
+    if (document.querySelector(dialogs)) requestAnimationFrame(look);
+    // The focus returns in the frame after that.
+    else requestAnimationFrame(() => requestAnimationFrame(open));
+  };
+  requestAnimationFrame(look);
+}
+
 /** Which dialog is open, and about what: `const dialog = useDialog<Project>()`. */
 export function useDialog<Subject = null>() {
   const [open, setOpen] = useState<{ name: string; subject: Subject } | null>(null);

@@ -1,7 +1,8 @@
 import { useWindowVirtualizer } from '@tanstack/react-virtual';
-import { type CSSProperties, type KeyboardEvent, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from 'react';
+import { type CSSProperties, type FocusEvent, type KeyboardEvent, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from 'react';
 import type { TypedDocument } from '@tenancy/client';
 import { useText } from '../texts/texts.tsx';
+import { afterDialog } from './Dialogs.tsx';
 import { type Connection, usePages } from './pages.ts';
 import css from './parts.module.css';
 import { Failed, Skeleton } from './States.tsx';
@@ -66,17 +67,9 @@ export function PagedList<Result, Variables extends { first: number; after?: str
   }, [pages.state]);
   useEffect(() => pages.see(first, last), [pages.see, first, last, pages.count]);
 
-  if (pages.state === 'failed') return <Failed fault={pages.fault} retry={pages.retry} />;
-  if (pages.state === 'loading') {
-    return (
-      <div className={`${css.list} ${css.cardBody}`} aria-busy="true">
-        <Skeleton lines={6} />
-      </div>
-    );
-  }
-  if (pages.count === 0 && !pages.more) return <div className={css.list}>{empty}</div>;
-
   const focusRow = (index: number) => {
+    // Without a row the page has it.
+    if (pages.count === 0) return window.document.getElementById('main')?.focus({ preventScroll: true });
     const next = Math.max(0, Math.min(index, pages.count - 1));
     setActive(next);
     virtualizer.scrollToIndex(next);
@@ -88,6 +81,36 @@ export function PagedList<Result, Variables extends { first: number; after?: str
     };
     requestAnimationFrame(() => attempt(10));
   };
+
+  // The row with the focus may go, or the one that a dialog would give it back to. Then its neighbour takes it.
+  const held = useRef<string | null>(null);
+  const before = useRef(0);
+  useEffect(() => {
+    const fewer = pages.count < before.current;
+    before.current = pages.count;
+    if (!fewer || !held.current || pages.row(active)?.id === held.current) return;
+    held.current = null;
+    afterDialog(() => {
+      const { activeElement, body } = window.document;
+      if (activeElement === body) focusRow(active);
+    });
+  }, [pages.count]);
+  const onBlur = (event: FocusEvent<HTMLElement>) => {
+    // What hangs at a row, a menu for example, is inside it for React only.
+    if (!event.currentTarget.contains(event.target)) return;
+    const to = event.relatedTarget as Element | null;
+    if (!to?.closest('[role="row"], [role="menu"], [role="dialog"], [role="alertdialog"]')) held.current = null;
+  };
+
+  if (pages.state === 'failed') return <Failed fault={pages.fault} retry={pages.retry} />;
+  if (pages.state === 'loading') {
+    return (
+      <div className={`${css.list} ${css.cardBody}`} aria-busy="true">
+        <Skeleton lines={6} />
+      </div>
+    );
+  }
+  if (pages.count === 0 && !pages.more) return <div className={css.list}>{empty}</div>;
 
   const onKeyDown = (event: KeyboardEvent<HTMLElement>, index: number) => {
     if (event.defaultPrevented || event.altKey || event.metaKey || event.ctrlKey) return;
@@ -148,7 +171,11 @@ export function PagedList<Result, Variables extends { first: number; after?: str
                 aria-rowindex={index + 2}
                 tabIndex={index === Math.min(active, pages.count - 1) ? 0 : -1}
                 data-openable={onOpen ? true : undefined}
-                onFocus={() => setActive(index)}
+                onFocus={() => {
+                  setActive(index);
+                  held.current = row?.id ?? null;
+                }}
+                onBlur={onBlur}
                 onKeyDown={(event) => onKeyDown(event, index)}
                 onClick={(event) => {
                   if (row && onOpen && !(event.target as Element).closest('button, a, input')) onOpen(row);

@@ -13,17 +13,21 @@ export function State({
   children,
   actions,
   role,
+  alone = false,
 }: {
   icon: ComponentType<{ size: number; 'aria-hidden': true }>;
   title: string;
   children?: ReactNode;
   actions?: ReactNode;
   role?: 'alert';
+  /** The whole page is this state, so its sentence is the page's heading. */
+  alone?: boolean;
 }) {
+  const Heading = alone ? 'h1' : 'h2';
   return (
     <div className={css.state} role={role}>
       <Icon size={28} aria-hidden />
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       {children ? <p>{children}</p> : null}
       {actions ? <div className={css.stateActions}>{actions}</div> : null}
     </div>
@@ -39,21 +43,22 @@ export function Empty({ title, children, action }: { title: string; children?: R
   );
 }
 
-export function Forbidden() {
+export function Forbidden({ alone = false }: { alone?: boolean }) {
   const t = useText();
   return (
-    <State icon={Lock} title={t('failed.forbidden')}>
+    <State icon={Lock} title={t('failed.forbidden')} alone={alone}>
       {t('failed.forbidden.text')}
     </State>
   );
 }
 
-export function NotFound() {
+export function NotFound({ alone = false }: { alone?: boolean }) {
   const t = useText();
   return (
     <State
       icon={SearchX}
       title={t('failed.notFound')}
+      alone={alone}
       actions={<Button onPress={() => location.assign('/console/')}>{t('failed.home')}</Button>}
     >
       {t('failed.notFound.text')}
@@ -62,15 +67,16 @@ export function NotFound() {
 }
 
 /** A read that failed: forbidden and not found are states of their own. */
-export function Failed({ fault, retry }: { fault: Fault; retry?: () => void }) {
+export function Failed({ fault, retry, alone = false }: { fault: Fault; retry?: () => void; alone?: boolean }) {
   const t = useText();
-  if (fault.code === 'FORBIDDEN') return <Forbidden />;
-  if (fault.code === 'NOT_FOUND') return <NotFound />;
+  if (fault.code === 'FORBIDDEN') return <Forbidden alone={alone} />;
+  if (fault.code === 'NOT_FOUND') return <NotFound alone={alone} />;
   return (
     <State
       icon={CircleAlert}
       role="alert"
       title={t('failed.read')}
+      alone={alone}
       actions={retry ? <Button onPress={retry}>{t('act.retry')}</Button> : null}
     >
       {fault.code === 'NETWORK' ? t('failed.network') : fault.message}
@@ -122,6 +128,7 @@ function Broken() {
       icon={CircleAlert}
       role="alert"
       title={t('failed.broken')}
+      alone
       actions={<Button onPress={() => location.reload()}>{t('failed.reload')}</Button>}
     >
       {t('failed.broken.text')}

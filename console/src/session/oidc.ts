@@ -10,6 +10,11 @@ interface Pending {
   state: string;
   verifier: string;
   nonce: string;
+  /**
+   * Where the person was, with what stands behind `#`: the link of an invitation has its token there. Session storage is the
+   * narrowest place that outlives the way to the provider and back. Only this tab's pages of this origin read it, no server
+   * sees it, and it is removed at the return, or with the tab. In `state` or in `redirect_uri` the provider would log it.
+   */
   from: string;
   /** Nobody was to be asked. */
   silent?: boolean;
@@ -91,8 +96,15 @@ export function signInBy(config: Config): SignIn {
     state: oauth.generateRandomState(),
     verifier: oauth.generateRandomCodeVerifier(),
     nonce: oauth.generateRandomNonce(),
-    from: location.pathname + location.search,
+    from: location.pathname + location.search + location.hash,
   });
+
+  const depart = (url: URL, pending: Pending) => {
+    sessionStorage.setItem(PENDING, JSON.stringify(pending));
+    // The browser's history keeps the address of this page: without a token.
+    history.replaceState(null, '', location.pathname + location.search);
+    location.assign(url);
+  };
 
   return {
     async start() {
@@ -109,9 +121,7 @@ export function signInBy(config: Config): SignIn {
     },
     async leave() {
       const pending = fresh();
-      const url = await authorizationUrl(pending);
-      sessionStorage.setItem(PENDING, JSON.stringify(pending));
-      location.assign(url);
+      depart(await authorizationUrl(pending), pending);
     },
     async renew() {
       if (!refreshToken) return silently();
@@ -145,9 +155,7 @@ export function signInBy(config: Config): SignIn {
    */
   async function silently(): Promise<never> {
     const pending = { ...fresh(), silent: true };
-    const url = await authorizationUrl(pending, 'none');
-    sessionStorage.setItem(PENDING, JSON.stringify(pending));
-    location.assign(url);
+    depart(await authorizationUrl(pending, 'none'), pending);
     return new Promise<never>(() => undefined);
   }
 }

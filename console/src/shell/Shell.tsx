@@ -38,7 +38,7 @@ export function Shell() {
     };
   }, [data, organizationId]);
   useEffect(() => keepOpen(organizationId), [organizationId]);
-  useLiveUpdates(organizationId, standing?.organization != null && (standing.actsAsOperator || standing.permissions.has('audit:read')));
+  useLiveUpdates(organizationId, standing?.organization != null && (standing.actsAsOperator || standing.permissions.has('audit:read')), reading.retry);
 
   const main = useRef<HTMLElement>(null);
   const [drawer, setDrawer] = useState(false);
@@ -53,7 +53,7 @@ export function Shell() {
   if (!standing) {
     return (
       <main className={css.alone} aria-busy={reading.state === 'loading'}>
-        {reading.state === 'failed' ? <Failed fault={reading.fault} retry={reading.retry} /> : <Skeleton lines={0} />}
+        {reading.state === 'failed' ? <Failed fault={reading.fault} retry={reading.retry} alone /> : <Skeleton lines={0} />}
       </main>
     );
   }
@@ -86,7 +86,7 @@ export function Shell() {
               </Notice>
             ) : null}
             <ErrorBoundary key={location}>
-              {missing ? reading.state === 'failed' ? <Failed fault={reading.fault} retry={reading.retry} /> : <NotFound /> : <Screens />}
+              {missing ? reading.state === 'failed' ? <Failed fault={reading.fault} retry={reading.retry} alone /> : <NotFound alone /> : <Screens />}
             </ErrorBoundary>
           </div>
         </main>
@@ -110,7 +110,7 @@ function Screens() {
           </Route>
         ))}
         <Route>
-          <NotFound />
+          <NotFound alone />
         </Route>
       </Switch>
     </Suspense>
@@ -125,6 +125,6 @@ function Opened({ screen, params }: { screen: Screen; params: Record<string, str
   if (screen.plane === 'organization' && !organization) return <Skeleton lines={6} />;
   const { permission, operator, membersOnly } = screen.need;
   const allowed = may({ permission, operator, membersOnly });
-  if (!allowed.allowed) return <Forbidden />;
+  if (!allowed.allowed) return <Forbidden alone />;
   return <screen.component key={organization?.id} params={params} />;
 }

@@ -1,5 +1,5 @@
 import { Download } from 'lucide-react';
-import { useState } from 'react';
+import { useRef, useState } from 'react';
 import { Dialog, Heading, Modal, ModalOverlay, MenuTrigger, Popover, Menu } from 'react-aria-components';
 import { Fault } from '@tenancy/client';
 import { useApi } from '../../api/hooks.ts';
@@ -67,13 +67,19 @@ export default function Audit() {
   const [open, setOpen] = useState<Row | null>(null);
   const choose = (change: Partial<Chosen>) => setChosen((last) => ({ ...last, ...change }));
   const filter = filterOf(chosen);
+  const filters = useRef<HTMLDivElement>(null);
+  const clear = () => {
+    setChosen(NOTHING);
+    // The button goes, and the keyboard goes on at the first filter.
+    filters.current?.querySelector('button')?.focus();
+  };
   return (
     <Page
       title={t('audit.title')}
       text={t('audit.text')}
       actions={<Exports filter={filter} />}
     >
-      <div className={css.filters} role="group" aria-label={t('audit.filters')}>
+      <div ref={filters} className={css.filters} role="group" aria-label={t('audit.filters')}>
         <Choice
           label={t('audit.kind')}
           labelled
@@ -99,7 +105,7 @@ export default function Audit() {
         <Field name="since" type="date" label={t('audit.since')} value={chosen.since} onChange={(since) => choose({ since })} />
         <Field name="until" type="date" label={t('audit.until')} value={chosen.until} onChange={(until) => choose({ until })} />
         {filter ? (
-          <Button look="quiet" onPress={() => setChosen(NOTHING)}>
+          <Button look="quiet" onPress={clear}>
             {t('audit.clear')}
           </Button>
         ) : null}
@@ -117,7 +123,7 @@ export default function Audit() {
         onOpen={setOpen}
         empty={
           filter ? (
-            <Empty title={t('audit.none')} action={<Button onPress={() => setChosen(NOTHING)}>{t('audit.clear')}</Button>} />
+            <Empty title={t('audit.none')} action={<Button onPress={clear}>{t('audit.clear')}</Button>} />
           ) : (
             <Empty title={t('audit.empty')} />
           )

@@ -13,7 +13,7 @@ import {
 import { PermissionButton } from '../../parts/Button.tsx';
 import { CheckList } from '../../parts/CheckList.tsx';
 import { Choice } from '../../parts/Choice.tsx';
-import { FormDialog, useDialog } from '../../parts/Dialogs.tsx';
+import { afterDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { Field } from '../../parts/Field.tsx';
 import { type RoleInfo, useGrants } from '../../parts/grants.ts';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
@@ -85,8 +85,7 @@ export default function Invitations() {
     reset();
     const outcome = await resend.run({ invitationId, expectedVersion, reason });
     if (!outcome?.done) return false;
-    // After the dialog that asked for the reason has closed.
-    setTimeout(() => dialog.open('once', { email: email ?? '', token: outcome.payload.token ?? null }));
+    afterDialog(() => dialog.open('once', { email: email ?? '', token: outcome.payload.token ?? null }));
     return true;
   };
   const takeBack = async ({ id: invitationId, version: expectedVersion, email }: Invitation, reason?: string) => {
@@ -197,7 +196,7 @@ export default function Invitations() {
             const outcome = await invite.run({ organizationId, ...input });
             if (!outcome?.done) return false;
             setFilter('PENDING');
-            setTimeout(() => dialog.open('once', { email: input.email, token: outcome.payload.token ?? null }));
+            afterDialog(() => dialog.open('once', { email: input.email, token: outcome.payload.token ?? null }));
             return true;
           }}
         />

@@ -16,7 +16,7 @@ import {
 } from '../../generated/graphql.ts';
 import { Button, PermissionButton } from '../../parts/Button.tsx';
 import { Choice } from '../../parts/Choice.tsx';
-import { FormDialog, useDialog } from '../../parts/Dialogs.tsx';
+import { afterDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { Field } from '../../parts/Field.tsx';
 import { useGrants } from '../../parts/grants.ts';
 import { Badge, Notice, Refusals } from '../../parts/Notice.tsx';
@@ -407,8 +407,7 @@ function Documents({ organization }: { organization: Organization }) {
           command={IDLE}
           close={ask.close}
           act={({ namespace = '' }) => {
-            // After this dialog has closed.
-            setTimeout(() => dialog.open('document', namespace.trim()));
+            afterDialog(() => dialog.open('document', namespace.trim()));
             return Promise.resolve(true);
           }}
         >

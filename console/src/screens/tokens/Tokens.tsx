@@ -12,7 +12,7 @@ import {
 import { Button, PermissionButton } from '../../parts/Button.tsx';
 import { type Branch, CheckTree } from '../../parts/CheckTree.tsx';
 import { Choice } from '../../parts/Choice.tsx';
-import { ConfirmDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
+import { afterDialog, ConfirmDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { Field } from '../../parts/Field.tsx';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
 import { newestFirst } from '../../parts/newest.ts';
@@ -127,7 +127,7 @@ export default function Tokens() {
       {dialog.of('create') ? (
         <CreateDialog
           close={dialog.close}
-          made={(value) => setSecret({ title: t('tokens.secret'), text: t('tokens.secret.text'), value })}
+          made={(value) => afterDialog(() => setSecret({ title: t('tokens.secret'), text: t('tokens.secret.text'), value }))}
         />
       ) : null}
       {shown ? <ReachDialog token={shown} close={dialog.close} /> : null}

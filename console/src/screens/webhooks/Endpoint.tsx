@@ -17,7 +17,7 @@ import {
 } from '../../generated/graphql.ts';
 import { Button, PermissionButton } from '../../parts/Button.tsx';
 import { Choice } from '../../parts/Choice.tsx';
-import { ConfirmDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
+import { afterDialog, ConfirmDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { useEventSentence } from '../../parts/Event.tsx';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
 import { newestFirst } from '../../parts/newest.ts';
@@ -74,7 +74,7 @@ export default function EndpointScreen({ params: { endpointId = '' } }: ScreenPr
     );
   }
   const { node } = reading.data;
-  if (node?.__typename !== 'WebhookEndpoint') return <NotFound />;
+  if (node?.__typename !== 'WebhookEndpoint') return <NotFound alone />;
   return (
     <Content
       endpoint={node}
@@ -128,7 +128,8 @@ function Content({
     if (what === 'rotate') {
       const outcome = await rotate.run(input);
       if (outcome?.done && outcome.payload?.secret) {
-        setSecret({ title: t('webhooks.rotated'), text: t('webhooks.rotated.text'), value: outcome.payload.secret });
+        const { secret: value } = outcome.payload;
+        afterDialog(() => setSecret({ title: t('webhooks.rotated'), text: t('webhooks.rotated.text'), value }));
       }
       return outcome?.done ?? false;
     }

@@ -5,6 +5,7 @@ import { useLocation } from 'wouter';
 import { WebhookEndpointsDocument } from '../../generated/graphql.ts';
 import { PermissionButton } from '../../parts/Button.tsx';
 import { Notice } from '../../parts/Notice.tsx';
+import { afterDialog } from '../../parts/Dialogs.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
 import { PAGE_SIZE } from '../../parts/pages.ts';
@@ -98,7 +99,7 @@ export default function Webhooks() {
         <EndpointForm
           endpoint={null}
           close={() => setCreating(false)}
-          made={(value) => setSecret({ title: t('webhooks.secret'), text: t('webhooks.secret.text'), value })}
+          made={(value) => afterDialog(() => setSecret({ title: t('webhooks.secret'), text: t('webhooks.secret.text'), value }))}
         />
       ) : null}
       {secret ? <SecretDialog
