@@ -27,8 +27,7 @@ try {
     await page.goto(`${base}${path}`);
     await page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
     await settled(page);
-    // The list of an endpoint refreshes once what the first of these two brought.
-    assert.ok(new Set(requests).size <= 2, `${path}: ${requests.join()}`);
+    assert.ok(requests.length <= 2, `${path}: ${requests.join()}`);
     assert.deepEqual(await violations(page), []);
   };
   const mark = Date.now();
@@ -74,6 +73,7 @@ try {
     await page.getByText('A test is on its way.').waitFor();
     const row = page.getByRole('row').filter({ hasText: 'webhook.tested' });
     await row.getByText('Being retried').waitFor({ timeout: 30_000 });
+    await page.getByRole('region', { name: 'Endpoint', exact: true }).getByText('Enabled').waitFor();
     await page.getByRole('img', { name: /failed/ }).waitFor();
     assert.deepEqual(await violations(page), []);
     await row.focus();
@@ -93,13 +93,24 @@ try {
     await page.getByRole('button', { name: 'Actions', exact: true }).click();
     await page.getByRole('menuitem', { name, exact: true }).click();
   };
+  await check('five failures one after the other are failing', async () => {
+    for (let sent = 1; sent < 5; sent++) {
+      await page.getByRole('button', { name: 'Send a test' }).click();
+      await page.getByRole('row').filter({ hasText: 'webhook.tested' }).nth(sent).waitFor();
+    }
+    await page.getByRole('region', { name: 'Endpoint', exact: true }).getByText('Failing').waitFor({ timeout: 30_000 });
+    await page.getByText(/The receiver does not take what it is sent/).waitFor();
+    assert.deepEqual(await violations(page), []);
+    await shoot(page, 'webhooks-failing');
+  });
+
   await check('deliveries by their state', async () => {
     await page.getByRole('button', { name: /State of the deliveries/ }).click();
     await page.getByRole('option', { name: 'Delivered' }).click();
     await page.getByText('No delivery in this state').waitFor();
     await page.getByRole('button', { name: /State of the deliveries/ }).click();
     await page.getByRole('option', { name: 'All states' }).click();
-    await page.getByRole('row').filter({ hasText: 'webhook.tested' }).waitFor();
+    await page.getByRole('row').filter({ hasText: 'webhook.tested' }).first().waitFor();
   });
 
   await check('what happened since a moment is sent again', async () => {

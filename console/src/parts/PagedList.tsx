@@ -29,6 +29,7 @@ export function PagedList<Result, Variables extends { first: number; after?: str
   columns,
   empty,
   keep,
+  known = false,
   onOpen,
 }: {
   label: string;
@@ -41,6 +42,8 @@ export function PagedList<Result, Variables extends { first: number; after?: str
   empty: ReactNode;
   /** Leaves out rows that a command has just taken out of the list, until the page is read anew. */
   keep?: (row: Row) => boolean;
+  /** The screen reads the first page itself, by the same document and variables. */
+  known?: boolean;
   onOpen?: (row: Row) => void;
 }) {
   const t = useText();
@@ -48,7 +51,7 @@ export function PagedList<Result, Variables extends { first: number; after?: str
   const list = useRef<HTMLDivElement>(null);
   const [offset, setOffset] = useState(0);
   const [active, setActive] = useState(0);
-  const pages = usePages(document, variables, connection, keep);
+  const pages = usePages(document, variables, connection, keep, known);
   const count = pages.count + (pages.more ? 1 : 0);
   const virtualizer = useWindowVirtualizer({
     count,

@@ -39,6 +39,8 @@ export class Pages<Result, Row> {
     private readonly variables: object,
     private readonly connection: (result: Result) => Connection<Row> | null | undefined,
     private readonly keep: ((row: Row) => boolean) | undefined,
+    /** The screen reads the first page itself: then one request is enough. */
+    private readonly known: boolean,
     private readonly changed: () => void,
   ) {}
 
@@ -96,7 +98,9 @@ export class Pages<Result, Row> {
     this.#following.set(page, () => undefined);
     const { unsubscribe } = this.client
       // A page that is there already is trusted: events make it stale.
-      .query<Result>(this.document, variables, { requestPolicy: this.#pages[page] ? 'cache-first' : 'cache-and-network' })
+      .query<Result>(this.document, variables, {
+        requestPolicy: this.#pages[page] || (page === 0 && this.known) ? 'cache-first' : 'cache-and-network',
+      })
       .subscribe(({ data, error, stale }) => {
         const connection = data ? this.connection(data) : null;
         if (connection) {
@@ -163,6 +167,7 @@ export function usePages<Result, Row>(
   variables: object,
   connection: (result: Result) => Connection<Row> | null | undefined,
   keep: ((row: Row) => boolean) | undefined,
+  known: boolean,
 ) {
   const client = useClient();
   const [, changed] = useReducer((count: number) => count + 1, 0);
@@ -179,9 +184,10 @@ export function usePages<Result, Row>(
         JSON.parse(identity) as object,
         (result) => functions.connection(result),
         keep ? (row) => functions.keep?.(row) ?? true : undefined,
+        known,
         changed,
       ),
-    [client, text, identity, functions],
+    [client, text, identity, functions, known],
   );
   useEffect(() => {
     pages.see(0, 0);
