@@ -13,6 +13,8 @@ export interface Column<Row> {
   width?: string;
   /** The last column with a row's actions: `end`. */
   align?: 'end';
+  /** The list is in its order. */
+  sorted?: boolean;
   cell: (row: Row) => ReactNode;
 }
 
@@ -123,8 +125,8 @@ export function PagedList<Result, Variables extends { first: number; after?: str
       >
         <div role="rowgroup">
           <div className={css.listHead} role="row" aria-rowindex={1}>
-            {columns.map(({ id, title, align }) => (
-              <div key={id} role="columnheader" className={css.listCell} data-align={align}>
+            {columns.map(({ id, title, align, sorted }) => (
+              <div key={id} role="columnheader" className={css.listCell} data-align={align} aria-sort={sorted ? 'ascending' : undefined}>
                 {align ? <span className="hidden-text">{title}</span> : title}
               </div>
             ))}

@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useMemo, useReducer, useState } from 'react';
 import { type AnyVariables, type Client, useClient } from 'urql';
 import { type Fault, type TypedDocument } from '@tenancy/client';
-import { faultOf } from '../api/hooks.ts';
+import { faultOf, type Reading, useRead } from '../api/hooks.ts';
 
 export const PAGE_SIZE = 50;
 /** Pages on each side of what is seen that follow the cache. Pages farther away keep what they last showed. */
@@ -12,6 +12,14 @@ const AHEAD = 25;
 export interface Connection<Row> {
   nodes: readonly Row[];
   pageInfo: { hasNextPage: boolean; endCursor?: string | null };
+}
+
+/** The first page of a list, for what else a screen shows of it. It is the list's own request. */
+export function useFirstPage<Result, Variables extends { first: number; after?: string | null }>(
+  document: TypedDocument<Result, Variables>,
+  variables: Omit<Variables, 'first' | 'after'>,
+): Reading<Result> {
+  return useRead(document, { ...variables, first: PAGE_SIZE, after: null } as Variables);
 }
 
 interface Page<Row> {

@@ -122,9 +122,8 @@ function Content({
     }
     const outcome = await commands[what].run(input);
     if (!outcome?.done) return false;
-    // An operator's command needs a reason of its own, so there is nothing to undo by one press.
-    if (what === 'disable') toast(t('webhooks.disabled'), actsAsOperator ? {} : { undo: () => enable.run({ endpointId }) });
-    if (what === 'enable') toast(t('webhooks.enabled'));
+    if (what === 'disable') toast(t('webhooks.disabled'), { reason, undo: (reason) => enable.run({ endpointId, reason }) });
+    if (what === 'enable') toast(t('webhooks.enabled'), { reason, undo: (reason) => disable.run({ endpointId, reason }) });
     if (what === 'test') toast(t('webhooks.tested'));
     if (what === 'delete') {
       toast(t('webhooks.deleted'));
