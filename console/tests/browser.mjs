@@ -1,4 +1,5 @@
 // What browser tests share: a browser with the console open, and what must hold of every page.
+import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
@@ -63,6 +64,56 @@ export async function shoot(page, name) {
   await mkdir('screenshots', { recursive: true });
   await page.screenshot({ path: `screenshots/${name}.png`, fullPage: false });
 }
+
+/** What holds of every page once it is still: it breaks no rule of accessibility, and is no wider than the window. */
+export async function fine(page, name) {
+  await settled(page);
+  const found = await violations(page);
+  await shoot(page, name);
+  assert.deepEqual(found, [], name);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+  assert.equal(wide, false, `${name} is wider than the window`);
+}
+
+/** The first content takes two requests at most. */
+export async function opensByTwo({ page, requests }, content) {
+  await content.waitFor();
+  // What the page before still asks for is no request of this one.
+  await settled(page);
+  requests.length = 0;
+  await page.reload();
+  await content.waitFor();
+  await settled(page);
+  assert.ok(requests.length <= 2, requests.join());
+}
+
+const LOOKS = {
+  dark: { scheme: 'dark' },
+  narrow: { width: 360 },
+  'narrow-dark': { width: 360, scheme: 'dark' },
+  german: { locale: 'de-DE' },
+};
+
+/** Each screen as people with another look have it. `more` looks at what a look has besides. */
+export async function eachLook(browser, code, addresses, { content = () => '#main h1', more = async () => undefined } = {}) {
+  for (const [look, how] of Object.entries(LOOKS)) {
+    await check(`each screen: ${look}`, async () => {
+      const { page, context, wrong } = await open(browser, { code, ...how });
+      for (const [screen, address] of Object.entries(addresses)) {
+        await page.goto(address);
+        await page.locator(content(screen)).first().waitFor({ state: 'attached' });
+        await fine(page, `${screen}-${look}`);
+      }
+      await more(page, look, how);
+      assert.deepEqual(wrong, []);
+      await context.close();
+    });
+  }
+}
+
+/** Presses Undo in the notice that says so. */
+export const takeBack = (page, told) =>
+  page.getByRole('alertdialog').filter({ hasText: told }).first().getByRole('button', { name: 'Undo' }).click();
 
 export async function settled(page) {
   await page.waitForFunction(() => !document.querySelector('[aria-busy="true"]'));

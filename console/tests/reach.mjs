@@ -1,18 +1,11 @@
 // Webhooks, API tokens, plan and limits, the access trail: what members do there, axe on each, narrow and dark.
 // CONSOLE_URL says where; CONSOLE_CODE is the code of an owner of CONSOLE_ORGANIZATION (its name).
 import assert from 'node:assert/strict';
-import { launch, open, settled, shoot, url, violations } from './browser.mjs';
+import { check, eachLook, fine, launch, open, settled, shoot, takeBack, violations } from './browser.mjs';
 
 const code = process.env.CONSOLE_CODE ?? 'ada@example.com';
 const organization = process.env.CONSOLE_ORGANIZATION ?? 'Acme';
 const browser = await launch();
-let checks = 0;
-async function check(name, run) {
-  const started = Date.now();
-  await run();
-  checks++;
-  console.log(`ok ${name} (${Date.now() - started} ms)`);
-}
 
 try {
   const { page, context, wrong, requests } = await open(browser, { code });
@@ -27,8 +20,7 @@ try {
     await page.goto(`${base}${path}`);
     await page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
     await settled(page);
-    // The list of an endpoint refreshes once what the first of these two brought.
-    assert.ok(new Set(requests).size <= 2, `${path}: ${requests.join()}`);
+    assert.ok(requests.length <= 2, `${path}: ${requests.join()}`);
     assert.deepEqual(await violations(page), []);
   };
   const mark = Date.now();
@@ -42,8 +34,7 @@ try {
     await dialog.getByLabel('Address').fill('ftp://example.com');
     await dialog.getByRole('button', { name: 'New endpoint' }).click();
     await page.locator('[data-invalid]').first().waitFor();
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'webhooks-refused');
+    await fine(page, 'webhooks-refused');
   });
 
   await check('an endpoint for chosen events shows its secret once', async () => {
@@ -54,13 +45,14 @@ try {
     await dialog.locator('label').filter({ hasText: 'Projects (project.*)' }).click();
     await dialog.getByRole('button', { name: /^Members/ }).click();
     await dialog.locator('label').filter({ hasText: 'member.joined' }).click();
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'webhooks-create');
+    await fine(page, 'webhooks-create');
     await dialog.getByRole('button', { name: 'New endpoint' }).click();
     assert.match(await dialog.getByLabel('Secret', { exact: true }).inputValue(), /^whsec_/);
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'webhooks-secret');
+    await fine(page, 'webhooks-secret');
     await dialog.getByRole('button', { name: 'I have stored it' }).click();
+    await page.getByRole('link', { name: `https://hooks-${mark}.invalid/in` }).waitFor();
+    const count = await page.getByRole('row').filter({ hasText: 'https://' }).count();
+    await page.getByRole('main').getByText(new RegExp(`^${count} (entry|entries)$`)).waitFor();
     await page.getByRole('link', { name: `https://hooks-${mark}.invalid/in` }).click();
     await page.getByRole('heading', { level: 1, name: `Test ${mark}` }).waitFor();
     await page.getByText('project.* member.joined').waitFor();
@@ -74,14 +66,14 @@ try {
     await page.getByText('A test is on its way.').waitFor();
     const row = page.getByRole('row').filter({ hasText: 'webhook.tested' });
     await row.getByText('Being retried').waitFor({ timeout: 30_000 });
+    await page.getByRole('region', { name: 'Endpoint', exact: true }).getByText('Enabled').waitFor();
     await page.getByRole('img', { name: /failed/ }).waitFor();
     assert.deepEqual(await violations(page), []);
     await row.focus();
     await page.keyboard.press('Enter');
     await dialog.getByRole('heading', { name: 'Attempts of webhook.tested' }).waitFor();
     await dialog.getByText(/lookup/).first().waitFor();
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'webhooks-attempts');
+    await fine(page, 'webhooks-attempts');
     await dialog.getByRole('button', { name: 'Close' }).click();
     await row.getByRole('button').click();
     await page.getByRole('menuitem', { name: 'Send again' }).click();
@@ -93,19 +85,28 @@ try {
     await page.getByRole('button', { name: 'Actions', exact: true }).click();
     await page.getByRole('menuitem', { name, exact: true }).click();
   };
+  await check('five failures one after the other are failing', async () => {
+    for (let sent = 1; sent < 5; sent++) {
+      await page.getByRole('button', { name: 'Send a test' }).click();
+      await page.getByRole('row').filter({ hasText: 'webhook.tested' }).nth(sent).waitFor();
+    }
+    await page.getByRole('region', { name: 'Endpoint', exact: true }).getByText('Failing').waitFor({ timeout: 30_000 });
+    await page.getByText(/The receiver does not take what it is sent/).waitFor();
+    await fine(page, 'webhooks-failing');
+  });
+
   await check('deliveries by their state', async () => {
     await page.getByRole('button', { name: /State of the deliveries/ }).click();
     await page.getByRole('option', { name: 'Delivered' }).click();
     await page.getByText('No delivery in this state').waitFor();
     await page.getByRole('button', { name: /State of the deliveries/ }).click();
     await page.getByRole('option', { name: 'All states' }).click();
-    await page.getByRole('row').filter({ hasText: 'webhook.tested' }).waitFor();
+    await page.getByRole('row').filter({ hasText: 'webhook.tested' }).first().waitFor();
   });
 
   await check('what happened since a moment is sent again', async () => {
     await act('Send again since …');
-    await shoot(page, 'webhooks-replay');
-    assert.deepEqual(await violations(page), []);
+    await fine(page, 'webhooks-replay');
     await dialog.getByRole('button', { name: /What/ }).first().click();
     await page.getByRole('option', { name: 'Everything, also what arrived' }).click();
     await dialog.getByRole('button', { name: 'Send again' }).click();
@@ -117,15 +118,16 @@ try {
     await dialog.getByLabel('What it is for').fill(`Changed ${mark}`);
     await dialog.getByRole('button', { name: 'Save' }).click();
     await page.getByRole('heading', { level: 1, name: `Changed ${mark}` }).waitFor();
+    await takeBack(page, 'Saved.');
+    await page.getByRole('heading', { level: 1, name: `Test ${mark}` }).waitFor();
     await act('Rotate the secret');
     await dialog.getByRole('button', { name: 'Rotate the secret' }).click();
     assert.match(await dialog.getByLabel('Secret', { exact: true }).inputValue(), /^whsec_/);
     await dialog.getByRole('button', { name: 'I have stored it' }).click();
     await act('Disable');
     await page.getByText('What it misses waits until it is enabled.').first().waitFor();
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'webhooks-disabled');
-    await page.getByRole('button', { name: 'Undo' }).click();
+    await fine(page, 'webhooks-disabled');
+    await takeBack(page, 'The endpoint is disabled.');
     await page.getByRole('button', { name: 'Send a test' }).waitFor();
   });
 
@@ -136,8 +138,7 @@ try {
     await dialog.getByLabel('Name', { exact: true }).fill(`Robot ${mark}`);
     await dialog.locator('label').filter({ hasText: /^Projects$/ }).click();
     await dialog.getByRole('button', { name: /^Projects/ }).click();
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'tokens-create');
+    await fine(page, 'tokens-create');
     await dialog.getByRole('button', { name: 'New token' }).click();
     assert.match(await dialog.getByLabel('Secret', { exact: true }).inputValue(), /^tnt_/);
     await shoot(page, 'tokens-secret');
@@ -145,8 +146,7 @@ try {
     const row = page.getByRole('row').filter({ hasText: `Robot ${mark}` });
     await row.getByRole('button', { name: /^Reach/ }).click();
     await dialog.getByText('project:delete').waitFor();
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'tokens-reach');
+    await fine(page, 'tokens-reach');
     await dialog.getByRole('button', { name: 'Close' }).click();
   });
 
@@ -173,32 +173,10 @@ try {
     await shoot(page, 'access');
     await page.getByRole('button', { name: /Kind/ }).click();
     await page.getByRole('option', { name: 'Refusals' }).click();
-    await settled(page);
-    assert.deepEqual(await violations(page), []);
-    await shoot(page, 'access-refusals');
+    await fine(page, 'access-refusals');
   });
 
-  for (const [name, how] of Object.entries({
-    dark: { scheme: 'dark' },
-    narrow: { width: 360 },
-    'narrow-dark': { width: 360, scheme: 'dark' },
-    german: { locale: 'de-DE' },
-  })) {
-    await check(`each screen: ${name}`, async () => {
-      const other = await open(browser, { code, ...how });
-      for (const [screen, address] of Object.entries(addresses)) {
-        await other.page.goto(address);
-        await other.page.locator('#main').getByRole('heading', { level: 1 }).waitFor();
-        await settled(other.page);
-        await shoot(other.page, `${screen}-${name}`);
-        const wide = await other.page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
-        assert.equal(wide, false, `${screen} is wider than the window`);
-        assert.deepEqual(await violations(other.page), []);
-      }
-      assert.deepEqual(other.wrong, []);
-      await other.context.close();
-    });
-  }
+  await eachLook(browser, code, addresses);
 
   await check('an endpoint is deleted', async () => {
     await page.goto(addresses.endpoint);
@@ -206,11 +184,10 @@ try {
     await page.getByRole('alertdialog').getByRole('button', { name: 'Delete' }).click();
     await page.getByText('The endpoint was deleted.').waitFor();
     await page.getByRole('heading', { name: 'Webhooks', level: 1 }).waitFor();
-    await page.getByText(`Changed ${mark}`).waitFor({ state: 'detached' });
+    await page.getByText(`Test ${mark}`).waitFor({ state: 'detached' });
   });
   await check('nothing went wrong, and nobody else was asked', async () => assert.deepEqual(wrong, []));
   await context.close();
-  console.log(`${checks} checks`);
 } finally {
   await browser.close();
 }

@@ -245,9 +245,12 @@ pub(crate) async fn difference(
 ) -> Result<Option<Difference>, sqlx::Error> {
     let filled: bool =
         sqlx::query_scalar("SELECT after IS NULL FROM directory.fill").fetch_one(&mut *connection).await?;
+    if !filled {
+        return Ok(None);
+    }
     let mut differing: BTreeSet<(String, String, bool)> = BTreeSet::new();
     let mut after = String::new();
-    while filled {
+    loop {
         let people = some_people(connection, &after).await?;
         let Some(last) = people.last() else { break };
         after.clone_from(last);

@@ -29,6 +29,7 @@ export function cache() {
     schema: schema as NonNullable<Parameters<typeof cacheExchange>[0]>['schema'],
     keys: {
       // Without an id of their own they live inside what holds them.
+      ActivityDay: () => null,
       Limit: () => null,
       LegalHold: () => null,
       OwnershipOffer: () => null,
@@ -89,7 +90,7 @@ function stale(cache: Cache, kind: string, organizationId: string | null, subjec
   for (const name of row?.roots ?? []) invalidate(cache, 'Query', [name]);
   if (subjectId && row?.type) cache.invalidate({ __typename: row.type, id: subjectId });
   if (organizationId) {
-    invalidate(cache, { __typename: 'Organization', id: organizationId }, [...(row?.fields ?? []), 'auditTrail', 'accessTrail']);
+    invalidate(cache, { __typename: 'Organization', id: organizationId }, [...(row?.fields ?? []), 'auditTrail', 'accessTrail', 'activity']);
   }
 }
 

@@ -1,8 +1,24 @@
 import { type ReactNode, useEffect, useId } from 'react';
+import { useText } from '../texts/texts.tsx';
 import css from './parts.module.css';
+import { Number } from './Values.tsx';
 
-/** The frame of a screen: its title, a sentence, its main actions, then its content. */
-export function Page({ title, text, actions, children }: { title: string; text?: ReactNode; actions?: ReactNode; children: ReactNode }) {
+/** The frame of a screen: its title, how many its list holds, a sentence, its main actions, then its content. */
+export function Page({
+  title,
+  count,
+  text,
+  actions,
+  children,
+}: {
+  title: string;
+  /** Null where the service does not count. */
+  count?: number | null | undefined;
+  text?: ReactNode;
+  actions?: ReactNode;
+  children: ReactNode;
+}) {
+  const t = useText();
   useEffect(() => {
     document.title = `${title} · tenancy`;
   }, [title]);
@@ -10,7 +26,14 @@ export function Page({ title, text, actions, children }: { title: string; text?:
     <div className={css.page}>
       <div className={css.pageHead}>
         <div>
-          <h1>{title}</h1>
+          <div className={css.pageTitle}>
+            <h1>{title}</h1>
+            {typeof count === 'number' ? (
+              <span className={css.count}>
+                <Number value={count} /> <span className="hidden-text">{t('list.total', { count })}</span>
+              </span>
+            ) : null}
+          </div>
           {text ? <p>{text}</p> : null}
         </div>
         {actions ? <div className={css.pageActions}>{actions}</div> : null}

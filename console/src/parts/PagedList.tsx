@@ -14,6 +14,8 @@ export interface Column<Row> {
   width?: string;
   /** The last column with a row's actions: `end`. */
   align?: 'end';
+  /** The list is in its order. */
+  sorted?: boolean;
   cell: (row: Row) => ReactNode;
 }
 
@@ -30,6 +32,7 @@ export function PagedList<Result, Variables extends { first: number; after?: str
   columns,
   empty,
   keep,
+  known = false,
   onOpen,
 }: {
   label: string;
@@ -42,6 +45,8 @@ export function PagedList<Result, Variables extends { first: number; after?: str
   empty: ReactNode;
   /** Leaves out rows that a command has just taken out of the list, until the page is read anew. */
   keep?: (row: Row) => boolean;
+  /** The screen reads the first page itself, by the same document and variables. */
+  known?: boolean;
   onOpen?: (row: Row) => void;
 }) {
   const t = useText();
@@ -49,7 +54,7 @@ export function PagedList<Result, Variables extends { first: number; after?: str
   const list = useRef<HTMLDivElement>(null);
   const [offset, setOffset] = useState(0);
   const [active, setActive] = useState(0);
-  const pages = usePages(document, variables, connection, keep);
+  const pages = usePages(document, variables, connection, keep, known);
   const count = pages.count + (pages.more ? 1 : 0);
   const virtualizer = useWindowVirtualizer({
     count,
@@ -143,8 +148,8 @@ export function PagedList<Result, Variables extends { first: number; after?: str
       >
         <div role="rowgroup">
           <div className={css.listHead} role="row" aria-rowindex={1}>
-            {columns.map(({ id, title, align }) => (
-              <div key={id} role="columnheader" className={css.listCell} data-align={align}>
+            {columns.map(({ id, title, align, sorted }) => (
+              <div key={id} role="columnheader" className={css.listCell} data-align={align} aria-sort={sorted ? 'ascending' : undefined}>
                 {align ? <span className="hidden-text">{title}</span> : title}
               </div>
             ))}

@@ -6,25 +6,32 @@ import {
   UNSTABLE_ToastQueue as ToastQueue,
   UNSTABLE_ToastRegion as ToastRegion,
 } from 'react-aria-components';
+import type { Outcome } from '@tenancy/client';
 import { useText } from '../texts/texts.tsx';
 import { Button } from './Button.tsx';
 import css from './parts.module.css';
 
 interface Told {
   text: string;
-  /** Takes back what was done. Only what the service can restore. */
-  undo?: () => Promise<unknown> | void;
+  /** Takes back what was done, by the counter-command. Only what the service can restore. */
+  undo?: (reason: string | undefined) => Promise<Outcome<unknown> | null>;
+  /** The reason of the act, where there was one. That of the undo is made of it. */
+  reason?: string | undefined;
 }
 
 const queue = new ToastQueue<Told>({ maxVisibleToasts: 3 });
 
 /** Tells what was done. It stays longer where it can be undone, and as long as it is hovered or focused. */
-export function toast(text: string, options: Pick<Told, 'undo'> = {}): void {
+export function toast(text: string, options: Omit<Told, 'text'> = {}): void {
   queue.add({ text, ...options }, { timeout: options.undo ? 12_000 : 6_000 });
 }
 
 export function Toasts() {
   const t = useText();
+  const takeBack = async ({ undo, reason }: Told) => {
+    const outcome = await undo?.(reason && t('act.undone.reason', { reason }));
+    toast(outcome?.done ? t('act.undone') : t('act.undone.not', { because: outcome?.refusals?.map(({ message }) => message).join(' ') ?? '' }));
+  };
   return (
     <ToastRegion queue={queue} className={css.toasts!} aria-label={t('toast.region')}>
       {({ toast }) => (
@@ -36,7 +43,7 @@ export function Toasts() {
             <Button
               small
               onPress={() => {
-                void toast.content.undo?.();
+                void takeBack(toast.content);
                 queue.close(toast.key);
               }}
             >

@@ -6,13 +6,15 @@ interface Row {
 }
 
 /** A service with so many rows, that answers at once. */
-function service(count: number) {
+function service(count: number, known = false) {
   const asked: (string | null)[] = [];
+  const policies: string[] = [];
   const open = new Set<string | null>();
   const client = {
-    query: (_document: string, { after }: { after: string | null }) => ({
+    query: (_document: string, { after }: { after: string | null }, { requestPolicy }: { requestPolicy: string }) => ({
       subscribe: (tell: (result: { data: Connection<Row> }) => void) => {
         asked.push(after);
+        policies.push(requestPolicy);
         open.add(after);
         const first = after === null ? 0 : Number(after) + 1;
         const last = Math.min(first + PAGE_SIZE, count) - 1;
@@ -26,8 +28,8 @@ function service(count: number) {
       },
     }),
   };
-  const pages = new Pages<Connection<Row>, Row>(client as never, '', {}, (data) => data, undefined, () => undefined);
-  return { pages, asked, open };
+  const pages = new Pages<Connection<Row>, Row>(client as never, '', {}, (data) => data, undefined, known, () => undefined);
+  return { pages, asked, policies, open };
 }
 
 describe('pages', () => {
@@ -42,6 +44,18 @@ describe('pages', () => {
     expect(asked).toEqual([null, '49', '99']);
     expect(pages.row(119)?.id).toBe('row-119');
     expect(pages.row(120)).toBeUndefined();
+  });
+
+  it('leaves the first page to a screen that reads it itself', () => {
+    for (const [known, first] of [
+      [true, 'cache-first'],
+      [false, 'cache-and-network'],
+    ] as const) {
+      const { pages, policies } = service(120, known);
+      pages.see(0, 0);
+      pages.see(30, 49);
+      expect(policies).toEqual([first, 'cache-and-network']);
+    }
   });
 
   it('follows only the pages that are near', () => {

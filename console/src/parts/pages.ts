@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useMemo, useReducer, useState } from 'react';
 import { type AnyVariables, type Client, useClient } from 'urql';
 import { type Fault, type TypedDocument } from '@tenancy/client';
-import { faultOf } from '../api/hooks.ts';
+import { faultOf, type Reading, useRead } from '../api/hooks.ts';
 
 export const PAGE_SIZE = 50;
 /** Pages on each side of what is seen that follow the cache. Pages farther away keep what they last showed. */
@@ -12,6 +12,14 @@ const AHEAD = 25;
 export interface Connection<Row> {
   nodes: readonly Row[];
   pageInfo: { hasNextPage: boolean; endCursor?: string | null };
+}
+
+/** The first page of a list, for what else a screen shows of it. It is the list's own request. */
+export function useFirstPage<Result, Variables extends { first: number; after?: string | null }>(
+  document: TypedDocument<Result, Variables>,
+  variables: Omit<Variables, 'first' | 'after'>,
+): Reading<Result> {
+  return useRead(document, { ...variables, first: PAGE_SIZE, after: null } as Variables);
 }
 
 interface Page<Row> {
@@ -39,6 +47,8 @@ export class Pages<Result, Row> {
     private readonly variables: object,
     private readonly connection: (result: Result) => Connection<Row> | null | undefined,
     private readonly keep: ((row: Row) => boolean) | undefined,
+    /** The screen reads the first page itself: then one request is enough. */
+    private readonly known: boolean,
     private readonly changed: () => void,
   ) {}
 
@@ -96,7 +106,9 @@ export class Pages<Result, Row> {
     this.#following.set(page, () => undefined);
     const { unsubscribe } = this.client
       // A page that is there already is trusted: events make it stale.
-      .query<Result>(this.document, variables, { requestPolicy: this.#pages[page] ? 'cache-first' : 'cache-and-network' })
+      .query<Result>(this.document, variables, {
+        requestPolicy: this.#pages[page] || (page === 0 && this.known) ? 'cache-first' : 'cache-and-network',
+      })
       .subscribe(({ data, error, stale }) => {
         const connection = data ? this.connection(data) : null;
         if (connection) {
@@ -163,6 +175,7 @@ export function usePages<Result, Row>(
   variables: object,
   connection: (result: Result) => Connection<Row> | null | undefined,
   keep: ((row: Row) => boolean) | undefined,
+  known: boolean,
 ) {
   const client = useClient();
   const [, changed] = useReducer((count: number) => count + 1, 0);
@@ -179,9 +192,10 @@ export function usePages<Result, Row>(
         JSON.parse(identity) as object,
         (result) => functions.connection(result),
         keep ? (row) => functions.keep?.(row) ?? true : undefined,
+        known,
         changed,
       ),
-    [client, text, identity, functions],
+    [client, text, identity, functions, known],
   );
   useEffect(() => {
     pages.see(0, 0);

@@ -1,5 +1,7 @@
-import type { OrganizationLifecycle, OrganizationVerification } from '../generated/graphql.ts';
+import type { OrganizationLifecycle, OrganizationVerification, UserState } from '../generated/graphql.ts';
 import type { Tone } from '../parts/Notice.tsx';
+
+export const toneOfUser: Record<UserState, Tone> = { ACTIVE: 'good', PENDING: 'warn', REVOKED: 'bad', ERASED: 'plain' };
 
 /** The colour of an organization's status. The text says it too: colour alone says nothing. */
 export function toneOf({

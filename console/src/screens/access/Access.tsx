@@ -5,6 +5,7 @@ import { faultOf } from '../../api/hooks.ts';
 import { type AccessKind, AccessTrailDocument, type AccessTrailQuery } from '../../generated/graphql.ts';
 import { Button } from '../../parts/Button.tsx';
 import { Choice } from '../../parts/Choice.tsx';
+import { Filters } from '../../parts/Filters.tsx';
 import { newestFirst } from '../../parts/newest.ts';
 import { Badge, Notice, type Tone } from '../../parts/Notice.tsx';
 import { Page } from '../../parts/Page.tsx';
@@ -42,7 +43,7 @@ export default function Access() {
   const columns = useColumns();
   return (
     <Page title={t('access.title')} text={t('access.text')}>
-      <div className={css.bar}>
+      <Filters>
         <Choice
           label={t('access.kind')}
           value={filter.kind}
@@ -55,7 +56,7 @@ export default function Access() {
           onChange={(caller) => setFilter({ ...filter, caller })}
           options={(['ALL', ...CALLERS] as const).map((value) => ({ value, text: t(`access.callers.${value}`) }))}
         />
-      </div>
+      </Filters>
       {filtered ? (
         <Search key={JSON.stringify(filter)} organizationId={organizationId} filter={filter} columns={columns} />
       ) : (

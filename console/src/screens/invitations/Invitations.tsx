@@ -1,7 +1,7 @@
 import { MailPlus } from 'lucide-react';
 import { useEffect, useState } from 'react';
 import { useLocation, useSearch } from 'wouter';
-import { useCommand, useRead } from '../../api/hooks.ts';
+import { useCommand } from '../../api/hooks.ts';
 import {
   type InvitationRowFragment,
   InvitationsDocument,
@@ -15,20 +15,20 @@ import { CheckList } from '../../parts/CheckList.tsx';
 import { Choice } from '../../parts/Choice.tsx';
 import { afterDialog, FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { Field } from '../../parts/Field.tsx';
+import { Filters } from '../../parts/Filters.tsx';
 import { type RoleInfo, useGrants } from '../../parts/grants.ts';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
 import { Badge, Notice, Refusals, type Tone } from '../../parts/Notice.tsx';
 import { CopyField } from '../../parts/Once.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
-import { PAGE_SIZE } from '../../parts/pages.ts';
+import { useFirstPage } from '../../parts/pages.ts';
 import parts from '../../parts/parts.module.css';
 import { Empty } from '../../parts/States.tsx';
 import { toast } from '../../parts/Toasts.tsx';
 import { Time } from '../../parts/Values.tsx';
 import { useMay, useOrganization, useStanding } from '../../shell/standing.tsx';
 import { useText } from '../../texts/texts.tsx';
-import css from './invitations.module.css';
 
 type Invitation = InvitationRowFragment;
 type Filter = InvitationState | 'ALL';
@@ -52,8 +52,7 @@ export default function Invitations() {
   const may = useMay();
   const [filter, setFilter] = useState<Filter>('PENDING');
   const variables = { organizationId, state: filter === 'ALL' ? null : filter };
-  // The same request as the list's first page.
-  const first = useRead(InvitationsDocument, { ...variables, first: PAGE_SIZE, after: null });
+  const first = useFirstPage(InvitationsDocument, variables);
   const [roles, setRoles] = useState<readonly RoleInfo[]>([]);
   if (first.data?.roles && first.data.roles !== roles) setRoles(first.data.roles);
   const grants = useGrants(roles);
@@ -107,14 +106,14 @@ export default function Invitations() {
 
   return (
     <Page title={t('invitations.title')} text={t('invitations.text')} actions={button}>
-      <div className={css.bar}>
+      <Filters>
         <Choice
           label={t('invitations.filter')}
           value={filter}
           onChange={setFilter}
           options={FILTERS.map((value) => ({ value, text: t(`invitations.state.${value}`) }))}
         />
-      </div>
+      </Filters>
       {stops ? <Refusals of={stops} /> : null}
       <PagedList
         label={t('invitations.title')}

@@ -5,6 +5,7 @@ import { useCommand, useRead } from '../../api/hooks.ts';
 import {
   AddMemberDocument,
   ChangeMemberRolesDocument,
+  type MemberOrder,
   type MemberRowFragment,
   MembersDocument,
   type MembershipState,
@@ -13,18 +14,20 @@ import {
   RemovalDocument,
   RemoveMemberDocument,
   SuspendMemberDocument,
+  WithdrawOwnershipOfferDocument,
 } from '../../generated/graphql.ts';
 import { PermissionButton } from '../../parts/Button.tsx';
 import { CheckList } from '../../parts/CheckList.tsx';
 import { Choice } from '../../parts/Choice.tsx';
 import { FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { Field } from '../../parts/Field.tsx';
+import { Filters, SearchField } from '../../parts/Filters.tsx';
 import { type RoleInfo, useGrants } from '../../parts/grants.ts';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
 import { Badge, Notice, Refusals, type Tone } from '../../parts/Notice.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
-import { PAGE_SIZE } from '../../parts/pages.ts';
+import { useFirstPage } from '../../parts/pages.ts';
 import parts from '../../parts/parts.module.css';
 import { Empty, Failed, Skeleton } from '../../parts/States.tsx';
 import { toast } from '../../parts/Toasts.tsx';
@@ -39,6 +42,7 @@ type Filter = 'IN' | MembershipState;
 const FILTERS: readonly Filter[] = ['IN', 'ACTIVE', 'SUSPENDED', 'REMOVED'];
 const TONES: Record<MembershipState, Tone> = { ACTIVE: 'good', SUSPENDED: 'warn', REMOVED: 'plain' };
 const ANY = '*';
+const ORDERS: readonly MemberOrder[] = ['CREATED', 'NAME'];
 
 export default function Members() {
   const t = useText();
@@ -49,9 +53,17 @@ export default function Members() {
   // Other screens lead to the holders of a role by `?role=`.
   const asked = new URLSearchParams(useSearch()).get('role');
   const [role, setRole] = useState(asked ?? ANY);
-  const variables = { organizationId, state: filter === 'IN' ? null : filter, role: role === ANY ? null : role };
-  // The same request as the list's first page.
-  const first = useRead(MembersDocument, { ...variables, first: PAGE_SIZE, after: null });
+  const [search, setSearch] = useState('');
+  // What was found has an order of its own.
+  const [orderBy, setOrderBy] = useState<MemberOrder>('CREATED');
+  const variables = {
+    organizationId,
+    state: filter === 'IN' ? null : filter,
+    role: role === ANY ? null : role,
+    search: search || null,
+    orderBy,
+  };
+  const first = useFirstPage(MembersDocument, variables);
   const [roles, setRoles] = useState<readonly RoleInfo[]>([]);
   if (first.data?.roles && first.data.roles !== roles) setRoles(first.data.roles);
   const grants = useGrants(roles);
@@ -62,6 +74,7 @@ export default function Members() {
   const remove = useCommand(RemoveMemberDocument);
   const add = useCommand(AddMemberDocument);
   const offer = useCommand(OfferOwnershipDocument);
+  const withdraw = useCommand(WithdrawOwnershipOfferDocument);
   const may = useMay();
 
   // Commands that need no question report here, above the list.
@@ -82,9 +95,11 @@ export default function Members() {
     reset();
     const outcome = await (what === 'suspend' ? suspend : reinstate).run({ membershipId, expectedVersion, reason });
     if (!outcome?.done) return false;
-    const name = nameOf(member);
-    if (what === 'reinstate') toast(t('members.reinstated', { name }), actsAsOperator ? {} : { undo: () => suspend.run({ membershipId }) });
-    else toast(t('members.suspended', { name }), actsAsOperator || !mayReinstate ? {} : { undo: () => reinstate.run({ membershipId }) });
+    const back = what === 'suspend' ? reinstate : suspend;
+    toast(
+      t(`members.done.${what}`, { name: nameOf(member) }),
+      what === 'reinstate' || mayReinstate ? { reason, undo: (reason) => back.run({ membershipId, reason }) } : {},
+    );
     return true;
   };
   // Operators are asked for their reason first.
@@ -110,7 +125,8 @@ export default function Members() {
         </PermissionButton>
       }
     >
-      <div className={css.bar}>
+      <Filters>
+        <SearchField label={t('members.search')} value={search} onSearch={setSearch} />
         <Choice
           label={t('members.filter')}
           value={filter}
@@ -127,7 +143,15 @@ export default function Members() {
             ...roles.map(({ name }) => ({ value: name, text: name })),
           ]}
         />
-      </div>
+        {search ? null : (
+          <Choice
+            label={t('list.order')}
+            value={orderBy}
+            onChange={setOrderBy}
+            options={ORDERS.map((value) => ({ value, text: t(`members.order.${value}`) }))}
+          />
+        )}
+      </Filters>
       {stops ? <Refusals of={stops} /> : null}
       <PagedList
         label={t('members.title')}
@@ -146,6 +170,7 @@ export default function Members() {
           {
             id: 'person',
             title: t('members.person'),
+            sorted: !search && orderBy === 'NAME',
             width: 'minmax(0, 2fr)',
             cell: (member) => (
               <span className={parts.main}>
@@ -180,6 +205,7 @@ export default function Members() {
           {
             id: 'joined',
             title: t('members.joined'),
+            sorted: !search && orderBy === 'CREATED',
             cell: ({ joinedAt, source }) => (
               <span>
                 <Time at={joinedAt} withTime={false} /> <span className={parts.sub}>{t(`members.source.${source}`)}</span>
@@ -266,7 +292,7 @@ export default function Members() {
             if (outcome?.done) {
               toast(
                 t('members.changed', { name: nameOf(changing), roles: next.join(', ') }),
-                actsAsOperator ? {} : { undo: () => change.run({ membershipId, roles: [...before] }) },
+                { reason, undo: (reason) => change.run({ membershipId, roles: [...before], reason }) },
               );
             }
             return outcome?.done ?? false;
@@ -285,7 +311,13 @@ export default function Members() {
           close={close}
           act={async (next, reason) => {
             const outcome = await add.run({ organizationId, userId: adding.user.id, roles: next, reason });
-            if (outcome?.done) toast(t('members.added', { name: nameOf(adding) }));
+            const membershipId = outcome?.payload?.membership?.id;
+            if (outcome?.done) {
+              toast(
+                t('members.done.reinstate', { name: nameOf(adding) }),
+                membershipId ? { reason, undo: (reason) => remove.run({ membershipId, reason }) } : {},
+              );
+            }
             return outcome?.done ?? false;
           }}
         />
@@ -299,11 +331,11 @@ export default function Members() {
             const { id: membershipId, version: expectedVersion, user, roles: held } = removing;
             const outcome = await remove.run({ membershipId, expectedVersion, reason });
             // What the removal ended stays ended; the person can come back as they were.
-            const back = !actsAsOperator && may({ permission: 'member:add', capability: 'ADD_MEMBERS' }).allowed;
+            const back = may({ permission: 'member:add', capability: 'ADD_MEMBERS' }).allowed;
             if (outcome?.done) {
               toast(
                 t('members.removed', { name: nameOf(removing) }),
-                back ? { undo: () => add.run({ organizationId, userId: user.id, roles: [...held] }) } : {},
+                back ? { reason, undo: (reason) => add.run({ organizationId, userId: user.id, roles: [...held], reason }) } : {},
               );
             }
             return outcome?.done ?? false;
@@ -319,7 +351,12 @@ export default function Members() {
           close={close}
           act={async ({ reason }) => {
             const outcome = await offer.run({ membershipId: offering.id, reason });
-            if (outcome?.done) toast(t('members.offered', { name: nameOf(offering) }));
+            if (outcome?.done) {
+              toast(t('members.offered', { name: nameOf(offering) }), {
+                reason,
+                undo: (reason) => withdraw.run({ organizationId, reason }),
+              });
+            }
             return outcome?.done ?? false;
           }}
         />

@@ -14,7 +14,7 @@ import { Choice } from '../../parts/Choice.tsx';
 import { useDialog } from '../../parts/Dialogs.tsx';
 import { EventList } from '../../parts/Event.tsx';
 import { Field } from '../../parts/Field.tsx';
-import { Badge, Notice, Refusals } from '../../parts/Notice.tsx';
+import { Badge, Notice } from '../../parts/Notice.tsx';
 import { Card, Page } from '../../parts/Page.tsx';
 import { ReasonDialog } from '../../parts/ReasonDialog.tsx';
 import { Empty, NotFound, Show } from '../../parts/States.tsx';
@@ -66,8 +66,11 @@ function Content({ organization }: { organization: Operated }) {
   const events = [...(organization.auditTrail?.nodes ?? [])].reverse();
   const owners = organization.members?.nodes ?? [];
   const offered = reviewsOf(organization);
-  // An undo has no dialog: its refusals stand above the page's content.
-  const [undoing, setUndoing] = useState<Review | null>(null);
+  const takingBack = async <Result,>(undone: Promise<Result>) => {
+    const outcome = await undone;
+    void again();
+    return outcome;
+  };
 
   const act = async (what: Review, reason: string) => {
     const outcome = await reviews[what].run({ organizationId: id, reason, expectedVersion: version });
@@ -75,16 +78,7 @@ function Content({ organization }: { organization: Operated }) {
     const back = BACK[what];
     toast(
       t(`organization.${what}.done`, { name }),
-      back
-        ? {
-            undo: async () => {
-              setUndoing(back);
-              const undone = await reviews[back].run({ organizationId: id, reason: t('organization.undone', { reason }) });
-              if (undone?.done) toast(t(`organization.${back}.done`, { name }));
-              void again();
-            },
-          }
-        : {},
+      back ? { reason, undo: (reason = '') => takingBack(reviews[back].run({ organizationId: id, reason })) } : {},
     );
     void again();
     return true;
@@ -97,7 +91,6 @@ function Content({ organization }: { organization: Operated }) {
 
   return (
     <>
-      {undoing ? <Refusals of={reviews[undoing]} /> : null}
       <div className={css.grid}>
         <div className={css.column}>
         <Card
@@ -279,10 +272,8 @@ function Content({ organization }: { organization: Operated }) {
             const outcome = await changePlan.run({ organizationId: id, plan, reason, expectedVersion: version });
             if (!outcome?.done) return false;
             toast(t('organization.plan.done', { name, plan }), {
-              undo: async () => {
-                await changePlan.run({ organizationId: id, plan: organization.plan, reason: t('organization.undone', { reason }) });
-                void again();
-              },
+              reason,
+              undo: (reason = '') => takingBack(changePlan.run({ organizationId: id, plan: organization.plan, reason })),
             });
             void again();
             return true;
@@ -365,7 +356,11 @@ function Content({ organization }: { organization: Operated }) {
           act={async ({ externalId = '', reason }) => {
             const outcome = await setExternalId.run({ organizationId: id, externalId, reason, expectedVersion: version });
             if (!outcome?.done) return false;
-            toast(t('organization.externalId.done'));
+            toast(t('organization.externalId.done'), {
+              reason,
+              undo: (reason) =>
+                takingBack(setExternalId.run({ organizationId: id, externalId: organization.externalId ?? '', reason })),
+            });
             void again();
             return true;
           }}

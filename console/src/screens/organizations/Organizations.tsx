@@ -1,4 +1,3 @@
-import { useEffect, useState } from 'react';
 import { Link, useLocation, useSearchParams } from 'wouter';
 import {
   OperatedOrganizationsDocument,
@@ -7,7 +6,7 @@ import {
 } from '../../generated/graphql.ts';
 import { Button } from '../../parts/Button.tsx';
 import { Choice } from '../../parts/Choice.tsx';
-import { Field } from '../../parts/Field.tsx';
+import { Filters, SearchField } from '../../parts/Filters.tsx';
 import { Badge } from '../../parts/Notice.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
@@ -22,8 +21,6 @@ import css from './organizations.module.css';
 
 const VERIFICATIONS: readonly OrganizationVerification[] = ['IN_SETUP', 'PENDING', 'WAITLISTED', 'VERIFIED', 'REJECTED', 'BLOCKED'];
 const LIFECYCLES: readonly OrganizationLifecycle[] = ['ACTIVE', 'INACTIVE', 'DELETED'];
-/** So long after the last key the search is sent. */
-const TYPING_MS = 250;
 
 export default function Organizations() {
   const t = useText();
@@ -33,7 +30,6 @@ export default function Organizations() {
   const verification = VERIFICATIONS.find((one) => one === params.get('verification')) ?? null;
   const lifecycle = LIFECYCLES.find((one) => one === params.get('lifecycle')) ?? null;
   const search = params.get('search') ?? '';
-  const [typed, setTyped] = useState(search);
   const set = (name: string, value: string) =>
     setParams(
       (before) => {
@@ -44,16 +40,11 @@ export default function Organizations() {
       },
       { replace: true },
     );
-  useEffect(() => {
-    if (typed.trim() === search) return;
-    const timer = setTimeout(() => set('search', typed.trim()), TYPING_MS);
-    return () => clearTimeout(timer);
-  });
   const filtered = search !== '' || verification !== null || lifecycle !== null;
   return (
     <Page title={t('organizations.title')} text={t('organizations.text')}>
-      <div className={css.bar}>
-        <Field name="search" type="search" label={t('organizations.search')} value={typed} onChange={setTyped} />
+      <Filters>
+        <SearchField label={t('organizations.search')} value={search} onSearch={(value) => set('search', value)} />
         <Choice
           label={t('organizations.verification')}
           value={verification ?? 'ANY'}
@@ -72,7 +63,7 @@ export default function Organizations() {
             ...LIFECYCLES.map((value) => ({ value, text: t(`lifecycle.${value}`) })),
           ]}
         />
-      </div>
+      </Filters>
       <PagedList
         label={t('organizations.title')}
         document={OperatedOrganizationsDocument}
@@ -83,16 +74,7 @@ export default function Organizations() {
           filtered ? (
             <Empty
               title={t('organizations.none')}
-              action={
-                <Button
-                  onPress={() => {
-                    setTyped('');
-                    setParams({}, { replace: true });
-                  }}
-                >
-                  {t('organizations.clear')}
-                </Button>
-              }
+              action={<Button onPress={() => setParams({}, { replace: true })}>{t('organizations.clear')}</Button>}
             >
               {t('organizations.none.text')}
             </Empty>

@@ -1,7 +1,9 @@
 import { Check, Circle, CircleCheck, Minus } from 'lucide-react';
+import { useIntl } from 'react-intl';
 import { useCommand, useRead } from '../../api/hooks.ts';
 import { type OrganizationCapability, OverviewDocument, type OverviewQuery, SubmitForVerificationDocument } from '../../generated/graphql.ts';
 import { PermissionButton } from '../../parts/Button.tsx';
+import { Chart } from '../../parts/Chart.tsx';
 import { FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { EventList } from '../../parts/Event.tsx';
 import { Badge, Notice } from '../../parts/Notice.tsx';
@@ -99,7 +101,27 @@ function Content({ organization }: { organization: Organization }) {
           {events.length > 0 ? <EventList events={events} /> : <Empty title={t('overview.events.none')}>{t('overview.events.none.text')}</Empty>}
         </Card>
       </div>
+      {organization.activity ? <Activity days={organization.activity} /> : null}
     </>
+  );
+}
+
+/** Events by day, for those who may read the audit trail. A day is one of UTC. */
+function Activity({ days }: { days: NonNullable<Organization['activity']> }) {
+  const t = useText();
+  const intl = useIntl();
+  const day = (at: string, month: 'short' | 'long') => intl.formatDate(at, { day: 'numeric', month, timeZone: 'UTC' });
+  const count = days.reduce((sum, { events }) => sum + events, 0);
+  const busiest = days.reduce((most, one) => (one.events > most.events ? one : most), days[0] ?? { since: '', events: 0 });
+  return (
+    <Card title={t('overview.activity')} text={t('overview.activity.text')}>
+      <Chart
+        says={t('overview.activity.says', { count, days: days.length, day: count > 0 ? day(busiest.since, 'long') : '', most: busiest.events })}
+        along={t('overview.activity.day')}
+        aboveTitle={t('overview.activity.events')}
+        bars={days.map(({ since, events }) => ({ title: day(since, 'long'), tick: day(since, 'short'), above: events }))}
+      />
+    </Card>
   );
 }
 

@@ -5,6 +5,7 @@ import {
   ArchiveProjectDocument,
   CreateProjectDocument,
   DeleteProjectDocument,
+  type ProjectOrder,
   type ProjectRowFragment,
   ProjectsDocument,
   type ProjectState,
@@ -18,22 +19,28 @@ import { PermissionButton } from '../../parts/Button.tsx';
 import { Choice } from '../../parts/Choice.tsx';
 import { FormDialog, useDialog } from '../../parts/Dialogs.tsx';
 import { Field } from '../../parts/Field.tsx';
+import { Filters } from '../../parts/Filters.tsx';
 import { ActionItem, ActionMenu } from '../../parts/Menu.tsx';
 import { Badge, Notice, Refusals, type Tone } from '../../parts/Notice.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
+import { useFirstPage } from '../../parts/pages.ts';
 import parts from '../../parts/parts.module.css';
 import { Empty } from '../../parts/States.tsx';
 import { toast } from '../../parts/Toasts.tsx';
 import { Time } from '../../parts/Values.tsx';
 import { useMay, useOrganization, useStanding } from '../../shell/standing.tsx';
 import { useText } from '../../texts/texts.tsx';
-import css from './projects.module.css';
 
 type Project = ProjectRowFragment;
 type Filter = 'LIVE' | ProjectState;
 const FILTERS: readonly Filter[] = ['LIVE', 'ACTIVE', 'ARCHIVED', 'DELETED'];
+const ORDERS: readonly ProjectOrder[] = ['CREATED', 'NAME'];
 const TONES: Record<ProjectState, Tone> = { ACTIVE: 'good', ARCHIVED: 'plain', DELETED: 'bad' };
+
+type Act = 'archive' | 'unarchive' | 'delete' | 'restore';
+/** What takes an act back. */
+const BACK: Record<Act, Act> = { archive: 'unarchive', unarchive: 'archive', delete: 'restore', restore: 'delete' };
 
 export default function Projects() {
   const t = useText();
@@ -41,6 +48,9 @@ export default function Projects() {
   const { actsAsOperator } = useStanding();
   const may = useMay();
   const [filter, setFilter] = useState<Filter>('LIVE');
+  const [orderBy, setOrderBy] = useState<ProjectOrder>('CREATED');
+  const variables = { organizationId, state: filter === 'LIVE' ? null : filter, orderBy };
+  const first = useFirstPage(ProjectsDocument, variables);
   const dialog = useDialog<Project | null>();
   const create = useCommand(CreateProjectDocument);
   const update = useCommand(UpdateProjectDocument);
@@ -50,29 +60,18 @@ export default function Projects() {
   const restore = useCommand(RestoreProjectDocument);
 
   // Commands that need no question report here, above the list.
-  const direct = [archive, unarchive, restore, remove];
+  const commands = { archive, unarchive, delete: remove, restore };
+  const direct = Object.values(commands);
   const stops = direct.find(({ refusals, fault }) => refusals.length > 0 || fault);
 
-  const undoDelete = async ({ id, name }: Project) => {
-    const outcome = await restore.run({ projectId: id });
-    if (outcome?.done) toast(t('projects.restored', { name }));
-  };
-
-  const act = async (project: Project, what: 'archive' | 'unarchive' | 'delete' | 'restore', reason?: string) => {
+  const act = async ({ id: projectId, name, version: expectedVersion }: Project, what: Act, reason?: string) => {
     for (const command of direct) command.reset();
-    const { id: projectId, name, version: expectedVersion } = project;
-    const command = { archive, unarchive, delete: remove, restore }[what];
-    const outcome = await command.run({ projectId, expectedVersion, reason });
-    if (!outcome?.done) return false;
-    if (what === 'archive') toast(t('projects.archived', { name }), { undo: () => unarchive.run({ projectId, reason }) });
-    if (what === 'unarchive') toast(t('projects.unarchived', { name }));
-    if (what === 'restore') toast(t('projects.restored', { name }));
-    // An operator's restore needs a reason of its own, so there is nothing to undo by one press.
-    if (what === 'delete') toast(t('projects.deleted', { name }), actsAsOperator ? {} : { undo: () => undoDelete(project) });
-    return true;
+    const outcome = await commands[what].run({ projectId, expectedVersion, reason });
+    if (outcome?.done) toast(t(`projects.done.${what}`, { name }), { reason, undo: (reason) => commands[BACK[what]].run({ projectId, reason }) });
+    return outcome?.done ?? false;
   };
   // Operators are asked for their reason first.
-  const ask = (project: Project, what: 'archive' | 'unarchive' | 'delete' | 'restore') =>
+  const ask = (project: Project, what: Act) =>
     actsAsOperator ? dialog.open(what, project) : void act(project, what);
 
   const createButton = (
@@ -87,20 +86,31 @@ export default function Projects() {
   );
 
   return (
-    <Page title={t('projects.title')} text={t('projects.text')} actions={createButton}>
-      <div className={css.bar}>
+    <Page
+      title={t('projects.title')}
+      count={first.data?.organization?.projects?.totalCount}
+      text={t('projects.text')}
+      actions={createButton}
+    >
+      <Filters>
         <Choice
           label={t('projects.filter')}
           value={filter}
           onChange={setFilter}
           options={FILTERS.map((value) => ({ value, text: t(`projects.filter.${value}`) }))}
         />
-      </div>
+        <Choice
+          label={t('list.order')}
+          value={orderBy}
+          onChange={setOrderBy}
+          options={ORDERS.map((value) => ({ value, text: t(`projects.order.${value}`) }))}
+        />
+      </Filters>
       {stops && !dialog.of('delete') ? <Refusals of={stops} /> : null}
       <PagedList
         label={t('projects.title')}
         document={ProjectsDocument}
-        variables={{ organizationId, state: filter === 'LIVE' ? null : filter }}
+        variables={variables}
         connection={({ organization }) => organization?.projects}
         keep={({ state }: Project) => (filter === 'LIVE' ? state !== 'DELETED' : state === filter)}
         empty={
@@ -116,6 +126,7 @@ export default function Projects() {
           {
             id: 'name',
             title: t('projects.name'),
+            sorted: orderBy === 'NAME',
             width: 'minmax(0, 2fr)',
             cell: ({ name, slug }) => (
               <span className={parts.main}>
@@ -139,7 +150,12 @@ export default function Projects() {
               </span>
             ),
           },
-          { id: 'created', title: t('projects.created'), cell: ({ createdAt }) => <Time at={createdAt} withTime={false} /> },
+          {
+            id: 'created',
+            title: t('projects.created'),
+            sorted: orderBy === 'CREATED',
+            cell: ({ createdAt }) => <Time at={createdAt} withTime={false} />,
+          },
           {
             id: 'actions',
             title: t('projects.actions'),
@@ -223,7 +239,7 @@ export default function Projects() {
             text={subject.name}
             action={t(`projects.${what}`)}
             danger={what === 'delete'}
-            command={{ archive, unarchive, delete: remove, restore }[what]}
+            command={commands[what]}
             close={dialog.close}
             act={({ reason }) => act(subject, what, reason)}
           />
@@ -268,7 +284,12 @@ function RenameDialog({
           ...(name === project.name ? {} : { name }),
           ...(slug === project.slug ? {} : { slug }),
         });
-        if (outcome?.done) toast(t('projects.saved'));
+        if (outcome?.done) {
+          toast(t('projects.saved'), {
+            reason,
+            undo: (reason) => command.run({ projectId: project.id, name: project.name, slug: project.slug, reason }),
+          });
+        }
         return outcome?.done ?? false;
       }}
     >

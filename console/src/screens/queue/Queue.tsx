@@ -7,6 +7,7 @@ import { Button } from '../../parts/Button.tsx';
 import { Choice } from '../../parts/Choice.tsx';
 import { EventList } from '../../parts/Event.tsx';
 import { Field } from '../../parts/Field.tsx';
+import { Filters } from '../../parts/Filters.tsx';
 import { Badge, Notice, Refusals } from '../../parts/Notice.tsx';
 import { Card, Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
@@ -64,7 +65,7 @@ export default function Queue() {
   const none = reading.state === 'ready' && rows.length === 0;
   return (
     <Page title={t('queue.title')} text={t('queue.text')}>
-      <div className={css.bar}>
+      <Filters>
         <Choice
           label={t('queue.which')}
           value={verification}
@@ -74,7 +75,7 @@ export default function Queue() {
           }}
           options={(['PENDING', 'WAITLISTED'] as const).map((value) => ({ value, text: t(`verification.${value}`) }))}
         />
-      </div>
+      </Filters>
       {none ? null : (
         <div ref={place} className={css.case} tabIndex={-1} role="group" aria-label={shown?.name ?? t('queue.title')}>
           {shown ? (
@@ -166,7 +167,7 @@ function Case({
     const back = verification === 'PENDING' ? BACK[what] : undefined;
     toast(
       t(`queue.${what as 'verify'}.done`, { name }),
-      back ? { undo: () => reviews[back].run({ organizationId: id, reason: t('queue.undone', { reason }) }) } : {},
+      back ? { reason, undo: (reason = '') => reviews[back].run({ organizationId: id, reason }) } : {},
     );
     decided(id);
   };

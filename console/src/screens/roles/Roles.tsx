@@ -16,7 +16,7 @@ import { Card, Page } from '../../parts/Page.tsx';
 import { Empty, Failed, Show, Skeleton } from '../../parts/States.tsx';
 import { toast } from '../../parts/Toasts.tsx';
 import { places } from '../../shell/places.ts';
-import { useMay, useOrganization, useStanding } from '../../shell/standing.tsx';
+import { useMay, useOrganization } from '../../shell/standing.tsx';
 import { useText } from '../../texts/texts.tsx';
 import css from './roles.module.css';
 
@@ -30,7 +30,6 @@ const TAKE = { ...MANAGE, capability: 'REMOVE_MEMBERS' } as const;
 export default function Roles() {
   const t = useText();
   const { id: organizationId } = useOrganization();
-  const { actsAsOperator } = useStanding();
   const reading = useRead(RolesDocument, { organizationId });
   const roles = reading.data?.roles ?? [];
   const catalogue = reading.data?.permissionCatalogue ?? [];
@@ -58,13 +57,15 @@ export default function Roles() {
       {t('roles.define')}
     </PermissionButton>
   );
+  const defineAs = ({ name, description, permissions }: Role, reason?: string) =>
+    define.run({ organizationId, name, description, permissions: [...permissions], reason });
   const save = async (role: { name: string; description: string; permissions: string[] }, before: Role | null, reason?: string) => {
     const outcome = await define.run({ organizationId, ...role, expectedVersion, reason });
     if (!outcome?.done) return false;
-    const undo = before && !actsAsOperator
-      ? { undo: () => define.run({ organizationId, name: before.name, description: before.description, permissions: [...before.permissions] }) }
-      : {};
-    toast(t(before ? 'roles.changed' : 'roles.defined', { name: role.name }), undo);
+    toast(t(before ? 'roles.changed' : 'roles.defined', { name: role.name }), {
+      reason,
+      undo: (reason) => (before ? defineAs(before, reason) : remove.run({ organizationId, name: role.name, reason })),
+    });
     return true;
   };
   return (
@@ -105,7 +106,9 @@ export default function Roles() {
           close={close}
           act={async (replaceWith, reason) => {
             const outcome = await remove.run({ organizationId, name: removing.name, expectedVersion, reason, ...(replaceWith ? { replaceWith } : {}) });
-            if (outcome?.done) toast(t('roles.removed', { name: removing.name }));
+            // Those who held it have another role now, and that stays.
+            const back = replaceWith ? {} : { reason, undo: (reason?: string) => defineAs(removing, reason) };
+            if (outcome?.done) toast(t('roles.removed', { name: removing.name }), back);
             return outcome?.done ?? false;
           }}
         />

@@ -5,6 +5,7 @@ import {
   AcceptOwnershipDocument,
   DeleteOrganizationDocument,
   LeaveOrganizationDocument,
+  OfferOwnershipDocument,
   RestoreOrganizationDocument,
   SettingsDocument,
   SettingsDocumentDocument,
@@ -117,7 +118,19 @@ function Profile({ organization }: { organization: Organization }) {
               ...(slug === subject.slug ? {} : { slug }),
               ...(contactEmail === (subject.contactEmail ?? '') ? {} : { contactEmail: contactEmail || null }),
             });
-            if (outcome?.done) toast(t('settings.saved'));
+            if (outcome?.done) {
+              toast(t('settings.saved'), {
+                reason,
+                undo: (reason) =>
+                  update.run({
+                    organizationId: subject.id,
+                    name: subject.name,
+                    slug: subject.slug,
+                    contactEmail: subject.contactEmail,
+                    reason,
+                  }),
+              });
+            }
             return outcome?.done ?? false;
           }}
         >
@@ -205,6 +218,7 @@ function Ownership({ organization }: { organization: Organization }) {
   const { mine, isOwner } = useGrants([]);
   const accept = useCommand(AcceptOwnershipDocument);
   const withdraw = useCommand(WithdrawOwnershipOfferDocument);
+  const offerAgain = useCommand(OfferOwnershipDocument);
   const dialog = useDialog();
   const offer = organization.ownershipOffer;
   const { id: organizationId } = organization;
@@ -214,7 +228,10 @@ function Ownership({ organization }: { organization: Organization }) {
   const withdrawOffer = async (reason?: string) => {
     accept.reset();
     const outcome = await withdraw.run({ organizationId, reason });
-    if (outcome?.done) toast(t(forMe ? 'settings.offer.declined' : 'settings.offer.withdrawn'));
+    // Nobody but an owner can offer it again.
+    const membershipId = forMe ? null : offer?.membershipId;
+    const back = membershipId ? { reason, undo: (reason?: string) => offerAgain.run({ membershipId, reason }) } : {};
+    if (outcome?.done) toast(t(forMe ? 'settings.offer.declined' : 'settings.offer.withdrawn'), back);
     return outcome?.done ?? false;
   };
   return (
@@ -286,6 +303,7 @@ function PoliciesCard({ organization }: { organization: Organization }) {
   const dialog = useDialog<Organization>();
   const subject = dialog.of('policies')?.subject;
   const now = { ...DEFAULTS, ...(organization.policies as Policies | null) };
+  const before = subject?.policies ?? {};
   return (
     <Card
       title={t('settings.policies')}
@@ -320,7 +338,12 @@ function PoliciesCard({ organization }: { organization: Organization }) {
               expectedVersion: subject.version,
               reason,
             });
-            if (outcome?.done) toast(t('settings.saved'));
+            if (outcome?.done) {
+              toast(t('settings.saved'), {
+                reason,
+                undo: (reason) => save.run({ organizationId: subject.id, namespace: 'policies', value: before, reason }),
+              });
+            }
             return outcome?.done ?? false;
           }}
         />
@@ -473,7 +496,10 @@ function DocumentDialog({
           return false;
         }
         const outcome = await command.run({ organizationId, namespace, value: parsed, expectedVersion: shown?.version ?? null, reason });
-        if (outcome?.done) toast(t('settings.saved'));
+        if (outcome?.done && shown) {
+          const before: unknown = JSON.parse(shown.text);
+          toast(t('settings.saved'), { reason, undo: (reason) => command.run({ organizationId, namespace, value: before, reason }) });
+        }
         return outcome?.done ?? false;
       }}
     >
@@ -507,7 +533,6 @@ function DocumentDialog({
 function Endings({ organization }: { organization: Organization }) {
   const t = useText();
   const [, go] = useLocation();
-  const { actsAsOperator } = useStanding();
   const dialog = useDialog();
   const leave = useCommand(LeaveOrganizationDocument);
   const remove = useCommand(DeleteOrganizationDocument);
@@ -549,7 +574,6 @@ function Endings({ organization }: { organization: Organization }) {
           </li>
         )}
       </ul>
-      <Refusals of={restore} />
       {dialog.of('leave') ? (
         <FormDialog
           danger
@@ -576,11 +600,9 @@ function Endings({ organization }: { organization: Organization }) {
           command={remove}
           close={close}
           act={async ({ reason }) => {
-            restore.reset();
             const outcome = await remove.run({ organizationId, expectedVersion: organization.version, reason });
             if (!outcome?.done) return false;
-            // An operator's restore needs a reason of its own, so there is nothing to undo by one press.
-            toast(t('settings.deleted', { name }), actsAsOperator ? {} : { undo: () => restore.run({ organizationId }) });
+            toast(t('settings.deleted', { name }), { reason, undo: (reason) => restore.run({ organizationId, reason }) });
             return true;
           }}
         />

@@ -18,7 +18,7 @@ import { Button } from '../../parts/Button.tsx';
 import { useDialog } from '../../parts/Dialogs.tsx';
 import { EventList } from '../../parts/Event.tsx';
 import { Field } from '../../parts/Field.tsx';
-import { Badge, Notice, Refusals, type Tone } from '../../parts/Notice.tsx';
+import { Badge, Notice } from '../../parts/Notice.tsx';
 import { Card, Page } from '../../parts/Page.tsx';
 import { ReasonDialog } from '../../parts/ReasonDialog.tsx';
 import { Empty, NotFound, Show } from '../../parts/States.tsx';
@@ -26,7 +26,7 @@ import { toast } from '../../parts/Toasts.tsx';
 import { Time } from '../../parts/Values.tsx';
 import { places } from '../../shell/places.ts';
 import { statusKey } from '../../shell/standing.tsx';
-import { toneOf } from '../../shell/tones.ts';
+import { toneOf, toneOfUser } from '../../shell/tones.ts';
 import { useText } from '../../texts/texts.tsx';
 import type { ScreenProps } from '../screen.ts';
 import css from './user.module.css';
@@ -38,7 +38,6 @@ interface Left {
   more: boolean;
 }
 
-const TONES: Record<UserState, Tone> = { ACTIVE: 'good', PENDING: 'warn', REVOKED: 'bad', ERASED: 'plain' };
 const OFFERED: Record<UserState, readonly Review[]> = {
   ACTIVE: ['revoke'],
   PENDING: ['approve', 'revoke'],
@@ -73,7 +72,6 @@ function Content({ user, data }: { user: Person; data: OperatedUserQuery }) {
   const dialog = useDialog();
   const [wrongName, setWrongName] = useState(false);
   const [left, setLeft] = useState<Left | null>(null);
-  const [undone, setUndone] = useState<Review | null>(null);
   const events = [...(data.about?.nodes ?? [])].reverse();
 
   const act = async (what: Review, reason: string) => {
@@ -85,10 +83,11 @@ function Content({ user, data }: { user: Person; data: OperatedUserQuery }) {
       // A revocation of somebody who waited leads to ACTIVE by `reinstate`, and not back.
       back && state !== 'PENDING'
         ? {
-            undo: async () => {
-              setUndone(back);
-              await reviews[back].run({ userId: id, reason: t('user.undone', { reason }) });
+            reason,
+            undo: async (reason = '') => {
+              const outcome = await reviews[back].run({ userId: id, reason });
               void again();
+              return outcome;
             },
           }
         : {},
@@ -99,9 +98,8 @@ function Content({ user, data }: { user: Person; data: OperatedUserQuery }) {
 
   return (
     <>
-      {undone ? <Refusals of={reviews[undone]} /> : null}
       {left ? <LeftBehind left={left} /> : null}
-      <Card title={t('user.state')} actions={<Badge tone={TONES[state]}>{t(`user.state.${state}`)}</Badge>}>
+      <Card title={t('user.state')} actions={<Badge tone={toneOfUser[state]}>{t(`user.state.${state}`)}</Badge>}>
         <div className={css.stack}>
           <dl className={css.facts}>
             <div>

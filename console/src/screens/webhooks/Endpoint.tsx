@@ -1,8 +1,8 @@
 import { RefreshCw } from 'lucide-react';
-import { type ReactNode, useCallback, useEffect, useState } from 'react';
+import { type ReactNode, useState } from 'react';
 import { Dialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
-import { useClient } from 'urql';
 import { useLocation } from 'wouter';
+import { useReadAgain } from '../../api/again.ts';
 import { useCommand, useRead } from '../../api/hooks.ts';
 import {
   DeleteWebhookDocument,
@@ -53,19 +53,7 @@ export default function EndpointScreen({ params: { endpointId = '' } }: ScreenPr
   // The same request as the list's first page, so that both are one.
   const variables = { endpointId, state, first: PAGE_SIZE, after: null };
   const reading = useRead(WebhookDeliveriesDocument, variables);
-  const client = useClient();
-  const identity = JSON.stringify(variables);
-  const lookAgain = useCallback(() => {
-    void client
-      .query(WebhookDeliveriesDocument.toString(), JSON.parse(identity) as typeof variables, { requestPolicy: 'network-only' })
-      .toPromise();
-  }, [client, identity]);
-  useEffect(() => {
-    const timer = setInterval(() => {
-      if (document.visibilityState === 'visible') lookAgain();
-    }, LOOK_AGAIN_MS);
-    return () => clearInterval(timer);
-  }, [lookAgain]);
+  const again = useReadAgain(WebhookDeliveriesDocument, variables, LOOK_AGAIN_MS);
   if (reading.state !== 'ready') {
     return (
       <Page title={t('webhooks.endpoint')}>
@@ -81,7 +69,7 @@ export default function EndpointScreen({ params: { endpointId = '' } }: ScreenPr
       deliveries={node.deliveries?.nodes ?? []}
       state={state}
       setState={setState}
-      lookAgain={lookAgain}
+      lookAgain={() => void again()}
       readsTrail={may({ permission: 'audit:read' }).allowed}
     />
   );
@@ -135,9 +123,8 @@ function Content({
     }
     const outcome = await commands[what].run(input);
     if (!outcome?.done) return false;
-    // An operator's command needs a reason of its own, so there is nothing to undo by one press.
-    if (what === 'disable') toast(t('webhooks.disabled'), actsAsOperator ? {} : { undo: () => enable.run({ endpointId }) });
-    if (what === 'enable') toast(t('webhooks.enabled'));
+    if (what === 'disable') toast(t('webhooks.disabled'), { reason, undo: (reason) => enable.run({ endpointId, reason }) });
+    if (what === 'enable') toast(t('webhooks.enabled'), { reason, undo: (reason) => disable.run({ endpointId, reason }) });
     if (what === 'test') toast(t('webhooks.tested'));
     if (what === 'delete') {
       toast(t('webhooks.deleted'));
@@ -337,6 +324,7 @@ function Deliveries({
       label={t('webhooks.deliveries')}
       document={WebhookDeliveriesDocument}
       variables={{ endpointId, state }}
+      known
       connection={({ node }) => (node?.__typename === 'WebhookEndpoint' ? newestFirst(node.deliveries) : null)}
       onOpen={onOpen}
       empty={<Empty title={t(state ? 'webhooks.deliveries.none' : 'webhooks.deliveries.empty')}>{state ? null : t('webhooks.deliveries.empty.text')}</Empty>}

@@ -50,7 +50,14 @@ export function EndpointForm({
         };
         if (endpoint) {
           const outcome = await update.run({ endpointId: endpoint.id, expectedVersion: endpoint.version, ...fields });
-          if (outcome?.done) toast(t('webhooks.saved'));
+          if (outcome?.done) {
+            const { id: endpointId, url, description, events, content, ordering, ratePerSecond } = endpoint;
+            toast(t('webhooks.saved'), {
+              reason,
+              undo: (reason) =>
+                update.run({ endpointId, url, description, events: [...events], content, ordering, ratePerSecond, reason }),
+            });
+          }
           return outcome?.done ?? false;
         }
         const outcome = await create.run({ organizationId, ...fields });

@@ -5,10 +5,15 @@ import { useText } from '../../texts/texts.tsx';
 
 export type Endpoint = WebhookEndpointRowFragment;
 
+/** A receiver is down for the service after so many failures one after the other. One that is tried again is not down yet. */
+const DOWN_AFTER = 5;
+
 /** What the endpoint's receiver answered last, where it does not take what it is sent. */
-export function lastFailure({ state, retrying }: Endpoint) {
+export function lastFailure({ state, retrying, taken }: Pick<Endpoint, 'state' | 'retrying' | 'taken'>) {
   if (state === 'DISABLED') return null;
-  return retrying?.nodes[0]?.attempts.at(-1) ?? null;
+  const attempts = [retrying, taken].flatMap((connection) => connection?.nodes ?? []).flatMap(({ attempts }) => attempts);
+  const last = attempts.sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(-DOWN_AFTER);
+  return last.length === DOWN_AFTER && !last.some(({ status }) => arrived(status)) ? (last.at(-1) ?? null) : null;
 }
 
 /** Enabled, failing or disabled, and why; `brief` leaves the reason to others. */

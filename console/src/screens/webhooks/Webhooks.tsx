@@ -1,14 +1,14 @@
 import { Webhook as Icon } from 'lucide-react';
 import { useState } from 'react';
-import { useClient } from 'urql';
 import { useLocation } from 'wouter';
+import { useReadAgain } from '../../api/again.ts';
 import { WebhookEndpointsDocument } from '../../generated/graphql.ts';
 import { PermissionButton } from '../../parts/Button.tsx';
 import { Notice } from '../../parts/Notice.tsx';
 import { afterDialog } from '../../parts/Dialogs.tsx';
 import { Page } from '../../parts/Page.tsx';
 import { PagedList } from '../../parts/PagedList.tsx';
-import { PAGE_SIZE } from '../../parts/pages.ts';
+import { PAGE_SIZE, useFirstPage } from '../../parts/pages.ts';
 import parts from '../../parts/parts.module.css';
 import { type Secret, SecretDialog } from '../../parts/Secret.tsx';
 import { Empty } from '../../parts/States.tsx';
@@ -24,7 +24,8 @@ export default function Webhooks() {
   const t = useText();
   const may = useMay();
   const { id: organizationId } = useOrganization();
-  const client = useClient();
+  const first = useFirstPage(WebhookEndpointsDocument, { organizationId });
+  const again = useReadAgain(WebhookEndpointsDocument, { organizationId, first: PAGE_SIZE, after: null });
   const [, go] = useLocation();
   const [creating, setCreating] = useState(false);
   const [secret, setSecret] = useState<Secret | null>(null);
@@ -47,7 +48,12 @@ export default function Webhooks() {
     </PermissionButton>
   );
   return (
-    <Page title={t('webhooks.title')} text={t('webhooks.text')} actions={createButton}>
+    <Page
+      title={t('webhooks.title')}
+      count={first.data?.organization?.webhookEndpoints?.totalCount}
+      text={t('webhooks.text')}
+      actions={createButton}
+    >
       {readsTrail.allowed ? null : (
         <Notice>
           <p>{t('webhooks.noTrail')}</p>
@@ -107,9 +113,7 @@ export default function Webhooks() {
           close={() => {
             setSecret(null);
             // A re-read that was under way when the endpoint was created does not hold it.
-            void client
-              .query(WebhookEndpointsDocument.toString(), { organizationId, first: PAGE_SIZE, after: null }, { requestPolicy: 'network-only' })
-              .toPromise();
+            void again();
           }}
         /> : null}
     </Page>
