@@ -66,7 +66,8 @@ try {
   const link = (name) => page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name, exact: true });
   const button = (name, within = page) => within.getByRole('button', { name });
   const dialog = page.getByRole('dialog');
-  const question = page.getByRole('alertdialog');
+  // Notices are alert dialogs too, but not modal ones.
+  const question = page.locator('[role=alertdialog]:not([aria-modal=false])');
 
   await check('the first stop is the way to the content', async () => {
     await main.getByRole('link', { name: /^Acme/ }).waitFor();

@@ -197,6 +197,7 @@ pub struct Projects(pub Arc<Profile>);
 impl Projects {
     /// Projects; without a state, those that are not deleted.
     #[graphql(complexity = "cost(first, last, child_complexity)")]
+    #[allow(clippy::too_many_arguments)]
     async fn projects(
         &self,
         ctx: &Context<'_>,
