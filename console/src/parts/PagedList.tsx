@@ -1,5 +1,18 @@
 import { useWindowVirtualizer } from '@tanstack/react-virtual';
-import { type CSSProperties, type FocusEvent, type KeyboardEvent, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from 'react';
+import {
+  type CSSProperties,
+  type FocusEvent,
+  type KeyboardEvent,
+  memo,
+  type MouseEvent,
+  type ReactNode,
+  type RefObject,
+  useEffect,
+  useId,
+  useLayoutEffect,
+  useRef,
+  useState,
+} from 'react';
 import type { TypedDocument } from '@tenancy/client';
 import { useText } from '../texts/texts.tsx';
 import { afterDialog } from './Dialogs.tsx';
@@ -18,6 +31,69 @@ export interface Column<Row> {
   sorted?: boolean;
   cell: (row: Row) => ReactNode;
 }
+
+/** What happens in rows. It stays the same object while one scrolls, so that rows which stay are not drawn again. */
+interface Acts<Row> {
+  focus: (row: Row | undefined, index: number) => void;
+  blur: (event: FocusEvent<HTMLElement>) => void;
+  press: (event: KeyboardEvent<HTMLElement>, index: number) => void;
+  click: (event: MouseEvent<HTMLElement>, row: Row | undefined) => void;
+}
+
+function PlainListRow<Row extends { id: string }>({
+  row,
+  index,
+  top,
+  columns,
+  entered,
+  openable,
+  measure,
+  acts,
+}: {
+  row: Row | undefined;
+  index: number;
+  /** Where it is drawn, in px from the top of the list. */
+  top: number;
+  columns: readonly Column<Row>[];
+  /** The Tab key enters the list at this row. */
+  entered: boolean;
+  openable: boolean;
+  measure: (element: HTMLElement | null) => void;
+  acts: RefObject<Acts<Row>>;
+}) {
+  const t = useText();
+  const place: CSSProperties = { position: 'absolute', top: 0, left: 0, width: '100%', transform: `translateY(${top}px)` };
+  return (
+    <div
+      ref={measure}
+      data-index={index}
+      className={css.listRow}
+      style={place}
+      role="row"
+      aria-rowindex={index + 2}
+      tabIndex={entered ? 0 : -1}
+      data-openable={openable || undefined}
+      onFocus={() => acts.current.focus(row, index)}
+      onBlur={(event) => acts.current.blur(event)}
+      onKeyDown={(event) => acts.current.press(event, index)}
+      onClick={(event) => acts.current.click(event, row)}
+    >
+      {row ? (
+        columns.map(({ id, title, align, cell }) => (
+          <div key={id} role="gridcell" className={css.listCell} data-align={align}>
+            {align ? null : <span className={css.listCellTitle}>{title}</span>}
+            {cell(row)}
+          </div>
+        ))
+      ) : (
+        <div role="gridcell" className={css.listCell}>
+          <span className={css.sub}>{t('list.loading')}</span>
+        </div>
+      )}
+    </div>
+  );
+}
+const ListRow = memo(PlainListRow) as typeof PlainListRow;
 
 /**
  * An endless list over a connection. It reads pages while one scrolls, draws only the rows that are seen, and follows
@@ -107,16 +183,6 @@ export function PagedList<Result, Variables extends { first: number; after?: str
     if (!to?.closest('[role="row"], [role="menu"], [role="dialog"], [role="alertdialog"]')) held.current = null;
   };
 
-  if (pages.state === 'failed') return <Failed fault={pages.fault} retry={pages.retry} />;
-  if (pages.state === 'loading') {
-    return (
-      <div className={`${css.list} ${css.cardBody}`} aria-busy="true">
-        <Skeleton lines={6} />
-      </div>
-    );
-  }
-  if (pages.count === 0 && !pages.more) return <div className={css.list}>{empty}</div>;
-
   const onKeyDown = (event: KeyboardEvent<HTMLElement>, index: number) => {
     if (event.defaultPrevented || event.altKey || event.metaKey || event.ctrlKey) return;
     const onRow = event.target === event.currentTarget;
@@ -133,6 +199,31 @@ export function PagedList<Result, Variables extends { first: number; after?: str
       event.currentTarget.focus();
     }
   };
+  const now: Acts<Row> = {
+    focus: (row, index) => {
+      setActive(index);
+      held.current = row?.id ?? null;
+    },
+    blur: onBlur,
+    press: onKeyDown,
+    click: (event, row) => {
+      if (row && onOpen && !(event.target as Element).closest('button, a, input')) onOpen(row);
+    },
+  };
+  const acts = useRef(now);
+  useLayoutEffect(() => {
+    acts.current = now;
+  });
+
+  if (pages.state === 'failed') return <Failed fault={pages.fault} retry={pages.retry} />;
+  if (pages.state === 'loading') {
+    return (
+      <div className={`${css.list} ${css.cardBody}`} aria-busy="true">
+        <Skeleton lines={6} />
+      </div>
+    );
+  }
+  if (pages.count === 0 && !pages.more) return <div className={css.list}>{empty}</div>;
 
   const tracks = { '--columns': columns.map(({ width }) => width ?? 'minmax(0, 1fr)').join(' ') } as CSSProperties;
   return (
@@ -156,51 +247,19 @@ export function PagedList<Result, Variables extends { first: number; after?: str
           </div>
         </div>
         <div ref={list} className={css.listBody} role="rowgroup" style={{ height: virtualizer.getTotalSize() }}>
-          {items.map(({ index, key, start }) => {
-            const row = pages.row(index);
-            const place: CSSProperties = {
-              position: 'absolute',
-              top: 0,
-              left: 0,
-              width: '100%',
-              transform: `translateY(${start - offset}px)`,
-            };
-            return (
-              <div
-                key={key}
-                ref={virtualizer.measureElement}
-                data-index={index}
-                className={css.listRow}
-                style={place}
-                role="row"
-                aria-rowindex={index + 2}
-                tabIndex={index === Math.min(active, pages.count - 1) ? 0 : -1}
-                data-openable={onOpen ? true : undefined}
-                onFocus={() => {
-                  setActive(index);
-                  held.current = row?.id ?? null;
-                }}
-                onBlur={onBlur}
-                onKeyDown={(event) => onKeyDown(event, index)}
-                onClick={(event) => {
-                  if (row && onOpen && !(event.target as Element).closest('button, a, input')) onOpen(row);
-                }}
-              >
-                {row ? (
-                  columns.map(({ id, title, align, cell }) => (
-                    <div key={id} role="gridcell" className={css.listCell} data-align={align}>
-                      {align ? null : <span className={css.listCellTitle}>{title}</span>}
-                      {cell(row)}
-                    </div>
-                  ))
-                ) : (
-                  <div role="gridcell" className={css.listCell}>
-                    <span className={css.sub}>{t('list.loading')}</span>
-                  </div>
-                )}
-              </div>
-            );
-          })}
+          {items.map(({ index, key, start }) => (
+            <ListRow
+              key={key}
+              row={pages.row(index)}
+              index={index}
+              top={start - offset}
+              columns={columns}
+              entered={index === Math.min(active, pages.count - 1)}
+              openable={Boolean(onOpen)}
+              measure={virtualizer.measureElement}
+              acts={acts}
+            />
+          ))}
         </div>
       </div>
       <p id={keysId} className="hidden-text">
